@@ -1,0 +1,54 @@
+//! What the supervisor must be told: how many slots, where to listen, how long to wait.
+//!
+//! Made by the application from its settings, which also validates the numbers it shows to people.
+//! Plain data: it becomes part of [`crate::state::State`]. Knows no flag and no variable.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Slots the scoreboard has room for.
+pub const SLOTS_MAX: usize = 256;
+
+/// Everything the supervisor decides by. Units are in the names; there is no default on purpose:
+/// the caller chooses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Slots, and so workers: 1 to [`SLOTS_MAX`].
+    pub workers: usize,
+    /// Where to listen; port 0 lets the system choose once for all slots.
+    pub bind: SocketAddr,
+    /// Connections the kernel queues per slot (capped by `net.core.somaxconn`).
+    pub backlog: u32,
+    /// Time a worker has from fork to ready.
+    pub boot_timeout_ms: u64,
+    /// Time a worker has to answer what is in flight after a graceful stop.
+    pub graceful_timeout_ms: u64,
+    /// The same after a quick stop.
+    pub quick_timeout_ms: u64,
+    /// Time a service has to end after its stop signal, before it is killed.
+    pub service_stop_timeout_ms: u64,
+    /// A worker that was ready this long starts again with a clean record.
+    pub stable_after_ms: u64,
+    /// The pause after the second quick death in a row; it doubles with each further one.
+    pub backoff_min_ms: u64,
+    /// The longest pause between two starts in one slot.
+    pub backoff_max_ms: u64,
+    /// Length of the two opaque areas of a scoreboard cell: (counters, gauges), in words.
+    pub cell_words: (usize, usize),
+}
+
+/// What kind of program the application runs beside the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProgramKind {
+    /// Runs to its end before the next one starts; a failure ends the start.
+    Step {
+        /// Time it has, in milliseconds; then it is killed and the start has failed.
+        timeout_ms: u64,
+    },
+    /// Runs as long as the supervisor; restarted with a pause that grows.
+    Service {
+        /// The signal that asks it to end (signal(7) number).
+        stop_signal: i32,
+    },
+}

@@ -1,0 +1,44 @@
+//! Why the supervisor could not do its work.
+//!
+//! Returned to the application's `main`, which turns it into one line and an exit code. Each text
+//! says what was refused and, where a person can mend it, how.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// What the system refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody listens there already.
+    #[error("{0} is already in use: stop what listens there, or choose another --bind")]
+    AddressInUse(SocketAddr),
+    /// Ports below 1024 need a privilege.
+    #[error("{0} needs a privilege: choose a port above 1023, or grant CAP_NET_BIND_SERVICE")]
+    AddressForbidden(SocketAddr),
+    /// The address is not one of this machine, or another refusal of bind(2) or listen(2).
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A call the supervisor cannot do without failed.
+    #[error("the system refused {call}: {source}")]
+    System {
+        /// The call, by its manual page.
+        call: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More slots than the scoreboard has cells.
+    #[error("{0} workers are more than the {max} this build has room for", max = crate::config::SLOTS_MAX)]
+    TooManyWorkers(usize),
+}
+
+impl Error {
+    /// A failure of `call`, for `map_err`.
+    pub(crate) fn system<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System { call, source: source.into() }
+    }
+}

@@ -1,0 +1,88 @@
+//! What is worth telling an operator, as facts.
+//!
+//! [`crate::plan`] and the loop produce them, the application's [`Journal`] writes them. Nothing here
+//! knows a log format. No event carries a secret.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::state::{Exit, Role};
+
+/// Where facts go. Must not block for long: the loop waits for it.
+pub trait Journal {
+    /// Takes one fact.
+    fn record(&mut self, event: &Event);
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Event {
+    /// The sockets are open.
+    Listening {
+        /// Where; the port is the real one.
+        address: SocketAddr,
+        /// How many sockets.
+        slots: usize,
+    },
+    /// A child was forked.
+    Spawned {
+        /// What for.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
+    /// A worker serves.
+    Ready {
+        /// Which.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
+    /// All workers were ready: the start has succeeded.
+    Serving {
+        /// How many.
+        workers: usize,
+    },
+    /// A child ended.
+    Exited {
+        /// What it was for.
+        role: Role,
+        /// Its process id; 0 when it could not be forked.
+        pid: i32,
+        /// How.
+        exit: Exit,
+        /// Whether it was asked to.
+        expected: bool,
+        /// Why it could not start, when it said so.
+        reason: Option<String>,
+        /// The pause before the next start, if there will be one.
+        restart_in_ms: Option<u64>,
+    },
+    /// A child missed its deadline and is killed.
+    Killed {
+        /// What it was for.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
+    /// The stop has begun.
+    Stopping {
+        /// In what way.
+        haste: crate::state::Haste,
+    },
+    /// The workers are being replaced.
+    Rolling,
+    /// All workers were replaced.
+    Rolled,
+    /// The replacement was given up; the old workers serve on.
+    RollFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A signal that leads to nothing in this version.
+    SignalIgnored {
+        /// Its name.
+        signal: &'static str,
+    },
+}

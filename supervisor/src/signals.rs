@@ -1,0 +1,79 @@
+//! Signals, read as data.
+//!
+//! The supervisor blocks them and reads a signalfd: no handler runs, so none can be inherited by a
+//! child, and none interrupts anything. Called by the loop. Source: signalfd(2), signal(7).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal as Number};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::plan::Signal;
+
+/// What the supervisor reacts to. Others keep their default action.
+const WATCHED: [Number; 10] = [
+    Number::SIGTERM,
+    Number::SIGINT,
+    Number::SIGQUIT,
+    Number::SIGHUP,
+    Number::SIGCHLD,
+    Number::SIGTTIN,
+    Number::SIGTTOU,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+    Number::SIGWINCH,
+];
+
+/// The blocked signals of this process.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    fd: SignalFd,
+    started_on_terminal: bool,
+}
+
+impl Signals {
+    /// Blocks all watched signals and opens the descriptor they are read from.
+    pub(crate) fn block() -> io::Result<Self> {
+        let set: SigSet = WATCHED.into_iter().collect();
+        set.thread_block()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd, started_on_terminal: on_terminal() })
+    }
+
+    /// The next signal that asks for something. A child's death is `None`: it only wakes the loop,
+    /// which reaps in any case, since one SIGCHLD may stand for many deaths.
+    pub(crate) fn next(&self) -> io::Result<Option<Signal>> {
+        while let Some(info) = self.fd.read_signal()? {
+            let number = i32::try_from(info.ssi_signo).ok().and_then(|n| Number::try_from(n).ok());
+            match number {
+                Some(Number::SIGTERM) => return Ok(Some(Signal::Stop)),
+                Some(Number::SIGINT | Number::SIGQUIT) => return Ok(Some(Signal::Quit)),
+                Some(Number::SIGHUP) if self.terminal_is_gone() => return Ok(Some(Signal::Stop)),
+                Some(Number::SIGHUP) => return Ok(Some(Signal::Reload)),
+                // The kernel sends it whenever somebody resizes the terminal.
+                Some(Number::SIGWINCH) if info.ssi_code > 0 => {}
+                Some(Number::SIGCHLD) | None => {}
+                Some(other) => return Ok(Some(Signal::Other(other.as_str()))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A hang-up of the terminal the operator started us on is a request to stop, not to reload.
+    fn terminal_is_gone(&self) -> bool {
+        self.started_on_terminal && !on_terminal()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether this process has a controlling terminal. Source: tty(4).
+fn on_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}

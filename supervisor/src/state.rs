@@ -1,0 +1,306 @@
+//! All that the supervisor knows, as plain data.
+//!
+//! Written by [`crate::plan`] alone, read by the loop. It holds no descriptor and no closure, so it
+//! can be compared, printed, tested without processes, and written out for a successor.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, ProgramKind};
+
+/// A child, from the decision to fork it until it is reaped. Never used twice.
+pub type ChildId = u64;
+
+/// Everything that is decided by, and everything that was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What the operator chose.
+    pub config: Config,
+    /// The programs beside the workers, in the order of their start; they end in reverse.
+    pub programs: Vec<ProgramKind>,
+    /// Where in its life the supervisor is.
+    pub phase: Phase,
+    /// One record per slot.
+    pub slots: Vec<Slot>,
+    /// One record per service in `programs` (unused for steps), by index.
+    pub services: Vec<Attempts>,
+    /// Every child that was not reaped yet.
+    pub children: BTreeMap<ChildId, Child>,
+    /// The replacement of all workers, while one is under way.
+    pub roll: Option<Roll>,
+    /// The id the next child gets.
+    pub next_child: ChildId,
+}
+
+/// Where in its life the supervisor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Running the programs, one after the other; `program` is the index of the current one.
+    Boot {
+        /// Index into [`State::programs`].
+        program: usize,
+    },
+    /// Opening the sockets.
+    Bind,
+    /// The first workers were forked; the start has succeeded when all were ready once.
+    FirstStart,
+    /// Serving: whatever dies is replaced.
+    Serve,
+    /// Ending: nothing is started any more.
+    Stop {
+        /// What `run` will return, unless something worse happens on the way.
+        outcome: Outcome,
+        /// How hurried.
+        haste: Haste,
+    },
+    /// Over: every child was reaped.
+    Over(Outcome),
+}
+
+/// How quickly to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Haste {
+    /// Within the graceful timeout.
+    Graceful,
+    /// Within the quick timeout.
+    Quick,
+    /// At once.
+    Now,
+}
+
+/// How it all ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Everything in flight was answered.
+    Drained,
+    /// A child had to be killed, or cut its work short.
+    Forced,
+    /// The start failed.
+    Failed {
+        /// The exit code that says so (sysexits).
+        code: u8,
+        /// Why, in one line.
+        text: String,
+    },
+}
+
+/// A numbered place for one worker; it outlives its workers, and so does its socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// How many workers were forked for it.
+    pub generation: u64,
+    /// How many of them died unasked.
+    pub restarts: u64,
+    /// Its record of failures, and when to try again.
+    pub attempts: Attempts,
+    /// How the last worker ended.
+    pub last_exit: Option<Exit>,
+}
+
+/// A record of failures in a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempts {
+    /// Deaths in a row that came too early.
+    pub failures: u32,
+    /// When to start again; `None` while there is a child, or none is wanted.
+    pub restart_at_ms: Option<u64>,
+}
+
+/// One forked process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// Its process id; `None` between the decision and the fork.
+    pub pid: Option<i32>,
+    /// What it is for.
+    pub role: Role,
+    /// How far it is.
+    pub life: Life,
+    /// Whether it ever served: only then can its end have cost a client something.
+    pub served: bool,
+    /// Why it could not start, when it said so.
+    pub boot_failure: Option<(u8, String)>,
+}
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A program that runs to its end.
+    Step {
+        /// Index into [`State::programs`].
+        program: usize,
+    },
+    /// A program that runs as long as the supervisor.
+    Service {
+        /// Index into [`State::programs`].
+        program: usize,
+    },
+    /// A worker.
+    Worker {
+        /// Its slot.
+        slot: usize,
+        /// Which worker of that slot it is, from 1.
+        generation: u64,
+    },
+}
+
+/// How far a child is. Every state that waits carries its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Life {
+    /// Not ready yet; killed at the deadline. A step stays here until its end.
+    Booting {
+        /// When patience ends.
+        deadline_ms: u64,
+    },
+    /// Doing its work.
+    Serving {
+        /// Since when.
+        since_ms: u64,
+    },
+    /// Told to end; killed at the deadline.
+    Draining {
+        /// When patience ends.
+        deadline_ms: u64,
+    },
+    /// Killed; killed again at the deadline if it was not reaped by then.
+    Killed {
+        /// When to try again.
+        deadline_ms: u64,
+    },
+}
+
+/// A replacement of all workers, one slot at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roll {
+    /// The slot being replaced.
+    pub slot: usize,
+    /// What has to happen before the next slot.
+    pub waits_for: RollStep,
+    /// Another roll was asked for meanwhile.
+    pub again: bool,
+}
+
+/// The two halves of replacing one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RollStep {
+    /// This child has to become ready.
+    Successor(ChildId),
+    /// This child has to leave.
+    Predecessor(ChildId),
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// With this code.
+    Code(u8),
+    /// By this signal (signal(7) number).
+    Signal(i32),
+    /// It could not be forked.
+    NotForked,
+}
+
+impl State {
+    /// A supervisor that has done nothing yet.
+    #[must_use]
+    pub fn new(config: Config, programs: Vec<ProgramKind>) -> Self {
+        Self {
+            slots: vec![Slot::default(); config.workers],
+            services: vec![Attempts::default(); programs.len()],
+            config,
+            programs,
+            phase: Phase::Boot { program: 0 },
+            children: BTreeMap::new(),
+            roll: None,
+            next_child: 1,
+        }
+    }
+
+    /// The workers of `slot` that are booting or serving: the one that counts, and in a roll its
+    /// successor.
+    pub fn live_workers(&self, slot: usize) -> impl Iterator<Item = (ChildId, &Child)> {
+        self.workers().filter(move |(_, child)| {
+            child.slot() == Some(slot)
+                && matches!(child.life, Life::Booting { .. } | Life::Serving { .. })
+        })
+    }
+
+    /// All workers, however far they are.
+    pub fn workers(&self) -> impl Iterator<Item = (ChildId, &Child)> {
+        self.children
+            .iter()
+            .filter(|(_, child)| child.slot().is_some())
+            .map(|(id, child)| (*id, child))
+    }
+
+    /// The workers of `slot` that are not about to leave by themselves. A killed one counts until it
+    /// is reaped: two workers must never share a slot but in a roll.
+    pub fn fillers(&self, slot: usize) -> impl Iterator<Item = (ChildId, &Child)> {
+        self.workers().filter(move |(_, child)| {
+            child.slot() == Some(slot) && !matches!(child.life, Life::Draining { .. })
+        })
+    }
+
+    /// The child that runs program `program`.
+    #[must_use]
+    pub fn program_child(&self, program: usize) -> Option<ChildId> {
+        self.children
+            .iter()
+            .find(|(_, child)| child.role.program() == Some(program))
+            .map(|(id, _)| *id)
+    }
+
+    /// The earliest instant at which the clock alone changes something.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let children = self.children.values().filter_map(|child| child.life.deadline_ms());
+        let slots = self.slots.iter().filter_map(|slot| slot.attempts.restart_at_ms);
+        let services = self.services.iter().filter_map(|service| service.restart_at_ms);
+        children.chain(slots).chain(services).min()
+    }
+}
+
+impl Child {
+    /// The slot of a worker.
+    #[must_use]
+    pub fn slot(&self) -> Option<usize> {
+        match self.role {
+            Role::Worker { slot, .. } => Some(slot),
+            Role::Step { .. } | Role::Service { .. } => None,
+        }
+    }
+}
+
+impl Role {
+    /// The program of a step or a service.
+    #[must_use]
+    pub fn program(self) -> Option<usize> {
+        match self {
+            Self::Step { program } | Self::Service { program } => Some(program),
+            Self::Worker { .. } => None,
+        }
+    }
+}
+
+impl Life {
+    /// When the clock ends this state, if it does.
+    #[must_use]
+    pub fn deadline_ms(self) -> Option<u64> {
+        match self {
+            Self::Booting { deadline_ms }
+            | Self::Draining { deadline_ms }
+            | Self::Killed { deadline_ms } => Some(deadline_ms),
+            Self::Serving { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::NotForked => f.write_str("fork was refused"),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The loop: observe, plan, act.
+//!
+//! Called by the application's `main`. It observes (signals, messages, deaths, the clock), hands
+//! each observation to [`plan`], and does what that decides. It waits in one place, for at most
+//! until the next deadline. It has no opinion of its own.
+
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::channel::Message;
+use crate::child::{Post, settle};
+use crate::clock::now_ms;
+use crate::config::{Config, ProgramKind, SLOTS_MAX};
+use crate::error::Error;
+use crate::journal::{Event, Journal};
+use crate::listener;
+use crate::plan::{Action, Observation, REFUSED, plan};
+use crate::process::{Processes, Spawned};
+use crate::scoreboard::Scoreboard;
+use crate::signals::Signals;
+use crate::state::{ChildId, Exit, Outcome, Phase, Role, State};
+use crate::sys;
+
+/// Work of a child: runs in the forked process; its result is the exit code.
+pub type Task<'a> = Box<dyn FnMut(Post) -> u8 + 'a>;
+
+/// A program beside the workers.
+pub struct Program<'a> {
+    /// Step or service.
+    pub kind: ProgramKind,
+    /// What it does.
+    pub task: Task<'a>,
+}
+
+/// What the application brings.
+pub struct Work<'a> {
+    /// Programs, in the order of their start: the sockets are opened behind the last one.
+    pub programs: Vec<Program<'a>>,
+    /// What a worker does.
+    pub worker: Task<'a>,
+    /// Reads the files again (HUP); runs in the supervisor. An error refuses the reload.
+    pub reload: Box<dyn FnMut() -> Result<(), String> + 'a>,
+    /// Where facts go.
+    pub journal: &'a mut dyn Journal,
+}
+
+/// The supervisor, before it runs.
+#[derive(Debug)]
+pub struct Supervisor {
+    config: Config,
+    signals: Signals,
+    epoll: Epoll,
+    processes: Processes,
+    listeners: Vec<TcpListener>,
+}
+
+/// Why a turn of the loop ended early.
+enum Detour {
+    /// This process is a new child.
+    Child(Post),
+}
+
+/// Marks the signal descriptor in epoll; children have ids from 1.
+const SIGNALS: u64 = 0;
+
+impl Supervisor {
+    /// Takes what the supervisor needs of the system. Forks nothing and opens no port, but refuses
+    /// an address that is taken.
+    ///
+    /// From here on the signals it reacts to are blocked in this process.
+    ///
+    /// # Errors
+    /// When the address is taken or the system refuses a descriptor.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        if config.workers > SLOTS_MAX {
+            return Err(Error::TooManyWorkers(config.workers));
+        }
+        listener::probe(config.bind)?;
+        let scoreboard =
+            Scoreboard::new(config.cell_words).map_err(Error::system("memfd_create"))?;
+        let signals = Signals::block().map_err(Error::system("signalfd"))?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .and_then(|epoll| {
+                epoll.add(signals.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+                Ok(epoll)
+            })
+            .map_err(Error::system("epoll"))?;
+        let processes = Processes::new(scoreboard);
+        Ok(Self { config, signals, epoll, processes, listeners: Vec::new() })
+    }
+
+    /// Runs the programs, then the workers, until the end. In the children it never returns.
+    ///
+    /// # Errors
+    /// When the loop itself cannot go on. Failures of children are part of the [`Outcome`].
+    pub fn run(mut self, mut work: Work<'_>) -> Result<Outcome, Error> {
+        let programs = work.programs.iter().map(|program| program.kind.clone()).collect();
+        let mut state = State::new(self.config.clone(), programs);
+        match self.supervise(&mut state, &mut work)? {
+            Ok(outcome) => Ok(outcome),
+            Err(Detour::Child(post)) => {
+                // The child keeps nothing that is not its own: a copy of a sibling's channel would
+                // hide the supervisor's death from that sibling, a copy of its listener would keep
+                // connections queueing where nobody accepts.
+                drop(self);
+                let task = match post.role {
+                    Role::Worker { .. } => &mut work.worker,
+                    Role::Step { program } | Role::Service { program } => {
+                        &mut work.programs[program].task
+                    }
+                };
+                sys::leave(task(post))
+            }
+        }
+    }
+
+    fn supervise(
+        &mut self,
+        state: &mut State,
+        work: &mut Work<'_>,
+    ) -> Result<Result<Outcome, Detour>, Error> {
+        let mut observations = VecDeque::from([Observation::Clock]);
+        loop {
+            while let Some(observation) = observations.pop_front() {
+                for action in plan(state, now_ms(), observation) {
+                    match self.act(action, work) {
+                        Ok(observed) => observations.extend(observed),
+                        Err(detour) => return Ok(Err(detour)),
+                    }
+                }
+            }
+            if let Phase::Over(outcome) = &state.phase {
+                return Ok(Ok(outcome.clone()));
+            }
+            self.wait(state.next_deadline_ms())?;
+            observations.extend(self.observe()?);
+        }
+    }
+
+    /// Waits for a signal or a message, at most until `deadline_ms`.
+    fn wait(&self, deadline_ms: Option<u64>) -> Result<(), Error> {
+        let timeout = match deadline_ms {
+            Some(at) => {
+                EpollTimeout::try_from(at.saturating_sub(now_ms())).unwrap_or(EpollTimeout::MAX)
+            }
+            None => EpollTimeout::NONE,
+        };
+        match self.epoll.wait(&mut [EpollEvent::empty(); 16], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(refused) => Err(Error::system("epoll_wait")(refused)),
+        }
+    }
+
+    /// Everything that happened. What a child said comes before its death.
+    fn observe(&mut self) -> Result<Vec<Observation>, Error> {
+        let mut observed = Vec::new();
+        while let Some(signal) = self.signals.next().map_err(Error::system("read of signalfd"))? {
+            observed.push(Observation::Signal(signal));
+        }
+        let ended = self.processes.reap();
+        let messages = self.processes.messages(&self.epoll);
+        observed
+            .extend(messages.into_iter().map(|(id, message)| Observation::Message(id, message)));
+        for (id, exit) in ended {
+            self.processes.forget(id);
+            observed.push(Observation::Exited(id, exit));
+        }
+        observed.push(Observation::Clock);
+        Ok(observed)
+    }
+
+    fn act(&mut self, action: Action, work: &mut Work<'_>) -> Result<Vec<Observation>, Detour> {
+        match action {
+            Action::Spawn(id, role) => return self.spawn(id, role),
+            Action::Send(id, order) => self.processes.send(id, order),
+            Action::Signal(id, signal) => self.processes.signal(id, signal),
+            Action::Kill(id) => self.processes.kill(id),
+            Action::Listen => return Ok(vec![self.listen(work.journal)]),
+            Action::Reload => return Ok(vec![Observation::Reloaded((work.reload)())]),
+            Action::Record(event) => work.journal.record(&event),
+        }
+        Ok(Vec::new())
+    }
+
+    fn spawn(&mut self, id: ChildId, role: Role) -> Result<Vec<Observation>, Detour> {
+        match self.processes.spawn(id, role, &self.epoll) {
+            Ok(Spawned::Parent(pid)) => Ok(vec![Observation::Spawned(id, pid)]),
+            Ok(Spawned::Child { channel, cell, supervisor }) => {
+                if settle(role, supervisor).is_err() {
+                    sys::leave(0);
+                }
+                let listeners = self.take_listeners(role);
+                let supervisor = supervisor.as_raw();
+                Err(Detour::Child(Post { role, listeners, channel, cell, supervisor }))
+            }
+            Err(refused) => {
+                let text = format!("fork was refused: {refused}");
+                let why = Message::BootFailed { code: REFUSED, text };
+                Ok(vec![Observation::Message(id, why), Observation::Exited(id, Exit::NotForked)])
+            }
+        }
+    }
+
+    /// In the child: its slot's sockets. The rest is dropped with the supervisor's copy.
+    fn take_listeners(&mut self, role: Role) -> Vec<TcpListener> {
+        match role {
+            Role::Worker { slot, .. } => vec![self.listeners.swap_remove(slot)],
+            Role::Step { .. } | Role::Service { .. } => Vec::new(),
+        }
+    }
+
+    fn listen(&mut self, journal: &mut dyn Journal) -> Observation {
+        let config = &self.config;
+        match listener::listen(config.bind, config.workers, config.backlog) {
+            Ok(listeners) => {
+                let address = listeners[0].local_addr().unwrap_or(config.bind);
+                journal.record(&Event::Listening { address, slots: listeners.len() });
+                self.listeners = listeners;
+                Observation::Listening(Ok(()))
+            }
+            Err(refused) => Observation::Listening(Err(refused.to_string())),
+        }
+    }
+}

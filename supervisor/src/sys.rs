@@ -1,0 +1,136 @@
+//! The only `unsafe` code of the project: what the kernel offers and the type system cannot check.
+//!
+//! Four operations, each a safe function whose premises are numbered and ensured here: fork,
+//! map shared memory, arm a delayed death, leave. Called by `process` and `scoreboard`; knows no
+//! policy. Each has a test in `tests/fork.rs`, which runs without the multi-threaded harness.
+#![allow(unsafe_code)] // The fence: tests/tidy.rs fails on `unsafe` in any other file.
+
+use std::fs;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU64;
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{ForkResult, Pid, alarm, fork};
+
+/// Which side of a fork the caller is on.
+pub(crate) enum Side {
+    /// The caller, with the child's process id.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Forks a process that has one thread. Source: fork(2).
+///
+/// # Errors
+/// When the system is out of processes or memory, or the caller has more than one thread.
+pub(crate) fn fork_single_threaded() -> io::Result<Side> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("fork needs one thread, this process has {threads}")));
+    }
+    // SAFETY:
+    // 1. After fork in a multi-threaded process only async-signal-safe calls are allowed in the
+    //    child. This process has one thread: counted just above, and nothing between there and here
+    //    starts one.
+    // 2. So no lock of the allocator, of std or of a library is held by a thread that does not exist
+    //    in the child: the child may go on as an ordinary process.
+    // 3. The child must not unwind into frames that think they are the parent: `supervisor::run`
+    //    drops the supervisor, runs the child's closure and ends with `leave`.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(Side::Parent(child)),
+        ForkResult::Child => Ok(Side::Child),
+    }
+}
+
+/// Maps the first `words` words of `file` into this process and all its later children, zeroed as the
+/// file is. Source: mmap(2), `MAP_SHARED`.
+///
+/// # Errors
+/// When the system refuses the mapping.
+///
+/// # Panics
+/// When `words` is zero.
+pub(crate) fn map_shared(file: impl AsFd, words: usize) -> io::Result<&'static [AtomicU64]> {
+    let length =
+        NonZeroUsize::new(words * size_of::<AtomicU64>()).expect("there is something to map");
+    // SAFETY:
+    // 1. The address is the kernel's choice: no existing mapping is replaced.
+    // 2. `file` is at least `length` bytes long and sealed against shrinking (the one caller,
+    //    `scoreboard`, makes and seals it), so that no access can raise SIGBUS.
+    let address = unsafe {
+        mmap(
+            None,
+            length,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            MapFlags::MAP_SHARED,
+            file,
+            0,
+        )?
+    };
+    // SAFETY:
+    // 1. The mapping is `words * 8` bytes long, and page-aligned, which satisfies `AtomicU64`.
+    // 2. Every bit pattern is a valid `AtomicU64`.
+    // 3. It is never unmapped in this process, so `'static` holds.
+    // 4. Other processes change it at any time; all access, theirs included, goes through atomics.
+    Ok(unsafe { std::slice::from_raw_parts(address.as_ptr().cast::<AtomicU64>(), words) })
+}
+
+/// Lets `signal` end this process one second after it arrives, even when the process hangs.
+///
+/// A worker that is stuck in a loop cannot read that its supervisor has died; the kernel can tell it
+/// (prctl(2), `PR_SET_PDEATHSIG`), and this leaves a healthy one the time to answer what is in
+/// flight. `SIGALRM` itself keeps its default action: to end the process.
+///
+/// # Errors
+/// When `signal` cannot be caught.
+pub(crate) fn die_one_second_after(signal: Signal) -> io::Result<()> {
+    extern "C" fn arm(_: i32) {
+        alarm::set(1);
+    }
+    let action = SigAction::new(SigHandler::Handler(arm), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY:
+    // 1. A handler may only make async-signal-safe calls: alarm(2) is one (signal-safety(7)).
+    // 2. It touches no memory of the process.
+    // 3. No other code of this project installs an action for this signal.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
+}
+
+/// Ends this process at once with `code`: no destructor runs, no inherited buffer is flushed a
+/// second time. Source: _exit(2).
+pub(crate) fn leave(code: u8) -> ! {
+    // SAFETY:
+    // 1. `_exit` is always allowed; it does not return.
+    // 2. What destructors would have done does not matter outside this process: descriptors are
+    //    closed by the kernel, and shared memory is only a scoreboard.
+    unsafe { nix::libc::_exit(i32::from(code)) }
+}
+
+/// The operations above, for `tests/fork.rs`.
+#[doc(hidden)]
+pub mod test_hooks {
+    use super::*;
+
+    /// Forks; the child runs `work` and leaves with its result. Answers the child's process id.
+    ///
+    /// # Errors
+    /// As [`fork_single_threaded`].
+    pub fn fork_and_run(work: impl FnOnce() -> u8) -> io::Result<i32> {
+        match fork_single_threaded()? {
+            Side::Parent(pid) => Ok(pid.as_raw()),
+            Side::Child => leave(work()),
+        }
+    }
+
+    /// See [`super::die_one_second_after`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn die_one_second_after(signal: Signal) -> io::Result<()> {
+        super::die_one_second_after(signal)
+    }
+}
