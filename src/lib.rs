@@ -1,1 +1,13 @@
 //! peace
+pub mod app;
+pub mod callers;
+pub mod development;
+pub mod embedded;
+pub mod errors;
+pub mod journal;
+pub mod pages;
+pub mod programs;
+pub mod resources;
+pub mod security;
+pub mod serving;
+pub mod settings;

@@ -1,1 +1,37 @@
-//! migrations
+//! The schema's history, and the runner that brings a database along it.
+//!
+//! `src` calls it (the command `peace-migrate`, the readiness check, the embedded database); it
+//! calls PostgreSQL. The revisions are pairs of plain SQL files in `versions/`, compiled in.
+//!
+//! The rooms, in the order of a run: [`parse_url`] -> [`embedded`] (files -> chain) ->
+//! [`upgrade`] (session and lock -> records -> plan -> each step). README.md has the rules of the
+//! files.
+//!
+//! It promises that runners may race, be killed and be repeated: a revision is applied once, whole,
+//! and the database remembers which. Everything has a deadline.
+//! It does not know a table of the application, a worker or a supervisor.
+
+mod apply;
+mod chain;
+mod cli;
+mod embedded;
+mod error;
+mod index;
+mod records;
+mod runner;
+mod script;
+mod session;
+mod sql;
+mod target;
+mod url;
+
+pub use apply::{Direction, Step};
+pub use chain::{Chain, ChainError, Down, Revision};
+pub use cli::run;
+pub use embedded::{all, embedded, head};
+pub use error::Error;
+pub use records::{HistoryError, READINESS_SQL, Record};
+pub use runner::{Event, Options, Report, current, downgrade, recorded, upgrade};
+pub use script::Script;
+pub use target::{Target, TargetError};
+pub use url::{UrlError, parse_url, without_driver};

@@ -1,1 +1,76 @@
-//! worker
+//! A worker: one process, one thread, one event loop, one pool of database sessions.
+//!
+//! Bytes come in and bytes go out. On the way a request passes through rooms, each with its own limit
+//! and its own named failures; every room hands on to the next and none calls back:
+//!
+//! | room | takes | gives | refuses with |
+//! |---|---|---|---|
+//! | `accept` | a queued connection | a socket and a seat | 503 when all seats stay taken |
+//! | `connection` | a socket | heads, parsed by hyper | closes what is silent, slow or idle; 400, 431 |
+//! | `answer` | a head | one response, whatever happens | 400, 414, 500 (panic), 503 (deadline) |
+//! | `router` | method and path | an endpoint | 404, 405 |
+//! | `request` | path, query, body | typed inputs | 408, 413, 415, 422 |
+//! | the handler | inputs | a success or a problem | what the application says |
+//! | [`Database`] | statements | rows | [`DbError`] |
+//! | `response`, `problem` | success, problem | bytes | nothing |
+//!
+//! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
+//! to leave, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads.
+//!
+//! The application gives [`run`] its [`Inputs`], a [`Config`] and a function that makes the [`Router`];
+//! [`Routes`] is the table it fills with handlers. Everything on the thread is `Rc` and `Cell`: there is
+//! nobody to lock against, and a handler's future need not be `Send`.
+//!
+//! This crate forks nothing, opens no socket, reads no file and no environment, and knows no resource.
+//!
+//! What hyper answers itself, before a request exists (400 for a head that is no HTTP, 431 for one that is
+//! too long or has more than 100 headers), is bare: a status without a body.
+
+mod accept;
+mod answer;
+mod body;
+mod config;
+mod connection;
+mod cpu_thread;
+mod database;
+mod drain;
+mod error;
+mod fields;
+mod json;
+pub mod kinds;
+mod media;
+mod problem;
+mod refuse;
+mod request;
+mod request_id;
+mod response;
+mod route;
+mod router;
+mod rules;
+mod runtime;
+mod shared;
+mod signals;
+mod socket;
+mod stats;
+mod watch;
+
+pub use hyper::header;
+pub use hyper::{Method, StatusCode};
+
+pub use crate::config::{Config, Limits};
+pub use crate::cpu_thread::{CpuThread, JobError};
+pub use crate::database::{
+    ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Transaction,
+};
+pub use crate::drain::Outcome;
+pub use crate::error::HttpError;
+pub use crate::fields::{Change, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Place, Source};
+pub use crate::problem::{Kind, Problem};
+pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query};
+pub use crate::response::{Created, Empty, Reply, Response, Success, SuccessSpec, WithHeaders};
+pub use crate::route::{Handler, Operation, Routes};
+pub use crate::router::{RouteConflict, Router};
+pub use crate::rules::{Boolean, Fault, Integer, Rule, Text, Uuid, Value};
+pub use crate::runtime::{BuildError, Error, Inputs, run};
+pub use crate::signals::{Order, Orders};
+pub use crate::stats::Load;

@@ -1,0 +1,199 @@
+//! One step: a script of one revision, up or down, with its bookkeeping.
+//!
+//! `runner` calls it for each step; it calls `session`, `records` and `index`.
+//! It promises that a script in a transaction is applied and recorded as one, or not at all; and
+//! that one outside of a transaction is marked `running` before it begins, so that the next run
+//! repeats it. What only waited for somebody's lock is tried again.
+//! It does not know which steps are due.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::chain::Revision;
+use crate::error::Error;
+use crate::index::{self, Found};
+use crate::records;
+use crate::runner::Event;
+use crate::script::{IndexBuild, Mode, Script};
+use crate::session::{Session, between};
+
+/// With these waits and `lock_timeout` a file is given up after about 90 s.
+const TRIES_MAX: u32 = 10;
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Added to what the server's own timeouts allow a script.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Which way a step goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// `.up.sql`.
+    Up,
+    /// `.down.sql`.
+    Down,
+}
+
+/// One script that is due.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The revision it applies or takes back.
+    pub revision: &'a Revision,
+    /// Which of its files.
+    pub direction: Direction,
+    pub(crate) script: &'a Script,
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Revision { id, message, .. } = self.revision;
+        let parent = self.revision.revises.as_deref().unwrap_or("<base>");
+        match self.direction {
+            Direction::Up => write!(f, "{parent} -> {id}, {message}"),
+            Direction::Down => write!(f, "{id} -> {parent}, {message}"),
+        }
+    }
+}
+
+/// Runs a step, again while others hold the locks it needs.
+pub(crate) async fn run(
+    session: &Session,
+    step: &Step<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<Duration, Error> {
+    let mut backoff = BACKOFF_MIN;
+    let mut tries = 1;
+    loop {
+        let error = match attempt(session, step, progress).await {
+            Err(error) if error.is_contention() => error,
+            result => return result,
+        };
+        if tries == TRIES_MAX {
+            let file = step.script.file.clone();
+            return Err(Error::Contended { file, tries, reason: error.to_string() });
+        }
+        let wait = between(backoff / 2, backoff);
+        progress(Event::Retrying { step: *step, reason: &error, wait });
+        sleep(wait).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tries += 1;
+    }
+}
+
+async fn attempt(
+    session: &Session,
+    step: &Step<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<Duration, Error> {
+    prepare(session, step.script).await?;
+    match &step.script.mode {
+        Mode::Transaction => in_transaction(session, step).await,
+        Mode::Alone { builds } => alone(session, step, builds.as_ref(), progress).await,
+    }
+}
+
+/// Undoes every setting that an earlier file may have left in the session, and sets ours.
+async fn prepare(session: &Session, script: &Script) -> Result<(), Error> {
+    let settings = format!(
+        "reset session authorization; reset role; reset all; \
+         set lock_timeout = {}; set statement_timeout = {}; \
+         set idle_in_transaction_session_timeout = {}",
+        script.lock_timeout.as_millis(),
+        script.statement_timeout.as_millis(),
+        GRACE.as_millis(),
+    );
+    session.execute("setting the timeouts", &settings).await?;
+    // A killed runner's statement ends within a second and its lock is free. A server that cannot
+    // watch its client (not on Linux) refuses; there it ends with the statement.
+    let watch = "set client_connection_check_interval = '1s'";
+    session.send(GRACE, "setting the timeouts", watch).await.map(drop)
+}
+
+async fn in_transaction(session: &Session, step: &Step<'_>) -> Result<Duration, Error> {
+    session.execute("opening a transaction", "begin").await?;
+    let result = within_transaction(session, step).await;
+    if result.is_err() {
+        // On a broken connection this fails too, and the server rolls back by itself.
+        drop(session.execute("rolling back", "rollback").await);
+    }
+    result
+}
+
+async fn within_transaction(session: &Session, step: &Step<'_>) -> Result<Duration, Error> {
+    session.check_lock().await?;
+    let begin = Instant::now();
+    send(session, step.script).await?;
+    let duration = begin.elapsed();
+    session.execute("resetting the role", "reset session authorization; reset role").await?;
+    record(session, step, duration).await?;
+    session.execute(&format!("committing {}", step.script.file), "commit").await?;
+    Ok(duration)
+}
+
+async fn alone(
+    session: &Session,
+    step: &Step<'_>,
+    builds: Option<&IndexBuild>,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<Duration, Error> {
+    session.check_lock().await?;
+    let begin = Instant::now();
+    let due = match builds {
+        Some(build) => clear_way(session, step, build, progress).await?,
+        None => true,
+    };
+    if due {
+        records::mark_running(session, step.revision).await?;
+        send(session, step.script).await?;
+    }
+    if let Some(build) = builds
+        && index::find(session, build).await? != Found::Valid
+    {
+        let (file, index) = (step.script.file.clone(), build.name.clone());
+        return Err(Error::IndexInvalid { file, index });
+    }
+    let duration = begin.elapsed();
+    record(session, step, duration).await?;
+    Ok(duration)
+}
+
+/// Drops the INVALID index of an interrupted build. False: that build had ended well, and only
+/// its bookkeeping is missing.
+async fn clear_way(
+    session: &Session,
+    step: &Step<'_>,
+    build: &IndexBuild,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<bool, Error> {
+    match index::find(session, build).await? {
+        Found::Absent => Ok(true),
+        Found::Invalid { name } => {
+            progress(Event::DroppingInvalidIndex { name: &name });
+            let limit = step.script.statement_timeout + GRACE;
+            index::drop_index(session, &name, limit).await?;
+            Ok(true)
+        }
+        Found::Valid if records::is_running(session, step.revision).await? => Ok(false),
+        Found::Valid => {
+            let (file, index) = (step.script.file.clone(), build.name.clone());
+            Err(Error::IndexExists { file, index })
+        }
+    }
+}
+
+/// Sends the whole file as one message. Waits as long as the server's own timeouts allow it.
+async fn send(session: &Session, script: &Script) -> Result<(), Error> {
+    let limit = script.statement_timeout * script.statements.max(1) + GRACE;
+    session
+        .send(limit, &format!("running {}", script.file), &script.sql)
+        .await?
+        .map_err(|error| Error::statement(script, &error))
+}
+
+async fn record(session: &Session, step: &Step<'_>, duration: Duration) -> Result<(), Error> {
+    match step.direction {
+        Direction::Up => records::mark_applied(session, step.revision, duration).await,
+        Direction::Down => records::remove(session, step.revision).await,
+    }
+}

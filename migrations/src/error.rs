@@ -1,0 +1,206 @@
+//! Why a run ended, as situations that a caller treats differently.
+//!
+//! Every room of the runner makes one; the command line turns it into an exit code.
+//! It promises that no text repeats an address or a statement, where secrets may stand.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tokio_postgres::error::{ErrorPosition, SqlState};
+
+use crate::chain::ChainError;
+use crate::records::HistoryError;
+use crate::script::Script;
+use crate::target::TargetError;
+
+/// Why a run ended. Whatever it is, no revision is half applied in one transaction, and running
+/// the same command again is safe.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The files do not make a chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The target does not exist.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Nobody there, or not let in.
+    #[error("cannot connect to the database: {0}")]
+    Connect(
+        /// The driver's words.
+        String,
+    ),
+    /// The server is too old.
+    #[error("the server is PostgreSQL {version}: 15 or newer is needed")]
+    ServerTooOld {
+        /// As the server says it.
+        version: String,
+    },
+    /// `search_path` names no schema that exists.
+    #[error("no schema of `search_path` exists: create one, or set `search_path` for this role")]
+    NoSchema,
+    /// Another runner works.
+    #[error("another migration holds the lock{holder} after {} s: wait for it, or raise --lock-wait",
+        .waited.as_secs())]
+    Locked {
+        /// How long this runner waited.
+        waited: Duration,
+        /// ` (process 123, peace-migrate)`, or empty when it cannot be seen.
+        holder: String,
+    },
+    /// The session that got the lock is not the session that works.
+    #[error(
+        "the migration lock is not held by this session: a transaction pooler stands in \
+        between; give the server's own address"
+    )]
+    Pooled,
+    /// Other sessions kept their locks, or it deadlocked, at every try.
+    #[error(
+        "{file}: given up after {tries} tries: {reason}; end the long transactions, or raise \
+        its `lock-timeout`, and run this again"
+    )]
+    Contended {
+        /// The file that waited.
+        file: String,
+        /// Number of tries.
+        tries: u32,
+        /// The server's words at the last one.
+        reason: String,
+    },
+    /// The server or the network stopped answering.
+    #[error("no answer from the server for {} s while {doing}: check it, then run this again",
+        .limit.as_secs())]
+    Silent {
+        /// What was being done.
+        doing: String,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// The database's history is not the files'.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A statement of a file failed; its transaction was rolled back.
+    #[error("{place}: {reason}")]
+    Statement {
+        /// `file:line:column`, as far as the server knows.
+        place: String,
+        /// The server's words.
+        reason: String,
+        /// The SQLSTATE.
+        code: SqlState,
+    },
+    /// An index of that name exists, and no interrupted run made it.
+    #[error("{file}: index {index} exists already: drop it, or take it out of the file")]
+    IndexExists {
+        /// The file that builds it.
+        file: String,
+        /// The index.
+        index: String,
+    },
+    /// A build ended without an error and without a valid index.
+    #[error("{file}: index {index} is missing or INVALID after its build: run this again")]
+    IndexInvalid {
+        /// The file that builds it.
+        file: String,
+        /// The index.
+        index: String,
+    },
+    /// A downgrade would pass a revision without a way back.
+    #[error("revision {revision} is irreversible ({reason}): nothing was changed")]
+    Irreversible {
+        /// Its id.
+        revision: String,
+        /// The file's words.
+        reason: String,
+    },
+    /// A step of the bookkeeping failed.
+    #[error("while {doing}: {reason}")]
+    Database {
+        /// What was being done.
+        doing: String,
+        /// The server's or driver's words.
+        reason: String,
+        /// The SQLSTATE, when the server said it.
+        code: Option<SqlState>,
+    },
+}
+
+impl Error {
+    /// The exit code of the command line: 1 error, 2 usage, 5 history, 6 lock or timeout.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Target(_) => 2,
+            Self::History(_) => 5,
+            Self::Locked { .. } | Self::Pooled | Self::Contended { .. } | Self::Silent { .. } => 6,
+            Self::Statement { code, .. } if *code == SqlState::QUERY_CANCELED => 6,
+            _ => 1,
+        }
+    }
+
+    /// Whether the same step may succeed in a moment: a lock timeout, a deadlock.
+    pub(crate) fn is_contention(&self) -> bool {
+        let code = match self {
+            Self::Statement { code, .. } => Some(code),
+            Self::Database { code, .. } => code.as_ref(),
+            _ => None,
+        };
+        code.is_some_and(|code| {
+            [
+                SqlState::LOCK_NOT_AVAILABLE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+                SqlState::T_R_SERIALIZATION_FAILURE,
+            ]
+            .contains(code)
+        })
+    }
+
+    /// An error of the driver outside of a file's statements.
+    pub(crate) fn database(doing: &str, error: &tokio_postgres::Error) -> Self {
+        Self::Database {
+            doing: doing.to_owned(),
+            reason: words(error),
+            code: error.code().cloned(),
+        }
+    }
+
+    /// An error of the driver within a file's statements.
+    pub(crate) fn statement(script: &Script, error: &tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(code) => Self::Statement {
+                place: place(script, error),
+                reason: words(error),
+                code: code.clone(),
+            },
+            None => Self::database(&format!("running {}", script.file), error),
+        }
+    }
+}
+
+/// What the server says, or the chain of causes; one line, never the statement itself.
+pub(crate) fn words(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        return causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    };
+    let mut text = format!("{} [{}]", db.message(), db.code().code());
+    let advice = match *db.code() {
+        SqlState::READ_ONLY_SQL_TRANSACTION => Some("this server is a standby or read-only"),
+        SqlState::INSUFFICIENT_PRIVILEGE => Some("the role of the URL lacks this right"),
+        _ => db.hint(),
+    };
+    for more in db.detail().into_iter().chain(advice) {
+        text.push_str("; ");
+        text.push_str(more);
+    }
+    text.replace('\n', " ")
+}
+
+/// `file:line:column`; the server counts characters from 1.
+fn place(script: &Script, error: &tokio_postgres::Error) -> String {
+    let position = error.as_db_error().and_then(|db| db.position());
+    let Some(ErrorPosition::Original(position)) = position else { return script.file.clone() };
+    let before = (*position as usize).saturating_sub(1);
+    let (line, column) = script.sql.chars().take(before).fold((1, 1), |(line, column), letter| {
+        if letter == '\n' { (line + 1, 1) } else { (line, column + 1) }
+    });
+    format!("{}:{line}:{column}", script.file)
+}

@@ -1,0 +1,354 @@
+//! What a database remembers: `peace_migration` (one row per applied revision) and
+//! `peace_migration_log` (what was done, for people).
+//!
+//! `runner` reads where the database stands, `apply` writes; it calls `session`.
+//! It promises that a database with another history (edited or unknown revisions, Alembic's) is
+//! refused before anything is touched.
+//! It does not know how a script is run.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use crate::chain::{Chain, ROOT, Revision};
+use crate::error::Error;
+use crate::session::{Param, Session};
+
+/// One row: the newest applied revision (text, null when there is none) and whether revision `$1`
+/// (text) is applied (bool).
+///
+/// One cheap autocommit statement for a readiness check. SQLSTATE 42P01 means that the database
+/// was never migrated. A newer release's revisions on top do not take `$1` away.
+pub const READINESS_SQL: &str = "select (select revision from peace_migration newest \
+    where state <> 'running' and not exists (select from peace_migration next \
+    where next.revises = newest.revision and next.state <> 'running') \
+    order by applied_at desc limit 1), \
+    exists (select from peace_migration where revision = $1 and state <> 'running')";
+
+const TOOL: &str = concat!("peace-migrate ", env!("CARGO_PKG_VERSION"));
+
+/// A row of `peace_migration`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Record {
+    /// The revision's id.
+    pub revision: String,
+    /// Its parent's id, or `none`.
+    pub revises: String,
+    /// The files' name.
+    pub name: String,
+    /// SHA-256 of the up file that was applied.
+    pub checksum: String,
+    /// `applied`, `stamped`, or `running`: a file outside of a transaction began and did not end.
+    pub state: String,
+    /// UTC, RFC 3339.
+    pub applied_at: String,
+}
+
+/// Where a database stands in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// So many revisions from the root are applied.
+    pub(crate) applied: usize,
+    /// The next one is marked `running`: an earlier run was interrupted in it.
+    pub(crate) interrupted: bool,
+}
+
+/// The database's history is not the one of the files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// An applied file was changed.
+    #[error(
+        "{file} was edited after it was applied: restore it, and write the change as a new \
+        revision"
+    )]
+    Edited {
+        /// The file's name.
+        file: String,
+    },
+    /// Applied, and unknown here.
+    #[error("this build does not know the applied revision {}: a newer release or another branch \
+        migrated this database; use its peace-migrate", .0.join(", "))]
+    Unknown(
+        /// Their ids.
+        Vec<String>,
+    ),
+    /// A revision is applied and one before it is not.
+    #[error(
+        "revision {revision} is applied but {missing} before it is not: the table \
+        peace_migration was edited by hand"
+    )]
+    Gap {
+        /// The one applied.
+        revision: String,
+        /// The one missing.
+        missing: String,
+    },
+    /// Alembic's database.
+    #[error(
+        "Alembic manages this database (revision {revision}): take it over with \
+        `peace-migrate adopt-alembic`; nothing was changed"
+    )]
+    Alembic {
+        /// The content of `alembic_version`.
+        revision: String,
+    },
+}
+
+/// Reads where the database stands, and makes the two tables if there are none.
+///
+/// Only under the lock: `create table if not exists` races with itself.
+pub(crate) async fn open(session: &Session, chain: &Chain) -> Result<Standing, Error> {
+    if !table_exists(session, "peace_migration").await? {
+        refuse_alembic(session).await?;
+        session.execute("creating the table peace_migration", &tables_sql(session)).await?;
+    }
+    Ok(standing(chain, &read(session).await?)?)
+}
+
+/// Every row, oldest first; none when there is no table.
+pub(crate) async fn read(session: &Session) -> Result<Vec<Record>, Error> {
+    if !table_exists(session, "peace_migration").await? {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "select revision, revises, name, checksum, state, \
+         to_char(applied_at at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
+         from {}.peace_migration order by applied_at, revision",
+        session.schema
+    );
+    let rows = session.query("reading the table peace_migration", &sql, &[]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Record {
+            revision: row.get(0),
+            revises: row.get(1),
+            name: row.get(2),
+            checksum: row.get(3),
+            state: row.get(4),
+            applied_at: row.get(5),
+        })
+        .collect())
+}
+
+/// The newest applied revision: the one that no other applied one revises.
+pub(crate) fn newest(records: &[Record]) -> Option<&Record> {
+    let applied = || records.iter().filter(|record| record.state != "running");
+    applied().find(|record| applied().all(|next| next.revises != record.revision))
+}
+
+/// Compares the rows with the files.
+pub(crate) fn standing(chain: &Chain, records: &[Record]) -> Result<Standing, HistoryError> {
+    let unknown: Vec<String> = records
+        .iter()
+        .filter(|record| chain.index_of(&record.revision).is_none())
+        .map(|record| record.revision.clone())
+        .collect();
+    if !unknown.is_empty() {
+        return Err(HistoryError::Unknown(unknown));
+    }
+    let mut standing = Standing { applied: 0, interrupted: false };
+    let mut missing: Option<&Revision> = None;
+    for revision in chain.all() {
+        match (records.iter().find(|record| record.revision == revision.id), missing) {
+            (None, None) => missing = Some(revision),
+            (None, Some(_)) => {}
+            (Some(_), Some(missing)) => {
+                let (revision, missing) = (revision.id.clone(), missing.id.clone());
+                return Err(HistoryError::Gap { revision, missing });
+            }
+            // Its file may be mended before the next try.
+            (Some(record), None) if record.state == "running" => {
+                standing.interrupted = true;
+                missing = Some(revision);
+            }
+            (Some(record), None) if record.checksum != revision.checksum => {
+                return Err(HistoryError::Edited { file: revision.up.file.clone() });
+            }
+            (Some(_), None) => standing.applied += 1,
+        }
+    }
+    Ok(standing)
+}
+
+/// Whether the row of `revision` is marked `running`.
+pub(crate) async fn is_running(session: &Session, revision: &Revision) -> Result<bool, Error> {
+    let sql = format!(
+        "select exists (select from {}.peace_migration where revision = $1 and state = 'running')",
+        session.schema
+    );
+    let params: [Param<'_>; 1] = [(&revision.id, Type::TEXT)];
+    Ok(session.query_one("reading the table peace_migration", &sql, &params).await?.get(0))
+}
+
+/// Marks that a script outside of a transaction begins.
+pub(crate) async fn mark_running(session: &Session, revision: &Revision) -> Result<(), Error> {
+    write(session, revision, "running", None).await
+}
+
+/// Records that `revision` is applied, in the transaction that is open, if one is.
+pub(crate) async fn mark_applied(
+    session: &Session,
+    revision: &Revision,
+    duration: Duration,
+) -> Result<(), Error> {
+    write(session, revision, "applied", Some(duration)).await
+}
+
+/// Upserts the row; whatever ends a step also goes to the log.
+async fn write(
+    session: &Session,
+    revision: &Revision,
+    state: &str,
+    duration: Option<Duration>,
+) -> Result<(), Error> {
+    let sql = format!(
+        "with written as (insert into {schema}.peace_migration as row \
+         (revision, revises, name, checksum, state, tool, duration_ms) \
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (revision) do update \
+         set checksum = excluded.checksum, state = excluded.state, tool = excluded.tool, \
+         applied_at = clock_timestamp(), applied_by = current_user, \
+         duration_ms = excluded.duration_ms returning row.revision, row.name, row.state) \
+         insert into {schema}.peace_migration_log (action, revision, detail) \
+         select 'upgrade', revision, name from written where state <> 'running'",
+        schema = session.schema
+    );
+    let revises = revision.revises.as_deref().unwrap_or(ROOT);
+    let duration_ms = duration.and_then(|duration| i64::try_from(duration.as_millis()).ok());
+    let params: [Param<'_>; 7] = [
+        (&revision.id, Type::TEXT),
+        (&revises, Type::TEXT),
+        (&revision.name, Type::TEXT),
+        (&revision.checksum, Type::TEXT),
+        (&state, Type::TEXT),
+        (&TOOL, Type::TEXT),
+        (&duration_ms, Type::INT8),
+    ];
+    session.query("writing the table peace_migration", &sql, &params).await.map(drop)
+}
+
+/// Forgets `revision`, in the transaction that is open, if one is.
+pub(crate) async fn remove(session: &Session, revision: &Revision) -> Result<(), Error> {
+    let sql = format!(
+        "with gone as (delete from {schema}.peace_migration where revision = $1 \
+         returning revision, name) \
+         insert into {schema}.peace_migration_log (action, revision, detail) \
+         select 'downgrade', revision, name from gone",
+        schema = session.schema
+    );
+    let params: [Param<'_>; 1] = [(&revision.id, Type::TEXT)];
+    session.query("writing the table peace_migration", &sql, &params).await.map(drop)
+}
+
+async fn table_exists(session: &Session, table: &str) -> Result<bool, Error> {
+    let name = format!("{}.{table}", session.schema);
+    let params: [Param<'_>; 1] = [(&name, Type::TEXT)];
+    let sql = "select to_regclass($1) is not null";
+    Ok(session.query_one("looking for our tables", sql, &params).await?.get(0))
+}
+
+async fn refuse_alembic(session: &Session) -> Result<(), Error> {
+    if !table_exists(session, "alembic_version").await? {
+        return Ok(());
+    }
+    let sql = format!(
+        "select string_agg(version_num, ', ' order by version_num) from {}.alembic_version",
+        session.schema
+    );
+    let row = session.query_one("reading the table alembic_version", &sql, &[]).await?;
+    match row.get(0) {
+        Some(revision) => Err(HistoryError::Alembic { revision }.into()),
+        None => Ok(()),
+    }
+}
+
+/// `unique (revises)` makes a fork impossible in the database too; the root says `none`, because
+/// nulls would not collide.
+fn tables_sql(session: &Session) -> String {
+    format!(
+        "create table if not exists {schema}.peace_migration (
+             revision text primary key,
+             revises text not null unique,
+             name text not null,
+             checksum text not null,
+             state text not null check (state in ('applied', 'stamped', 'running')),
+             applied_at timestamptz not null default clock_timestamp(),
+             applied_by text not null default current_user,
+             tool text not null,
+             duration_ms bigint
+         );
+         create table if not exists {schema}.peace_migration_log (
+             id bigint generated always as identity primary key,
+             at timestamptz not null default clock_timestamp(),
+             action text not null,
+             revision text not null,
+             detail text
+         )",
+        schema = session.schema
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::embedded;
+
+    fn record(index: usize, state: &str) -> Record {
+        let revision = &embedded().unwrap().all()[index];
+        Record {
+            revision: revision.id.clone(),
+            revises: revision.revises.clone().unwrap_or(ROOT.to_owned()),
+            name: revision.name.clone(),
+            checksum: revision.checksum.clone(),
+            state: state.to_owned(),
+            applied_at: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_database_stands_where_its_rows_end() {
+        let check = |records: &[Record], applied, interrupted| {
+            let found = standing(embedded().unwrap(), records).unwrap();
+            assert_eq!(found, Standing { applied, interrupted });
+        };
+        check(&[], 0, false);
+        check(&[record(0, "applied")], 1, false);
+        check(&[record(1, "applied"), record(0, "stamped")], 2, false);
+        check(&[record(0, "applied"), record(1, "running")], 1, true);
+        let mended = Record { checksum: String::new(), ..record(1, "running") };
+        check(&[record(0, "applied"), mended], 1, true);
+    }
+
+    #[test]
+    fn another_history_is_refused() {
+        let check = |records: &[Record]| standing(embedded().unwrap(), records).unwrap_err();
+        let edited = Record { checksum: String::new(), ..record(0, "applied") };
+        let file = "20241216222729_init.up.sql".to_owned();
+        assert_eq!(check(&[edited]), HistoryError::Edited { file });
+        let foreign = Record { revision: "ffff".to_owned(), ..record(1, "applied") };
+        assert_eq!(
+            check(&[record(0, "applied"), foreign]),
+            HistoryError::Unknown(vec!["ffff".to_owned()])
+        );
+        let ids = ["586f9c3cd40c".to_owned(), "1246b5faa711".to_owned()];
+        let [missing, revision] = ids;
+        assert_eq!(
+            check(&[record(1, "applied")]),
+            HistoryError::Gap { revision: revision.clone(), missing: missing.clone() }
+        );
+        assert_eq!(
+            check(&[record(0, "running"), record(1, "applied")]),
+            HistoryError::Gap { revision, missing }
+        );
+    }
+
+    #[test]
+    fn the_newest_is_the_one_that_no_applied_one_revises() {
+        let newest = |records: &[Record]| newest(records).map(|record| record.revision.clone());
+        assert_eq!(newest(&[]), None);
+        assert_eq!(newest(&[record(0, "running")]), None);
+        let records = [record(1, "applied"), record(0, "applied")];
+        assert_eq!(newest(&records), Some("1246b5faa711".to_owned()));
+        let records = [record(1, "running"), record(0, "applied")];
+        assert_eq!(newest(&records), Some("586f9c3cd40c".to_owned()));
+    }
+}

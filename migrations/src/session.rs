@@ -1,0 +1,217 @@
+//! The one connection a run has, and the lock it holds.
+//!
+//! `runner` opens it, `records` and `apply` speak through it; it calls tokio-postgres.
+//! It promises that every wait has a deadline, that nothing else runs on this connection, and
+//! that the lock is polled: a session blocked in `pg_advisory_lock` is an open transaction, which
+//! `create index concurrently` of the lock's holder would wait for, for ever.
+//! It does not know what a revision is.
+//! Source: PostgreSQL manual, "Explicit Locking", section 13.3.5 (advisory locks).
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+use crate::error::{Error, words};
+
+/// Seen in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "peace-migrate";
+/// From the first packet until the session is ready.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// One step of the bookkeeping.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Parting from the server; without an answer the socket is simply closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// To one of the hosts of the URL, so that the next one gets its turn.
+const HOST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dead network is found after about this long, also under a statement that takes an hour.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const POLL_MIN: Duration = Duration::from_millis(200);
+const POLL_MAX: Duration = Duration::from_millis(500);
+/// `server_version_num` of PostgreSQL 15.
+const SERVER_VERSION_MIN: i32 = 150_000;
+
+/// First half of the advisory lock's key; the second is the hash of the schema's name.
+const LOCK_CLASS: i32 = i32::from_be_bytes(*b"PEAC");
+
+const OPEN_SQL: &str = "select quote_ident(current_schema()::text), \
+    current_setting('server_version_num')::int, current_setting('server_version')";
+const TRY_LOCK_SQL: &str = "select pg_try_advisory_lock($1, hashtext($2))";
+const HELD_SQL: &str = "select exists (select from pg_locks \
+    where pid = pg_backend_pid() and granted and locktype = 'advisory' and objsubid = 2 \
+    and database = (select oid from pg_database where datname = current_database()) \
+    and classid = $1::oid and objid = (hashtext($2)::bigint & 4294967295)::oid)";
+const HOLDER_SQL: &str = "select coalesce((select \
+    format(' (process %s, %s)', pid, application_name) from pg_locks join pg_stat_activity \
+    using (pid) where granted and locktype = 'advisory' and objsubid = 2 \
+    and database = (select oid from pg_database where datname = current_database()) \
+    and classid = $1::oid and objid = (hashtext($2)::bigint & 4294967295)::oid limit 1), '')";
+
+/// An open connection; closing or losing it releases the lock.
+pub(crate) struct Session {
+    client: Client,
+    driver: JoinHandle<()>,
+    /// The schema the bookkeeping tables live in, quoted for SQL.
+    pub(crate) schema: String,
+}
+
+impl Session {
+    /// Connects and checks the server's version. Waits up to 15 s.
+    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
+        let config = hardened(config);
+        let (client, connection) = timeout(CONNECT_TIMEOUT, config.connect(NoTls))
+            .await
+            .map_err(|_| Error::Connect(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs())))?
+            .map_err(|error| Error::Connect(words(&error)))?;
+        // What ends the connection is also the error of the statement then waiting for an answer.
+        let driver = tokio::spawn(async { drop(connection.await) });
+        let mut session = Self { client, driver, schema: String::new() };
+        let row = session.query_one("looking at the server", OPEN_SQL, &[]).await?;
+        if row.get::<_, i32>(1) < SERVER_VERSION_MIN {
+            return Err(Error::ServerTooOld { version: row.get(2) });
+        }
+        session.schema = row.get::<_, Option<String>>(0).ok_or(Error::NoSchema)?;
+        Ok(session)
+    }
+
+    /// Polls for the lock until `wait` is over; calls `waiting` once with whoever holds it.
+    pub(crate) async fn lock(
+        &self,
+        wait: Duration,
+        mut waiting: impl FnMut(&str),
+    ) -> Result<(), Error> {
+        let begin = Instant::now();
+        let mut asked = false;
+        while !self.flag("taking the migration lock", TRY_LOCK_SQL).await? {
+            let left = wait.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return Err(Error::Locked { waited: wait, holder: self.holder().await? });
+            }
+            if !asked {
+                waiting(&self.holder().await?);
+                asked = true;
+            }
+            sleep(between(POLL_MIN, POLL_MAX).min(left)).await;
+        }
+        self.check_lock().await
+    }
+
+    /// Whether this very session holds the lock, which it would not behind a transaction pooler.
+    pub(crate) async fn check_lock(&self) -> Result<(), Error> {
+        if self.flag("checking the migration lock", HELD_SQL).await? {
+            Ok(())
+        } else {
+            Err(Error::Pooled)
+        }
+    }
+
+    async fn holder(&self) -> Result<String, Error> {
+        let params = self.lock_params();
+        Ok(self.query_one("looking for the lock's holder", HOLDER_SQL, &params).await?.get(0))
+    }
+
+    async fn flag(&self, doing: &str, sql: &str) -> Result<bool, Error> {
+        Ok(self.query_one(doing, sql, &self.lock_params()).await?.get(0))
+    }
+
+    fn lock_params(&self) -> [Param<'_>; 2] {
+        [(&LOCK_CLASS, Type::INT4), (&self.schema, Type::TEXT)]
+    }
+
+    /// Rows of one bookkeeping statement, in one round trip. Waits up to 30 s.
+    pub(crate) async fn query(
+        &self,
+        doing: &str,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        within(ANSWER_TIMEOUT, doing, self.client.query_typed(sql, params))
+            .await?
+            .map_err(|error| Error::database(doing, &error))
+    }
+
+    /// The one row of a bookkeeping statement.
+    pub(crate) async fn query_one(
+        &self,
+        doing: &str,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Row, Error> {
+        within(ANSWER_TIMEOUT, doing, self.client.query_typed_one(sql, params))
+            .await?
+            .map_err(|error| Error::database(doing, &error))
+    }
+
+    /// Statements of the bookkeeping, without parameters. Waits up to 30 s.
+    pub(crate) async fn execute(&self, doing: &str, sql: &str) -> Result<(), Error> {
+        self.send(ANSWER_TIMEOUT, doing, sql).await?.map_err(|error| Error::database(doing, &error))
+    }
+
+    /// Sends SQL as it is, by the simple protocol.
+    ///
+    /// **Errors**: the outer one when there is no answer within `limit`.
+    pub(crate) async fn send(
+        &self,
+        limit: Duration,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Result<(), tokio_postgres::Error>, Error> {
+        within(limit, doing, self.client.batch_execute(sql)).await
+    }
+
+    /// Gives the lock back and says goodbye. Waits up to 4 s; a dead connection needs neither.
+    pub(crate) async fn close(mut self) {
+        let unlock = self.client.batch_execute("select pg_advisory_unlock_all()");
+        drop(timeout(CLOSE_TIMEOUT, unlock).await);
+        drop(self.client);
+        if timeout(CLOSE_TIMEOUT, &mut self.driver).await.is_err() {
+            self.driver.abort();
+        }
+    }
+}
+
+/// A parameter and its type: a typed statement needs no prepare of its own.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Adds what a migration wants of a connection; what the URL says about timeouts stands.
+fn hardened(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.application_name(APPLICATION_NAME).keepalives_idle(KEEPALIVE_IDLE);
+    config.connect_timeout(config.get_connect_timeout().copied().unwrap_or(HOST_TIMEOUT));
+    config.tcp_user_timeout(config.get_tcp_user_timeout().copied().unwrap_or(NETWORK_TIMEOUT));
+    config
+}
+
+async fn within<T>(
+    limit: Duration,
+    doing: &str,
+    answer: impl Future<Output = T>,
+) -> Result<T, Error> {
+    timeout(limit, answer).await.map_err(|_| Error::Silent { doing: doing.to_owned(), limit })
+}
+
+/// A random duration, so that runners which began together do not stay in step.
+pub(crate) fn between(min: Duration, max: Duration) -> Duration {
+    let random = RandomState::new().hash_one(std::process::id());
+    let span_ms = u64::try_from((max - min).as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    min + Duration::from_millis(random % span_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_durations_stay_within_their_bounds() {
+        for _ in 0..1000 {
+            let duration = between(POLL_MIN, POLL_MAX);
+            assert!((POLL_MIN..=POLL_MAX).contains(&duration), "{duration:?}");
+        }
+        assert_eq!(between(POLL_MIN, POLL_MIN), POLL_MIN);
+    }
+}

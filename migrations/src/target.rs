@@ -1,0 +1,190 @@
+//! Where to go: `head`, `base`, `+2`, `-1`, an id or the beginning of one.
+//!
+//! The command line parses it, `runner` resolves it against the chain. Pure.
+
+use std::str::FromStr;
+
+use crate::chain::{Chain, ID_LEN_MIN};
+
+/// What `upgrade` and `downgrade` were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The newest revision.
+    Head,
+    /// Before the first one.
+    Base,
+    /// So many steps up (positive) or down from where the database is.
+    Steps(i32),
+    /// An id, or at least 4 letters that begin exactly one.
+    Revision(String),
+}
+
+/// The target does not exist here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Not a target at all.
+    #[error(
+        "`{0}` is no target: write head, base, +1, -1, or 4 or more letters of a revision's id"
+    )]
+    Malformed(
+        /// What was written.
+        String,
+    ),
+    /// No such revision.
+    #[error("no revision begins with `{0}`: `peace-migrate history` lists them")]
+    Unknown(
+        /// What was written.
+        String,
+    ),
+    /// More than one.
+    #[error("`{prefix}` begins {}: write more of it", .candidates.join(" and "))]
+    Ambiguous {
+        /// What was written.
+        prefix: String,
+        /// The ids it begins.
+        candidates: Vec<String>,
+    },
+    /// `+N` or `-N` leads out of the chain.
+    #[error(
+        "{steps:+} leads beyond the chain: {before} revisions are applied, {after} are pending"
+    )]
+    Beyond {
+        /// The steps asked for.
+        steps: i32,
+        /// Revisions applied.
+        before: usize,
+        /// Revisions pending.
+        after: usize,
+    },
+    /// `upgrade` to something that is behind the database.
+    #[error("the database is past that revision: use `peace-migrate downgrade`")]
+    Behind,
+    /// `downgrade` to something that the database has not reached.
+    #[error("the database has not reached that revision: use `peace-migrate upgrade`")]
+    Ahead,
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let malformed = || TargetError::Malformed(text.to_owned());
+        match text {
+            "head" => Ok(Self::Head),
+            "base" => Ok(Self::Base),
+            _ if text.starts_with(['+', '-']) => {
+                text.parse().map(Self::Steps).map_err(|_| malformed())
+            }
+            _ if text.len() >= ID_LEN_MIN => Ok(Self::Revision(text.to_ascii_lowercase())),
+            _ => Err(malformed()),
+        }
+    }
+}
+
+impl Target {
+    /// How many revisions will be applied when this is reached from `applied` of them.
+    pub(crate) fn resolve(&self, chain: &Chain, applied: usize) -> Result<usize, TargetError> {
+        let len = chain.all().len();
+        match self {
+            Self::Head => Ok(len),
+            Self::Base => Ok(0),
+            Self::Steps(steps) => isize::try_from(*steps)
+                .ok()
+                .and_then(|steps| applied.checked_add_signed(steps))
+                .filter(|wanted| *wanted <= len)
+                .ok_or(TargetError::Beyond {
+                    steps: *steps,
+                    before: applied,
+                    after: len - applied,
+                }),
+            Self::Revision(prefix) => find(chain, prefix).map(|index| index + 1),
+        }
+    }
+}
+
+/// The place of the one revision whose id is `prefix` or begins with it.
+fn find(chain: &Chain, prefix: &str) -> Result<usize, TargetError> {
+    if let Some(index) = chain.index_of(prefix) {
+        return Ok(index);
+    }
+    let matches: Vec<usize> =
+        (0..chain.all().len()).filter(|index| chain.all()[*index].id.starts_with(prefix)).collect();
+    match matches[..] {
+        [index] => Ok(index),
+        [] => Err(TargetError::Unknown(prefix.to_owned())),
+        _ => Err(TargetError::Ambiguous {
+            prefix: prefix.to_owned(),
+            candidates: matches.iter().map(|index| chain.all()[*index].id.clone()).collect(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Revisions aaaa1, aaaa2, aaaa (an id that begins others) and bbbb.
+    fn chain() -> Chain {
+        let links = [("aaaa1", "none"), ("aaaa2", "aaaa1"), ("aaaa", "aaaa2"), ("bbbb", "aaaa")];
+        let files: Vec<(String, String)> = links
+            .iter()
+            .enumerate()
+            .map(|(index, (id, revises))| {
+                let header = format!("-- revision: {id}\n-- revises: {revises}\n-- message: m\n");
+                let text = format!("{header}-- transaction: yes\n-- irreversible: test\n");
+                (format!("{index:014}_m.up.sql"), text)
+            })
+            .collect();
+        Chain::new(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))).unwrap()
+    }
+
+    #[track_caller]
+    fn resolves(text: &str, applied: usize, expected: Result<usize, &str>) {
+        let found = text.parse::<Target>().and_then(|target| target.resolve(&chain(), applied));
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
+            (Err(error), Err(expected)) => {
+                let error = error.to_string();
+                assert!(error.contains(expected), "{text}: {error}");
+            }
+            (found, expected) => panic!("{text}: {found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn every_way_to_name_a_revision() {
+        resolves("head", 1, Ok(4));
+        resolves("base", 1, Ok(0));
+        resolves("+1", 1, Ok(2));
+        resolves("-1", 1, Ok(0));
+        resolves("+3", 1, Ok(4));
+        resolves("aaaa", 0, Ok(3));
+        resolves("AAAA1", 0, Ok(1));
+        resolves("bbbb", 0, Ok(4));
+    }
+
+    #[test]
+    fn what_names_none_is_refused() {
+        resolves("+99", 1, Err("+99 leads beyond the chain: 1 revisions are applied, 3 are"));
+        resolves("-2", 1, Err("-2 leads beyond"));
+        resolves("+x", 1, Err("`+x` is no target"));
+        resolves("abc", 1, Err("`abc` is no target"));
+        resolves("", 1, Err("`` is no target"));
+        resolves("cccc", 1, Err("no revision begins with `cccc`"));
+    }
+
+    #[test]
+    fn an_ambiguous_prefix_lists_the_candidates() {
+        let files = [("1", "aaaa1", "none"), ("2", "aaaa2", "aaaa1")].map(|(n, id, revises)| {
+            let header = format!("-- revision: {id}\n-- revises: {revises}\n-- message: m\n");
+            (
+                format!("{n:0>14}_m.up.sql"),
+                format!("{header}-- transaction: yes\n-- irreversible: test\n"),
+            )
+        });
+        let chain =
+            Chain::new(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))).unwrap();
+        let error = Target::Revision("aaaa".into()).resolve(&chain, 0).unwrap_err();
+        assert_eq!(error.to_string(), "`aaaa` begins aaaa1 and aaaa2: write more of it");
+    }
+}

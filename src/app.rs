@@ -1,0 +1,63 @@
+//! What all handlers share, and how it is put together.
+//!
+//! The worker calls [`build`] once, in its own process after the fork; every handler then finds
+//! the [`App`] in its context. Nothing in it changes while the worker lives.
+//! Does not know: the routes (`resources`), or what a setting is called (`settings`).
+
+use std::io;
+use std::rc::Rc;
+
+use secrecy::SecretString;
+use worker::{BuildError, Database, Router};
+
+use crate::security::passwords::Passwords;
+use crate::security::tokens::Tokens;
+use crate::settings::Config;
+use crate::{development, resources};
+
+/// What handlers work with.
+pub struct App {
+    /// The worker's sessions with PostgreSQL.
+    pub database: Database,
+    /// Issues and reads access tokens.
+    pub tokens: Tokens,
+    /// Hashes and verifies passwords.
+    pub passwords: Passwords,
+}
+
+/// What the application is told, the same for every worker.
+#[derive(Debug)]
+pub struct AppSettings {
+    jwt_secret: SecretString,
+    jwt_secret_previous: Option<SecretString>,
+    debug_routes: bool,
+}
+
+impl AppSettings {
+    /// Takes them from the settings. In development a missing secret is made and kept in a file.
+    ///
+    /// **Errors** when that file can be neither read nor made. **Blocks** on the disk.
+    pub fn new(config: &Config) -> io::Result<Self> {
+        let jwt_secret = match &config.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => development::jwt_secret()?,
+        };
+        Ok(Self {
+            jwt_secret,
+            jwt_secret_previous: config.jwt_secret_previous.clone(),
+            debug_routes: config.faults.as_ref().is_some_and(|faults| faults.routes),
+        })
+    }
+}
+
+/// Puts the application together. It starts the password thread, so only after the fork.
+///
+/// **Errors** when the system has no thread to give, or two routes contradict each other.
+pub fn build(database: Database, settings: &AppSettings) -> Result<Router, BuildError> {
+    let passwords = Passwords::start().map_err(|error| {
+        BuildError::Refused(format!("no thread for passwords ({error}): raise the process limit"))
+    })?;
+    let tokens = Tokens::new(&settings.jwt_secret, settings.jwt_secret_previous.as_ref());
+    let app = App { database, tokens, passwords };
+    Ok(resources::routes(settings.debug_routes).seal(Rc::new(app))?)
+}

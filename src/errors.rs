@@ -1,0 +1,272 @@
+//! Everything that can go wrong in a request, as a client sees it and as the log keeps it.
+//!
+//! Handlers and queries return [`ApiError`]; the worker turns it into `application/problem+json`
+//! through the conversion below. Nothing else in the application chooses a status: a query says
+//! "the name is taken", and here it becomes 409.
+//! Every error has two texts. `Display` is the detail and goes to the client; [`ApiError::private`]
+//! goes to the log and may name causes (never a value that a client sent).
+//! Does not know: failures of the transport and of input, whose answers the worker decided.
+//! Source: RFC 9457 (problem details), RFC 6750 section 3 (`WWW-Authenticate`).
+
+use thiserror::Error;
+use uuid::Uuid;
+use worker::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use worker::{ConstraintKind, DbError, HttpError, Kind, Problem};
+
+use crate::security::passwords::PasswordError;
+use crate::security::tokens::BadToken;
+
+pub use worker::kinds::{
+    CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE,
+};
+
+/// The request needs a valid access token.
+pub static UNAUTHENTICATED: Kind =
+    Kind { code: "unauthenticated", status: 401, title: "Unauthorized" };
+/// User name and password do not belong together.
+pub static WRONG_CREDENTIALS: Kind =
+    Kind { code: "wrong-credentials", status: 401, title: "Unauthorized" };
+/// The access token is good, but this is another user's.
+pub static FORBIDDEN: Kind = Kind { code: "forbidden", status: 403, title: "Forbidden" };
+/// The current password, asked for once more, is not the right one.
+pub static WRONG_PASSWORD: Kind = Kind { code: "wrong-password", status: 403, title: "Forbidden" };
+/// Another user has this name.
+pub static NAME_TAKEN: Kind = Kind { code: "name-taken", status: 409, title: "Conflict" };
+/// The change would break a rule between rows.
+pub static CONFLICT: Kind = Kind { code: "conflict", status: 409, title: "Conflict" };
+/// The database has not been migrated to what this version needs.
+pub static SCHEMA_BEHIND: Kind =
+    Kind { code: "schema-behind", status: 503, title: "Service Unavailable" };
+
+/// What a route may answer that asks the database.
+pub const DATABASE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL];
+/// What a route may answer that reads a body.
+pub const BODY: &[&Kind] = &[&CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE, &INVALID_INPUT];
+/// What a route may answer that names one row in its path.
+pub const ONE: &[&Kind] = &[&INVALID_INPUT, &NOT_FOUND];
+/// What a route may answer that is only for the owner of the row.
+pub const OWN: &[&Kind] = &[&UNAUTHENTICATED, &FORBIDDEN];
+
+/// When a client may try again, in seconds: the pool is back within one or two.
+const RETRY_AFTER_S: &str = "1";
+
+/// A request that was understood and cannot be answered as asked.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// The input could not be read.
+    #[error(transparent)]
+    Request(#[from] HttpError),
+    /// The database did not do it.
+    #[error("{}", database_detail(.0))]
+    Database(#[from] DbError),
+    /// The revision that this version needs is not applied.
+    #[error("the database is not at the revision this server needs")]
+    SchemaBehind {
+        /// Its id.
+        needed: &'static str,
+        /// The newest one that is.
+        newest: Option<String>,
+    },
+    /// There is no such row; the text names the resource.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The name belongs to another user.
+    #[error("this name is taken")]
+    NameTaken,
+    /// No access token came with the request.
+    #[error("this route needs a bearer token")]
+    NoToken,
+    /// The access token proves nothing.
+    #[error("the bearer token is not valid")]
+    InvalidToken(#[from] BadToken),
+    /// The caller may only do this to their own.
+    #[error("this belongs to another user")]
+    Forbidden,
+    /// A login failed; the log says whether there is such a user, the client is told the same for
+    /// all causes.
+    #[error("wrong user name or password")]
+    WrongCredentials {
+        /// The user of that name.
+        user: Option<Uuid>,
+    },
+    /// The current password is not the one given.
+    #[error("the current password is another one")]
+    WrongPassword,
+    /// The password could not be hashed.
+    #[error("the server cannot check passwords at the moment")]
+    Password(#[from] PasswordError),
+}
+
+impl ApiError {
+    /// The kind of problem it is answered as; failures of input have theirs already.
+    fn kind(&self) -> &'static Kind {
+        match self {
+            Self::Request(_) => &INVALID_INPUT,
+            Self::Database(error) => database_kind(error),
+            Self::SchemaBehind { .. } => &SCHEMA_BEHIND,
+            Self::NotFound(_) => &NOT_FOUND,
+            Self::NameTaken => &NAME_TAKEN,
+            Self::NoToken | Self::InvalidToken(_) => &UNAUTHENTICATED,
+            Self::Forbidden => &FORBIDDEN,
+            Self::WrongCredentials { .. } => &WRONG_CREDENTIALS,
+            Self::WrongPassword => &WRONG_PASSWORD,
+            Self::Password(PasswordError::Busy) => &UNAVAILABLE,
+            Self::Password(PasswordError::Failed(_)) => &INTERNAL,
+        }
+    }
+
+    /// What the log should know and the client should not.
+    fn private(&self) -> Option<String> {
+        match self {
+            Self::Database(error) => Some(error.to_string()),
+            Self::InvalidToken(error) => Some(error.to_string()),
+            Self::WrongCredentials { user: Some(user) } => {
+                Some(format!("wrong password of {user}"))
+            }
+            Self::WrongCredentials { user: None } => {
+                Some("there is no user of this name".to_owned())
+            }
+            Self::SchemaBehind { needed, newest } => {
+                Some(format!("needs {needed}, is at {}", newest.as_deref().unwrap_or("base")))
+            }
+            Self::Password(error) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The header that tells a client how to authenticate, for answers with 401.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken | Self::WrongCredentials { .. } => Some("Bearer"),
+            Self::InvalidToken(_) => Some(r#"Bearer error="invalid_token""#),
+            _ => None,
+        }
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        let error = match error {
+            ApiError::Request(error) => return error.into(),
+            other => other,
+        };
+        let mut problem = Self::new(error.kind()).detail(error.to_string());
+        if let Some(challenge) = error.challenge() {
+            problem = problem.header(WWW_AUTHENTICATE, challenge);
+        }
+        if error.kind().status == 503 {
+            problem = problem.header(RETRY_AFTER, RETRY_AFTER_S);
+        }
+        match error.private() {
+            Some(text) => problem.log(text),
+            None => problem,
+        }
+    }
+}
+
+/// A constraint that no query names is the input's fault all the same: never a 500.
+fn database_kind(error: &DbError) -> &'static Kind {
+    match error {
+        DbError::Unavailable { .. }
+        | DbError::Busy { .. }
+        | DbError::Timeout { .. }
+        | DbError::Conflict(_) => &UNAVAILABLE,
+        DbError::SchemaBehind(_) => &SCHEMA_BEHIND,
+        DbError::Constraint { kind: ConstraintKind::Unique, .. } => &CONFLICT,
+        DbError::Constraint { .. } | DbError::BadValue(_) => &INVALID_INPUT,
+        DbError::Other { .. } => &INTERNAL,
+    }
+}
+
+fn database_detail(error: &DbError) -> &'static str {
+    match error {
+        DbError::Unavailable { .. } => "the database cannot be reached",
+        DbError::Busy { .. } | DbError::Conflict(_) => "the database is busy",
+        DbError::Timeout { .. } => "the database did not answer in time",
+        DbError::SchemaBehind(_) => "the database is not at the revision this server needs",
+        DbError::Constraint { kind: ConstraintKind::Unique, .. } => "there is such a row already",
+        DbError::Constraint { .. } => "the change would break a rule of the data",
+        DbError::BadValue(_) => "the database cannot store this value",
+        DbError::Other { .. } => "the server failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use worker::Refusal;
+
+    use super::*;
+    use crate::security::tokens::Tokens;
+
+    const SECRET: &str = "only for the log";
+
+    fn database(error: DbError) -> Problem {
+        ApiError::from(error).into()
+    }
+
+    fn constraint(kind: ConstraintKind) -> DbError {
+        DbError::Constraint { kind, name: SECRET.to_owned() }
+    }
+
+    fn refusal() -> Refusal {
+        Refusal { sqlstate: "22001".to_owned(), message: SECRET.to_owned() }
+    }
+
+    #[test]
+    fn every_failure_of_the_database_has_its_status() {
+        let cause: Arc<str> = SECRET.into();
+        let expected = [
+            (DbError::Unavailable { cause: Arc::clone(&cause) }, "unavailable", 503),
+            (DbError::Busy { cause: SECRET }, "unavailable", 503),
+            (DbError::Timeout { cause: Arc::clone(&cause) }, "unavailable", 503),
+            (DbError::Conflict(refusal()), "unavailable", 503),
+            (DbError::SchemaBehind(refusal()), "schema-behind", 503),
+            (constraint(ConstraintKind::Unique), "conflict", 409),
+            (constraint(ConstraintKind::ForeignKey), "invalid-input", 422),
+            (constraint(ConstraintKind::NotNull), "invalid-input", 422),
+            (constraint(ConstraintKind::Check), "invalid-input", 422),
+            (DbError::BadValue(refusal()), "invalid-input", 422),
+            (DbError::Other { cause }, "internal", 500),
+        ];
+        for (error, code, status) in expected {
+            let text = error.to_string();
+            let problem = database(error);
+            assert_eq!((problem.kind().code, problem.kind().status), (code, status), "{text}");
+            assert_eq!(problem.private(), Some(text.as_str()), "the log is told all of it");
+        }
+    }
+
+    #[test]
+    fn what_is_for_the_log_is_not_in_the_detail() {
+        let errors = [
+            ApiError::Database(constraint(ConstraintKind::Unique)),
+            ApiError::Database(DbError::Other { cause: SECRET.into() }),
+            ApiError::Password(PasswordError::Failed(SECRET.to_owned())),
+            ApiError::SchemaBehind { needed: SECRET, newest: Some(SECRET.to_owned()) },
+        ];
+        for error in errors {
+            assert!(!error.to_string().contains(SECRET), "{error}");
+            assert!(error.private().is_some_and(|text| text.contains(SECRET)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_login_reads_the_same_for_all_causes() {
+        let unknown = ApiError::WrongCredentials { user: None };
+        let known = ApiError::WrongCredentials { user: Some(Uuid::nil()) };
+        assert_eq!(unknown.to_string(), known.to_string());
+        assert_eq!(unknown.challenge(), known.challenge());
+        assert_ne!(unknown.private(), known.private(), "the log knows");
+    }
+
+    #[test]
+    fn every_401_says_how_to_authenticate() {
+        assert_eq!(ApiError::NoToken.challenge(), Some("Bearer"));
+        assert_eq!(ApiError::Forbidden.challenge(), None);
+        let refused = Tokens::new(&"secret".into(), None).user_of("no token").unwrap_err();
+        let challenge = ApiError::InvalidToken(refused).challenge();
+        assert_eq!(challenge, Some(r#"Bearer error="invalid_token""#));
+    }
+}

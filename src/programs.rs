@@ -1,0 +1,322 @@
+//! The programs that run beside the workers, each in a child of the supervisor.
+//!
+//! With the embedded database: *initdb* (a step), *postgres* (a service), *migrate* (a step). Always:
+//! *check* (a step), the last one before the port opens. `main` lists them in that order. Each function
+//! here is the whole life of one forked process: it may start a runtime, block, or exec.
+//! They know nothing of slots and sockets.
+
+use std::future::Future;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::libc::{SIGINT, SIGKILL, SIGQUIT};
+use supervisor::{Post, ProgramKind};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, NoTls};
+use tracing::{info, warn};
+
+use crate::embedded::{Cluster, EmbeddedError, MAJOR_MIN, Tuning};
+
+/// Exit code for a wrong setting (sysexits `EX_USAGE`).
+pub const USAGE: u8 = 64;
+/// Exit code for a database that is not there (sysexits `EX_UNAVAILABLE`).
+pub const UNAVAILABLE: u8 = 69;
+/// Exit code for a refusal of the system (sysexits `EX_OSERR`).
+pub const REFUSED: u8 = 71;
+
+/// Making the data files takes a second or two; a slow disk takes longer.
+pub const INITDB: ProgramKind = ProgramKind::Step { timeout_ms: 120_000 };
+/// INT lets PostgreSQL end its sessions and write a checkpoint.
+pub const POSTGRES: ProgramKind = ProgramKind::Service { stop_signal: SIGINT };
+/// Includes the server's start, and its recovery after a crash.
+pub const MIGRATE: ProgramKind = ProgramKind::Step { timeout_ms: 300_000 };
+/// The one attempt and some room: a wrong setting is to be told within seconds.
+pub const CHECK: ProgramKind = ProgramKind::Step { timeout_ms: 5_000 };
+
+const CHECK_CONNECT_TIMEOUT: Duration = Duration::from_millis(2_500);
+const SERVER_START_TIMEOUT: Duration = Duration::from_secs(120);
+const SERVER_START_POLL: Duration = Duration::from_millis(50);
+
+/// What the workers of this configuration need of a database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Workers.
+    pub workers: usize,
+    /// Connections of each worker's pool.
+    pub pool_size: usize,
+}
+
+impl Need {
+    /// Connections at the worst moment: one worker more than usual while another is replaced, each
+    /// with its pool and one connection for its reads.
+    #[must_use]
+    pub fn connections(self) -> usize {
+        (self.workers + 1) * (self.pool_size + 1)
+    }
+}
+
+/// How to reach the application's database in `cluster`.
+#[must_use]
+pub fn server_of(cluster: &Cluster) -> Config {
+    parse(&cluster.url(cluster.database()))
+}
+
+/// Makes the data of the embedded cluster, unless it is there: becomes initdb.
+pub fn initdb(post: &Post, cluster: &Cluster) -> u8 {
+    if cluster.is_made() {
+        return 0;
+    }
+    info!(data = %cluster.place().data.display(), "making the embedded database");
+    let command = cluster.initdb();
+    become_command(post, cluster, command, SIGKILL)
+}
+
+/// Serves the embedded cluster: becomes postgres, which ends with the supervisor whatever happens.
+pub fn postgres(post: &Post, cluster: &Cluster, need: Need) -> u8 {
+    // Some connections stay free for people who look around.
+    let connections_max = (need.connections() + 20).max(100);
+    let command = cluster
+        .adopt()
+        .and_then(|()| cluster.server(&Tuning { connections_max, settings: Vec::new() }));
+    become_command(post, cluster, command, SIGQUIT)
+}
+
+/// Execs `command` as the cluster's owner, so that `death_signal` reaches it when the supervisor dies.
+fn become_command(
+    post: &Post,
+    cluster: &Cluster,
+    command: Result<Command, EmbeddedError>,
+    death_signal: i32,
+) -> u8 {
+    let attempt = || {
+        let mut command = command?;
+        cluster.become_owner()?;
+        post.die_with_supervisor(death_signal).map_err(|source| refused("outlive", source))?;
+        Err(refused(&format!("run {}", command.get_program().display()), command.exec()))
+    };
+    match attempt() {
+        Ok(never) => never,
+        Err(error) => post.fail(REFUSED, error.to_string()),
+    }
+}
+
+fn refused(what: &str, source: std::io::Error) -> EmbeddedError {
+    EmbeddedError::Files { what: what.to_owned(), source }
+}
+
+/// Brings the embedded database to the newest revision, as soon as its server answers.
+pub fn migrate(post: &Post, cluster: &Cluster) -> u8 {
+    finish(post, migrate_embedded(cluster))
+}
+
+async fn migrate_embedded(cluster: &Cluster) -> Result<(), Failure> {
+    let maintenance = parse(&cluster.url("postgres"));
+    let client = timeout(SERVER_START_TIMEOUT, connect_patiently(&maintenance))
+        .await
+        .map_err(|_| Failure::embedded(cluster, "did not start"))?;
+    let name = cluster.database();
+    let exists = client.query_opt("select from pg_database where datname = $1", &[&name]).await;
+    if exists.map_err(|_| Failure::embedded(cluster, "does not answer"))?.is_none() {
+        let create = client.batch_execute(&format!("create database {name}")).await;
+        create.map_err(|_| Failure::embedded(cluster, "cannot create its database"))?;
+    }
+    let options = migrations::Options {
+        chain: migrations::embedded().map_err(|error| Failure::new(USAGE, error.to_string()))?,
+        lock_wait: Duration::from_secs(60),
+    };
+    let target = migrations::Target::Head;
+    let mut tell = |event: migrations::Event<'_>| info!("migrate: {event}");
+    migrations::upgrade(&server_of(cluster), &target, &options, &mut tell)
+        .await
+        .map_err(|error| Failure::new(UNAVAILABLE, format!("migrate: {error}")))?;
+    Ok(())
+}
+
+async fn connect_patiently(server: &Config) -> Client {
+    let mut tries = interval(SERVER_START_POLL);
+    tries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tries.tick().await;
+        if let Ok(client) = connect(server).await {
+            return client;
+        }
+    }
+}
+
+/// Looks at the database once, before the port opens: are we let in, is it new enough, has it room?
+pub fn check(post: &Post, server: &Config, need: Need) -> u8 {
+    finish(post, check_server(server, need))
+}
+
+async fn check_server(server: &Config, need: Need) -> Result<(), Failure> {
+    let place = address(server);
+    let attempt = timeout(CHECK_CONNECT_TIMEOUT, async {
+        let client = connect(server).await?;
+        let capacity = capacity(&client).await?;
+        Ok((client, capacity))
+    });
+    let (client, capacity) = match attempt.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return Err(unreachable(&place, &error)),
+        Err(_) => {
+            let text = format!(
+                "the database at {place} does not answer: start it, or correct DATABASE_URL"
+            );
+            return Err(Failure::new(UNAVAILABLE, text));
+        }
+    };
+    capacity.check(need)?;
+    warn_about_revision(&client).await;
+    Ok(())
+}
+
+/// What a server offers.
+#[derive(Debug, Clone, Copy)]
+struct Capacity {
+    version: i32,
+    connections_max: i32,
+    reserved: i32,
+}
+
+impl Capacity {
+    fn check(self, need: Need) -> Result<(), Failure> {
+        let (major, oldest) = (self.version / 10_000, MAJOR_MIN);
+        if u32::try_from(major).unwrap_or(0) < oldest {
+            let text = format!("PostgreSQL {major} is too old: use {oldest} or newer");
+            return Err(Failure::new(USAGE, text));
+        }
+        let offered = usize::try_from(self.connections_max - self.reserved).unwrap_or(0);
+        let needed = need.connections();
+        if needed <= offered {
+            return Ok(());
+        }
+        let Need { workers, pool_size } = need;
+        let text = format!(
+            "{workers} workers need up to {needed} connections ((workers + 1) x (pool of \
+             {pool_size} + 1)), the server offers {offered}: lower --workers or --pool-size, or \
+             raise max_connections"
+        );
+        Err(Failure::new(USAGE, text))
+    }
+}
+
+async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "select current_setting('server_version_num')::int4, \
+                    current_setting('max_connections')::int4, \
+                    current_setting('superuser_reserved_connections')::int4",
+            &[],
+        )
+        .await?;
+    Ok(Capacity { version: row.get(0), connections_max: row.get(1), reserved: row.get(2) })
+}
+
+/// A schema that is behind stops nobody: the workers answer 503 until it is right.
+async fn warn_about_revision(client: &Client) {
+    let needed = migrations::head().id.as_str();
+    let found = client.query_one(migrations::READINESS_SQL, &[&needed]).await;
+    let right = found.is_ok_and(|row| row.get(1));
+    if !right {
+        warn!(needed, "the database is not at this revision: run `peace-migrate upgrade head`");
+    }
+}
+
+async fn connect(server: &Config) -> Result<Client, tokio_postgres::Error> {
+    let mut server = server.clone();
+    server.application_name("peace/check").connect_timeout(CHECK_CONNECT_TIMEOUT);
+    let (client, connection) = server.connect(NoTls).await?;
+    // Ends with the client; its errors reach the client too.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+/// Why a program ends the start.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    fn embedded(cluster: &Cluster, what: &str) -> Self {
+        let log = cluster.place().log.display();
+        Self::new(UNAVAILABLE, format!("the embedded PostgreSQL {what}: see {log}"))
+    }
+}
+
+/// Runs `work` to its end on a runtime of this process, and tells the supervisor why it failed.
+fn finish(post: &Post, work: impl Future<Output = Result<(), Failure>>) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::new(REFUSED, format!("no event loop: {error}"))),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(Failure { code, text }) => post.fail(code, text),
+    }
+}
+
+/// Our own URLs are well formed.
+fn parse(url: &str) -> Config {
+    url.parse().expect("the folder of a socket is a valid host")
+}
+
+/// One line on why the server did not let us in. The server's own words carry no password.
+fn unreachable(place: &str, error: &tokio_postgres::Error) -> Failure {
+    let why = match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(said), _) => said.message().to_owned(),
+        (None, Some(source)) => source.to_string(),
+        (None, None) => error.to_string(),
+    };
+    let text = format!(
+        "no connection to the database at {place}: {why}; correct DATABASE_URL or start it"
+    );
+    Failure::new(UNAVAILABLE, text)
+}
+
+/// Where the server is, without user and password.
+fn address(server: &Config) -> String {
+    let host = match server.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        Some(Host::Unix(folder)) => folder.display().to_string(),
+        None => server.get_hostaddrs().first().map_or_else(String::new, ToString::to_string),
+    };
+    format!("{host}:{}", server.get_ports().first().copied().unwrap_or(5432))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_for_the_worst_moment() {
+        assert_eq!(Need { workers: 4, pool_size: 4 }.connections(), 25);
+        assert_eq!(Need { workers: 1, pool_size: 1 }.connections(), 4);
+    }
+
+    #[test]
+    fn a_server_is_refused_for_its_age_or_its_size() {
+        let need = Need { workers: 4, pool_size: 4 };
+        let server = |version, connections_max| Capacity { version, connections_max, reserved: 3 };
+        assert!(server(150_018, 28).check(need).is_ok());
+        let small = server(150_018, 27).check(need).err().expect("one connection short");
+        assert_eq!(small.code, USAGE);
+        assert!(small.text.contains("25 connections") && small.text.contains("offers 24"));
+        let old = server(140_002, 100).check(need).err().expect("too old");
+        assert!(old.text.contains("PostgreSQL 14 is too old"));
+    }
+
+    #[test]
+    fn an_address_never_shows_who_connects() {
+        let server = "postgres://ann:secret@db.example:5433/x?sslmode=disable".parse().unwrap();
+        assert_eq!(address(&server), "db.example:5433");
+        assert_eq!(address(&parse("host=/run/pg user=ann")), "/run/pg:5432");
+    }
+}

@@ -1,0 +1,97 @@
+//! The resources of this API: the one place that names them all.
+//!
+//! `app` asks it for the routes, `serving` for the statements worth preparing, `main` for the list
+//! of routes. To add a resource, write its file beside the others and add two lines here: its `mod`
+//! and its entry in `RESOURCES`. Forget one of them and the compiler says so.
+
+use worker::Routes;
+
+use crate::app::App;
+
+mod auth;
+mod debug;
+mod health;
+mod users;
+const RESOURCES: &[Resource] = &[
+    auth::RESOURCE, //
+    health::RESOURCE,
+    users::RESOURCE,
+];
+
+/// What every resource file hands over.
+struct Resource {
+    /// Declares its routes.
+    routes: fn(&mut Routes<App>),
+    /// The statements of its requests; a worker prepares them when it connects.
+    statements: &'static [&'static str],
+}
+
+/// Every route; with `debug`, also those that make a worker misbehave.
+pub fn routes(debug: bool) -> Routes<App> {
+    let mut routes = Routes::new();
+    for resource in RESOURCES {
+        (resource.routes)(&mut routes);
+    }
+    if debug {
+        debug::routes(&mut routes);
+    }
+    routes
+}
+
+/// Every statement that requests execute.
+pub fn statements() -> Vec<&'static str> {
+    RESOURCES.iter().flat_map(|resource| resource.statements).copied().collect()
+}
+
+/// The routes as a table for a terminal: method, path, name.
+pub fn listing() -> String {
+    let routes = routes(false);
+    let line = |operation: &worker::Operation| {
+        format!("{:<7} {:<24} {}\n", operation.method.as_str(), operation.pattern, operation.name)
+    };
+    routes.operations().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_places_of_routes_are_unique() {
+        let routes = routes(true);
+        let (mut names, mut places) = (HashSet::new(), HashSet::new());
+        for operation in routes.operations() {
+            assert!(names.insert(operation.name), "{}", operation.name);
+            assert!(places.insert((&operation.method, operation.pattern)), "{}", operation.name);
+        }
+    }
+
+    #[test]
+    fn every_route_says_how_it_fails() {
+        for operation in routes(true).operations() {
+            let statuses: HashSet<u16> =
+                operation.problems.iter().map(|kind| kind.status).collect();
+            assert!(operation.inputs.is_empty() || statuses.contains(&422), "{}", operation.name);
+            assert!(!statuses.contains(&403) || statuses.contains(&401), "{}", operation.name);
+        }
+    }
+
+    #[test]
+    fn no_statement_is_listed_twice_or_left_empty() {
+        let mut seen = HashSet::new();
+        for sql in statements() {
+            assert!(!sql.trim().is_empty());
+            assert!(seen.insert(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_listing_names_every_public_route_and_no_debug_route() {
+        let listing = listing();
+        assert!(listing.contains("PATCH   /users/{pubid}           users-patch\n"), "{listing}");
+        assert!(!listing.contains("/debug/"), "{listing}");
+        assert_eq!(listing.lines().count(), routes(false).operations().count());
+    }
+}

@@ -1,0 +1,59 @@
+//! Is this process alive, may it be sent requests, and what is it?
+//!
+//! | route | success | its own problems |
+//! |---|---|---|
+//! | `GET /health/live` | 200 `{"status":"live"}`, whatever the database does | |
+//! | `GET /health/ready` | 200 `{"status":"ready"}` | 503 |
+//! | `GET /version` | 200 `{name, version}` | |
+//!
+//! Live asks nothing: a database that is away is no reason to restart a worker. Ready asks the
+//! database once, and whether the revision this version needs is applied. One that a newer release
+//! has migrated further is ready: releases overlap while they are rolled out.
+
+use serde::Serialize;
+use worker::{Context, Reply, Routes};
+
+use super::Resource;
+use crate::app::App;
+use crate::errors::{ApiError, DATABASE};
+
+pub(super) const RESOURCE: Resource = Resource { routes, statements: &[migrations::READINESS_SQL] };
+
+fn routes(routes: &mut Routes<App>) {
+    routes.get("/health/live", "health-live", live);
+    routes.get("/health/ready", "health-ready", ready).fails(DATABASE);
+    routes.get("/version", "version", version);
+}
+
+// Responses
+
+#[derive(Serialize)]
+struct StatusResponse {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct VersionResponse {
+    name: &'static str,
+    version: &'static str,
+}
+
+// Handlers
+
+async fn live(_cx: Context<App>) -> Result<Reply<StatusResponse>, ApiError> {
+    Ok(Reply(StatusResponse { status: "live" }))
+}
+
+async fn ready(cx: Context<App>) -> Result<Reply<StatusResponse>, ApiError> {
+    let needed = migrations::head().id.as_str();
+    let row = cx.app().database.row(migrations::READINESS_SQL, &[&needed]).await?;
+    let (newest, applied) = row.map_or((None, false), |row| (row.get(0), row.get(1)));
+    if applied {
+        return Ok(Reply(StatusResponse { status: "ready" }));
+    }
+    Err(ApiError::SchemaBehind { needed, newest })
+}
+
+async fn version(_cx: Context<App>) -> Result<Reply<VersionResponse>, ApiError> {
+    Ok(Reply(VersionResponse { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") }))
+}

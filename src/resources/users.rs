@@ -1,0 +1,428 @@
+//! Users: everyone may read them, each may change their own.
+//!
+//! | route | success | its own problems |
+//! |---|---|---|
+//! | `GET /users` `?limit=&cursor=` | 200 `{"users":[…],"page":{…}}`, in order of creation | |
+//! | `GET /users/{pubid}` | 200 | 404 |
+//! | `POST /users` `{name, password, fullname?}` | 201, `Location` | 409 the name is taken |
+//! | `PUT /users/{pubid}` `{fullname?}` | 200; an absent `fullname` is cleared | 401, 403, 404 |
+//! | `PATCH /users/{pubid}` `{fullname?}` | 200; an absent `fullname` is kept | 401, 403, 404 |
+//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403, 404 |
+//! | `DELETE /users/{pubid}` | 200 `null`; their items go too | 401, 403, 404 |
+//!
+//! Whoever changes a user is checked in this order: the token (401), the id in the path (422),
+//! whose it is (403), the body (422), then the database (404).
+
+use secrecy::SecretString;
+use serde::Serialize;
+use tokio_postgres::Row;
+use uuid::Uuid;
+use worker::{
+    Change, Context, Created, Database, DbError, Empty, Fields, Json, Path, Payload, Query, Reply,
+    Routes, Text, Transaction,
+};
+
+use super::Resource;
+use crate::app::App;
+use crate::callers;
+use crate::errors::{
+    ApiError, BODY, DATABASE, INVALID_INPUT, NAME_TAKEN, ONE, OWN, WRONG_PASSWORD,
+};
+use crate::pages::{Page, PageResponse};
+use crate::security::passwords;
+
+pub(super) const RESOURCE: Resource = Resource {
+    routes,
+    statements: &[
+        SELECT_FIRST_PAGE,
+        SELECT_PAGE_AFTER,
+        SELECT,
+        SELECT_CREDENTIALS,
+        SELECT_PASSWORD_HASH,
+        INSERT,
+        UPDATE,
+        UPDATE_PASSWORD_HASH,
+        DELETE,
+    ],
+};
+
+fn routes(routes: &mut Routes<App>) {
+    routes.get("/users", "users-list", list).fails(&[&INVALID_INPUT]).fails(DATABASE);
+    routes.post("/users", "users-create", create).fails(BODY).fails(&[&NAME_TAKEN]).fails(DATABASE);
+
+    routes.get("/users/{pubid}", "users-read", read).fails(ONE).fails(DATABASE);
+    routes
+        .put("/users/{pubid}", "users-replace", replace)
+        .fails(OWN)
+        .fails(ONE)
+        .fails(BODY)
+        .fails(DATABASE);
+    routes
+        .patch("/users/{pubid}", "users-patch", patch)
+        .fails(OWN)
+        .fails(ONE)
+        .fails(BODY)
+        .fails(DATABASE);
+    routes
+        .put("/users/{pubid}/password", "users-password", change_password)
+        .fails(OWN)
+        .fails(ONE)
+        .fails(BODY)
+        .fails(&[&WRONG_PASSWORD])
+        .fails(DATABASE);
+    routes.delete("/users/{pubid}", "users-delete", delete).fails(OWN).fails(ONE).fails(DATABASE);
+}
+
+// Payloads and responses
+
+struct UserPath {
+    pubid: Uuid,
+}
+
+impl Payload for UserPath {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { pubid: fields.required("pubid", worker::Uuid)? })
+    }
+}
+
+struct ListUsers {
+    page: Page,
+}
+
+impl Payload for ListUsers {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { page: Page::read(fields, "users")? })
+    }
+}
+
+struct CreateUser {
+    name: String,
+    password: SecretString,
+    fullname: Option<String>,
+}
+
+impl Payload for CreateUser {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name", Text::max(30));
+        let password = fields.required("password", new_password());
+        let fullname = fields.optional("fullname", Text::any());
+        Some(Self { name: name?, password: password?.into(), fullname: fullname? })
+    }
+}
+
+struct ReplaceUser {
+    fullname: Option<String>,
+}
+
+impl Payload for ReplaceUser {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { fullname: fields.optional("fullname", Text::any())? })
+    }
+}
+
+struct PatchUser {
+    fullname: Change<String>,
+}
+
+impl Payload for PatchUser {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        fields.closed();
+        Some(Self { fullname: fields.change("fullname", Text::any())? })
+    }
+}
+
+struct ChangePassword {
+    current: SecretString,
+    new: SecretString,
+}
+
+impl Payload for ChangePassword {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let current = fields.required("current", Text::any());
+        let new = fields.required("new", new_password());
+        Some(Self { current: current?.into(), new: new?.into() })
+    }
+}
+
+fn new_password() -> Text {
+    Text::between(passwords::LENGTH_MIN, passwords::LENGTH_MAX)
+}
+
+#[derive(Serialize)]
+struct UserResponse {
+    pubid: Uuid,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fullname: Option<String>,
+}
+
+impl From<User> for UserResponse {
+    fn from(user: User) -> Self {
+        Self { pubid: user.id, name: user.name, fullname: user.fullname }
+    }
+}
+
+#[derive(Serialize)]
+struct UsersResponse {
+    users: Vec<UserResponse>,
+    page: PageResponse,
+}
+
+// Handlers
+
+async fn list(cx: Context<App>, query: Query<ListUsers>) -> Result<Reply<UsersResponse>, ApiError> {
+    let ListUsers { page } = query.read()?;
+    let mut users = select_page(&cx.app().database, &page).await?;
+    let page = page.cut(&mut users, |user| user.id);
+    Ok(Reply(UsersResponse { users: users.into_iter().map(UserResponse::from).collect(), page }))
+}
+
+async fn read(cx: Context<App>, path: Path<UserPath>) -> Result<Reply<UserResponse>, ApiError> {
+    let UserPath { pubid } = path.read()?;
+    let user = select(&cx.app().database, pubid).await?;
+    Ok(Reply(user.into()))
+}
+
+async fn create(
+    cx: Context<App>,
+    body: Json<CreateUser>,
+) -> Result<Created<UserResponse>, ApiError> {
+    let CreateUser { name, password, fullname } = body.read().await?;
+    let app = cx.app();
+    let password_hash = app.passwords.hash(password).await?;
+    let new = NewUser { id: Uuid::now_v7(), name, fullname, password_hash };
+    let user = insert(&app.database, new).await?;
+    Ok(Created { location: format!("/users/{}", user.id), body: user.into() })
+}
+
+async fn replace(
+    cx: Context<App>,
+    path: Path<UserPath>,
+    body: Json<ReplaceUser>,
+) -> Result<Reply<UserResponse>, ApiError> {
+    let caller = callers::caller(&cx)?;
+    let UserPath { pubid } = path.read()?;
+    caller.must_be(pubid)?;
+    let ReplaceUser { fullname } = body.read().await?;
+    let fullname = fullname.map_or(Change::Clear, Change::Set);
+    let user = update(&cx.app().database, pubid, fullname).await?;
+    Ok(Reply(user.into()))
+}
+
+async fn patch(
+    cx: Context<App>,
+    path: Path<UserPath>,
+    body: Json<PatchUser>,
+) -> Result<Reply<UserResponse>, ApiError> {
+    let caller = callers::caller(&cx)?;
+    let UserPath { pubid } = path.read()?;
+    caller.must_be(pubid)?;
+    let PatchUser { fullname } = body.read().await?;
+    let user = update(&cx.app().database, pubid, fullname).await?;
+    Ok(Reply(user.into()))
+}
+
+async fn change_password(
+    cx: Context<App>,
+    path: Path<UserPath>,
+    body: Json<ChangePassword>,
+) -> Result<Empty, ApiError> {
+    let caller = callers::caller(&cx)?;
+    let UserPath { pubid } = path.read()?;
+    caller.must_be(pubid)?;
+    let ChangePassword { current, new } = body.read().await?;
+    let app = cx.app();
+    let stored = select_password_hash(&app.database, pubid).await?;
+    let new_hash = app.passwords.replace(current, stored.clone(), new).await?;
+    let new_hash = new_hash.ok_or(ApiError::WrongPassword)?;
+    update_password_hash(&app.database, pubid, stored, new_hash).await?;
+    Ok(Empty)
+}
+
+async fn delete(cx: Context<App>, path: Path<UserPath>) -> Result<Reply<()>, ApiError> {
+    let caller = callers::caller(&cx)?;
+    let UserPath { pubid } = path.read()?;
+    caller.must_be(pubid)?;
+    delete_row(&cx.app().database, pubid).await?;
+    Ok(Reply(()))
+}
+
+// Queries
+
+const NO_USER: ApiError = ApiError::NotFound("user");
+
+const SELECT_FIRST_PAGE: &str = r#"select id, name, fullname from "user" order by id limit $1"#;
+
+const SELECT_PAGE_AFTER: &str =
+    r#"select id, name, fullname from "user" where id > $2 order by id limit $1"#;
+
+/// The rows of a page, and one more if there is one.
+async fn select_page(database: &Database, page: &Page) -> Result<Vec<User>, ApiError> {
+    let rows = match page.after {
+        None => database.rows(SELECT_FIRST_PAGE, &[&page.rows_max()]).await?,
+        Some(id) => database.rows(SELECT_PAGE_AFTER, &[&page.rows_max(), &id]).await?,
+    };
+    Ok(rows.iter().map(User::from_row).collect())
+}
+
+const SELECT: &str = r#"select id, name, fullname from "user" where id = $1"#;
+
+async fn select(database: &Database, id: Uuid) -> Result<User, ApiError> {
+    let row = database.row(SELECT, &[&id]).await?.ok_or(NO_USER)?;
+    Ok(User::from_row(&row))
+}
+
+const SELECT_PASSWORD_HASH: &str = r#"select password_hash from "user" where id = $1"#;
+
+/// The stored hash; a user without one cannot log in.
+async fn select_password_hash(database: &Database, id: Uuid) -> Result<Option<String>, ApiError> {
+    let row = database.row(SELECT_PASSWORD_HASH, &[&id]).await?.ok_or(NO_USER)?;
+    Ok(row.get("password_hash"))
+}
+
+const SELECT_CREDENTIALS: &str = r#"select id, password_hash from "user" where name = $1"#;
+
+/// What a login is checked against. For `auth`.
+pub(super) async fn select_credentials(
+    database: &Database,
+    name: &str,
+) -> Result<Option<Credentials>, ApiError> {
+    let row = database.row(SELECT_CREDENTIALS, &[&name]).await?;
+    Ok(row.map(|row| Credentials { id: row.get("id"), password_hash: row.get("password_hash") }))
+}
+
+const INSERT: &str = r#"
+    insert into "user" (id, name, fullname, password_hash) values ($1, $2, $3, $4)
+    returning id, name, fullname"#;
+
+async fn insert(database: &Database, new: NewUser) -> Result<User, ApiError> {
+    database
+        .transaction(async move |tx: &Transaction<'_>| {
+            let NewUser { id, name, fullname, password_hash } = &new;
+            let row = tx.row(INSERT, &[id, name, fullname, password_hash]).await;
+            let row = row.map_err(name_taken)?.ok_or(NO_USER)?;
+            Ok(User::from_row(&row))
+        })
+        .await
+}
+
+fn name_taken(error: DbError) -> ApiError {
+    match error {
+        DbError::Constraint { name, .. } if name == "user_name_key" => ApiError::NameTaken,
+        other => other.into(),
+    }
+}
+
+const UPDATE: &str = r#"
+    update "user" set fullname = case when $2 then $3 else fullname end where id = $1
+    returning id, name, fullname"#;
+
+async fn update(database: &Database, id: Uuid, fullname: Change<String>) -> Result<User, ApiError> {
+    let (given, fullname) = match fullname {
+        Change::Keep => (false, None),
+        Change::Clear => (true, None),
+        Change::Set(fullname) => (true, Some(fullname)),
+    };
+    database
+        .transaction(async move |tx: &Transaction<'_>| {
+            let row = tx.row(UPDATE, &[&id, &given, &fullname]).await?.ok_or(NO_USER)?;
+            Ok(User::from_row(&row))
+        })
+        .await
+}
+
+const UPDATE_PASSWORD_HASH: &str = r#"
+    update "user" set password_hash = $3 where id = $1 and password_hash = $2"#;
+
+/// Only while the hash is still `old`: of two changes at once the later one gave a password that
+/// is no longer the current one.
+async fn update_password_hash(
+    database: &Database,
+    id: Uuid,
+    old: Option<String>,
+    new: String,
+) -> Result<(), ApiError> {
+    database
+        .transaction(async move |tx: &Transaction<'_>| {
+            match tx.execute(UPDATE_PASSWORD_HASH, &[&id, &old, &new]).await? {
+                0 => Err(ApiError::WrongPassword),
+                _ => Ok(()),
+            }
+        })
+        .await
+}
+
+const DELETE: &str = r#"delete from "user" where id = $1"#;
+
+async fn delete_row(database: &Database, id: Uuid) -> Result<(), ApiError> {
+    database
+        .transaction(async move |tx: &Transaction<'_>| match tx.execute(DELETE, &[&id]).await? {
+            0 => Err(NO_USER),
+            _ => Ok(()),
+        })
+        .await
+}
+
+// Rows
+
+struct User {
+    id: Uuid,
+    name: String,
+    fullname: Option<String>,
+}
+
+impl User {
+    fn from_row(row: &Row) -> Self {
+        Self { id: row.get("id"), name: row.get("name"), fullname: row.get("fullname") }
+    }
+}
+
+struct NewUser {
+    id: Uuid,
+    name: String,
+    fullname: Option<String>,
+    password_hash: String,
+}
+
+/// Whose password is asked for, and its hash; a user without one cannot log in.
+pub(super) struct Credentials {
+    pub(super) id: Uuid,
+    pub(super) password_hash: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn user(fullname: Option<&str>) -> User {
+        let id = Uuid::from_u128(0xABCD);
+        User { id, name: "u1".to_owned(), fullname: fullname.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_missing_fullname_is_left_out_and_an_empty_one_is_kept() {
+        let json = |user: User| serde_json::to_value(UserResponse::from(user)).unwrap();
+        let pubid = "00000000-0000-0000-0000-00000000abcd";
+        assert_eq!(json(user(None)), json!({ "pubid": pubid, "name": "u1" }));
+        assert_eq!(json(user(Some(""))), json!({ "pubid": pubid, "name": "u1", "fullname": "" }));
+    }
+
+    #[test]
+    fn only_the_constraint_of_the_name_says_that_it_is_taken() {
+        let refused = |name: &str| DbError::Constraint {
+            kind: worker::ConstraintKind::Unique,
+            name: name.to_owned(),
+        };
+        assert!(matches!(name_taken(refused("user_name_key")), ApiError::NameTaken));
+        assert!(matches!(name_taken(refused("user_pkey")), ApiError::Database(_)));
+    }
+
+    #[test]
+    fn a_patch_refuses_what_it_does_not_know_and_the_others_ignore_it() {
+        assert!(Fields::describe::<PatchUser>().closed);
+        assert!(!Fields::describe::<ReplaceUser>().closed);
+        assert!(!Fields::describe::<CreateUser>().closed);
+    }
+}

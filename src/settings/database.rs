@@ -1,0 +1,279 @@
+//! Where PostgreSQL is: every form of the URL, made into one connection configuration.
+//!
+//! `value` calls it; the parser is tokio-postgres's own. It promises that no message repeats any
+//! part of a URL, and that a parsed one shows all but its password. Whether the server answers,
+//! it does not know. TLS is not built in: a server on another machine is refused unless the URL
+//! says `sslmode=disable`, so that nobody sends a password in clear without having said so.
+//! Source: libpq, "Connection Strings".
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use tokio_postgres::config::{Host, SslMode};
+
+use super::value::Wrong;
+
+/// How to write one that is accepted.
+pub(super) const MEND: &str = "give postgres://USER:PASSWORD@HOST:PORT/NAME or key=value text";
+
+/// The options whose values tokio-postgres may refuse: its message may be repeated for these only.
+const CHECKED_OPTIONS: &[&str] = &[
+    "sslmode",
+    "sslnegotiation",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+    "host",
+];
+
+/// A checked database URL. `Debug` and `Display` show it without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    config: Box<tokio_postgres::Config>,
+}
+
+impl DatabaseUrl {
+    /// What to connect with. Its hosts, ports and options are as the URL gave them.
+    pub fn config(&self) -> &tokio_postgres::Config {
+        &self.config
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        let text = match text.strip_prefix("postgresql+asyncpg://") {
+            Some(rest) => format!("postgresql://{rest}"),
+            None => text.to_owned(),
+        };
+        check_scheme(&text)?;
+        check_at_signs(&text)?;
+        let config: tokio_postgres::Config = text.parse().map_err(|error| refused(&error))?;
+        check_hosts(&config)?;
+        check_tls(&config)?;
+        Ok(Self { config: Box::new(config) })
+    }
+}
+
+/// A URL of another database would be read as key=value text.
+fn check_scheme(text: &str) -> Result<(), Wrong> {
+    let scheme = text.split_once("://").map_or("postgres", |(scheme, _)| scheme);
+    let is_word = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+    if is_word && !matches!(scheme, "postgres" | "postgresql") {
+        return Err(Wrong::new("not a URL of PostgreSQL", MEND));
+    }
+    Ok(())
+}
+
+/// `@` ends the password of a URL: with a second one a part of the password would be taken for a
+/// host, and shown as one.
+fn check_at_signs(text: &str) -> Result<(), Wrong> {
+    let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    if is_url && text.matches('@').count() > 1 {
+        return Err(Wrong::new("more than one @", "write an @ of the password as %40"));
+    }
+    Ok(())
+}
+
+/// tokio-postgres's reason, if it is one that cannot hold a piece of the text.
+fn refused(error: &tokio_postgres::Error) -> Wrong {
+    let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let option = CHECKED_OPTIONS
+        .iter()
+        .find(|option| reason == format!("invalid value for option `{option}`"));
+    match option {
+        Some(&"sslmode") => Wrong::new(
+            "an unknown sslmode",
+            "give sslmode=disable or sslmode=prefer (TLS is not built in yet)",
+        ),
+        Some(option) => Wrong::new(format!("a bad value of {option}"), MEND),
+        None if reason.starts_with("unknown option") => {
+            Wrong::new("an unknown option", "remove it, or write it as libpq does")
+        }
+        None => Wrong::new("not a database URL", MEND),
+    }
+}
+
+fn check_hosts(config: &tokio_postgres::Config) -> Result<(), Wrong> {
+    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+    if hosts == 0 {
+        return Err(Wrong::new("no host", "add localhost, or the folder of a socket as host="));
+    }
+    if ![0, 1, hosts].contains(&config.get_ports().len()) {
+        return Err(Wrong::new("more ports than hosts", "give one port, or one for each host"));
+    }
+    let names = hosts_text(config);
+    if names.iter().any(String::is_empty) {
+        return Err(Wrong::new("an empty host", MEND));
+    }
+    if names.iter().map(String::as_str).chain(config.get_dbname()).any(|text| text.contains('@')) {
+        return Err(Wrong::new("an @ in a host or in the name of the database", MEND));
+    }
+    Ok(())
+}
+
+fn check_tls(config: &tokio_postgres::Config) -> Result<(), Wrong> {
+    match config.get_ssl_mode() {
+        SslMode::Disable => Ok(()),
+        SslMode::Require => Err(Wrong::new(
+            "sslmode=require, but TLS is not built in yet",
+            "use a host on this machine, or sslmode=disable on a network you trust",
+        )),
+        _ if is_local(config) => Ok(()),
+        _ => Err(Wrong::new(
+            "a host on another machine, but TLS is not built in yet",
+            "add sslmode=disable if you trust the network",
+        )),
+    }
+}
+
+/// Whether what is sent stays on this machine. Addresses decide where both are given.
+fn is_local(config: &tokio_postgres::Config) -> bool {
+    if !config.get_hostaddrs().is_empty() {
+        return config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+    }
+    config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) if name == "localhost" => true,
+        Host::Tcp(name) => name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+    })
+}
+
+/// The hosts as people write them; their addresses where no host is named.
+fn hosts_text(config: &tokio_postgres::Config) -> Vec<String> {
+    let bracketed = |name: &str| match name.contains(':') {
+        true => format!("[{name}]"),
+        false => name.to_owned(),
+    };
+    let hosts = config.get_hosts();
+    if hosts.is_empty() {
+        return config.get_hostaddrs().iter().map(|one| bracketed(&one.to_string())).collect();
+    }
+    let text = |host: &Host| match host {
+        Host::Unix(folder) => folder.display().to_string(),
+        Host::Tcp(name) => bracketed(name),
+    };
+    hosts.iter().map(text).collect()
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &self.config;
+        out.write_str("postgresql://")?;
+        if let Some(user) = config.get_user() {
+            let password = if config.get_password().is_some() { ":(hidden)" } else { "" };
+            write!(out, "{user}{password}@")?;
+        }
+        for (index, host) in hosts_text(config).iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let port = config.get_ports().get(index).or(config.get_ports().first());
+            write!(out, "{comma}{host}:{}", port.unwrap_or(&5432))?;
+        }
+        write!(out, "/{}", config.get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "DatabaseUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_accepted_and_shown_without_its_password() {
+        for (text, shown) in [
+            (
+                "postgres://u:hunter2@localhost/peace",
+                "postgresql://u:(hidden)@localhost:5432/peace",
+            ),
+            ("postgresql://u@127.0.0.1:5433/p", "postgresql://u@127.0.0.1:5433/p"),
+            ("postgresql+asyncpg://u:hunter2@[::1]:1/p", "postgresql://u:(hidden)@[::1]:1/p"),
+            (
+                "host=localhost user=u password='hunter2 x' dbname=p",
+                "postgresql://u:(hidden)@localhost:5432/p",
+            ),
+            (
+                "postgres:///p?host=/run/pg&user=u&password=hunter2",
+                "postgresql://u:(hidden)@/run/pg:5432/p",
+            ),
+            (
+                "postgres://u:hunter2%40@db1:1,db2:2/p?sslmode=disable",
+                "postgresql://u:(hidden)@db1:1,db2:2/p",
+            ),
+            ("host=db hostaddr=127.0.0.1 user=u dbname=p", "postgresql://u@db:5432/p"),
+            ("hostaddr=::1 user=u dbname=p", "postgresql://u@[::1]:5432/p"),
+        ] {
+            let url: DatabaseUrl = text.parse().unwrap_or_else(|wrong| panic!("{text}: {wrong}"));
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("DatabaseUrl({shown})"));
+        }
+    }
+
+    #[test]
+    fn several_hosts_are_kept() {
+        let url: DatabaseUrl =
+            "postgres://u@db1:1,db2:2/p?sslmode=disable&target_session_attrs=read-write"
+                .parse()
+                .unwrap();
+        assert_eq!(url.config().get_hosts().len(), 2);
+        assert_eq!(url.config().get_ports(), [1, 2]);
+    }
+
+    #[test]
+    fn every_bad_url_is_refused_and_no_part_of_it_is_repeated() {
+        for (text, what) in [
+            ("hunter2", "not a database URL"),
+            ("mysql://u:hunter2@localhost/p", "not a URL of PostgreSQL"),
+            ("mysql://u:hunter2@localhost/p?hunter2=1", "not a URL of PostgreSQL"),
+            ("postgresql+psycopg://u:hunter2@localhost/p", "not a URL of PostgreSQL"),
+            ("postgres://u:hunter2@localhost:hunter2/p", "a bad value of port"),
+            ("postgres://u:hunter2@localhost/p?hunter2=1", "an unknown option"),
+            ("postgres://u:hunter2@localhost/p?hunter2", "not a database URL"),
+            ("postgres://u:pass@hunter2@localhost/p", "more than one @"),
+            ("postgres://u:p@hunter2/x@localhost/p", "more than one @"),
+            ("host=localhost password=pass hunter2 user=u", "not a database URL"),
+            ("host=localhost password='hunter2", "not a database URL"),
+            (
+                "host=localhost dbname=postgres://u:hunter2@h/d",
+                "an @ in a host or in the name of the database",
+            ),
+            ("host=localhost dbname=u:hunter2@h", "an @ in a host or in the name of the database"),
+            ("postgres:///hunter2", "no host"),
+            ("user=hunter2", "no host"),
+            ("postgres://u:hunter2@:5432/p", "an empty host"),
+            ("postgres://u:hunter2@localhost/p?port=1", "more ports than hosts"),
+            ("postgres://u:hunter2@db/p", "a host on another machine, but TLS is not built in yet"),
+            (
+                "postgres://u:hunter2@localhost,db/p",
+                "a host on another machine, but TLS is not built in yet",
+            ),
+            (
+                "host=localhost hostaddr=10.0.0.1 user=hunter2",
+                "a host on another machine, but TLS is not built in yet",
+            ),
+            (
+                "postgres://u:hunter2@db/p?sslmode=require",
+                "sslmode=require, but TLS is not built in yet",
+            ),
+            ("postgres://u:hunter2@db/p?sslmode=verify-full", "an unknown sslmode"),
+        ] {
+            let wrong = text.parse::<DatabaseUrl>().unwrap_err();
+            assert_eq!(wrong.what, what, "{text}");
+            assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
+        }
+    }
+}

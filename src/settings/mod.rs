@@ -1,0 +1,108 @@
+//! Settings: from flags, environment, files and defaults to one checked [`Config`].
+//!
+//! `main` calls [`load`] before anything else happens, and again at a reload. One table
+//! ([`SETTINGS`]) says what there is; flags, help, completions, README's table, `config show` and
+//! `config check` are made from it. The order of sources is flag, environment, systemd credential,
+//! `.env`, settings file, default. [`load`] promises to report every problem at once, each in one
+//! line that says what is wrong and how to mend it, to show no secret, and to change nothing: no
+//! variable, no file. It opens no socket and asks no server.
+
+mod command;
+mod config;
+mod database;
+mod dotenv;
+mod faults;
+mod file;
+mod found;
+mod nearest;
+mod problem;
+mod resolve;
+mod rules;
+mod setting;
+mod show;
+mod sources;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ffi::OsString;
+
+pub use config::{Config, Database, Environment, LogFormat};
+pub use database::DatabaseUrl;
+pub use faults::Faults;
+pub use problem::{EXIT_USAGE, Refusal};
+pub use setting::{Effect, Fallback, Flag, Kind, Section, Setting};
+pub use show::readme_table;
+pub use sources::Sources;
+pub use table::SETTINGS;
+pub use value::Wrong;
+
+use command::Verb;
+use problem::Problem;
+use resolve::Resolved;
+
+/// The program, as its messages call it.
+pub const NAME: &str = "peace-supervisor";
+
+/// What the program was asked to do, and what it should know about its settings.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What to do.
+    pub command: Command,
+    /// Lines for standard error; the command goes on.
+    pub warnings: Vec<String>,
+}
+
+/// What the program was asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve with these settings.
+    Serve(Box<Config>),
+    /// Print the routes of the API.
+    Routes,
+    /// Print this text (help, version, completions, `config show`, `config check`) and exit 0.
+    Print(String),
+}
+
+/// Reads the command line (the program's name first) and every source of settings.
+///
+/// **Errors** are for people: print them and exit with [`EXIT_USAGE`].
+/// **Blocks** on the disk only.
+pub fn load(
+    args: impl IntoIterator<Item = OsString>,
+    sources: &Sources,
+) -> Result<Loaded, Refusal> {
+    let (verb, flags) = command::parse(args)?;
+    let resolve = || resolve::resolve(sources::gather(flags, sources));
+    match verb {
+        Verb::Print(text) => Ok(Loaded { command: Command::Print(text), warnings: Vec::new() }),
+        Verb::Routes => Ok(Loaded { command: Command::Routes, warnings: Vec::new() }),
+        Verb::Serve => serve(resolve()),
+        Verb::ConfigCheck => check(resolve()),
+        Verb::ConfigShow => Ok(show(&resolve())),
+    }
+}
+
+fn serve(mut resolved: Resolved) -> Result<Loaded, Refusal> {
+    Refusal::unless_empty(std::mem::take(&mut resolved.problems))?;
+    let config = Box::new(Config::new(&resolved));
+    Ok(Loaded { command: Command::Serve(config), warnings: lines(&resolved.warnings) })
+}
+
+fn check(mut resolved: Resolved) -> Result<Loaded, Refusal> {
+    Refusal::unless_empty(std::mem::take(&mut resolved.problems))?;
+    let text = show::all_good(&resolved);
+    Ok(Loaded { command: Command::Print(text), warnings: lines(&resolved.warnings) })
+}
+
+/// Shows what there is, problems included: they are what one looks for with it.
+fn show(resolved: &Resolved) -> Loaded {
+    let notes = resolved.problems.iter().chain(&resolved.warnings);
+    let command = Command::Print(show::show(resolved));
+    Loaded { command, warnings: lines(notes) }
+}
+
+fn lines<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<String> {
+    problems.into_iter().map(|problem| format!("{NAME}: {problem}")).collect()
+}

@@ -1,0 +1,93 @@
+//! From texts to values: each setting of the table parsed once, its default taken where nobody
+//! gave it, then the rules between them.
+//!
+//! `load` calls [`resolve`]; `config` takes the values, `show` the origins. It collects every
+//! problem instead of stopping at the first.
+
+use std::collections::BTreeMap;
+
+use super::found::{Found, Layer, Origin};
+use super::problem::Problem;
+use super::rules;
+use super::setting::{Fallback, Kind, Setting};
+use super::sources::Gathered;
+use super::table::{PORT, SETTINGS};
+use super::value::{Value, Wrong};
+
+/// More workers than slots are refused, so the default does not ask for them either.
+const WORKERS_MAX: usize = 256;
+
+/// The values that could be read, by the name of the setting.
+#[derive(Debug, Default)]
+pub(super) struct Values(BTreeMap<&'static str, Value>);
+
+impl Values {
+    /// The value, or `None` if its text was refused.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+}
+
+/// All that is known about the settings.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) values: Values,
+    pub(super) found: Layer,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Makes values of what was gathered.
+pub(super) fn resolve(gathered: Gathered) -> Resolved {
+    let Gathered { found, mut problems, mut warnings } = gathered;
+    let mut values = Values::default();
+    for setting in SETTINGS {
+        match value_of(setting, found.get(setting.name)) {
+            Ok(value) => drop(values.0.insert(setting.name, value)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    problems.extend(rules::check(&values, &found));
+    warnings.extend(SETTINGS.iter().filter_map(|setting| no_effect_yet(setting, &found)));
+    warnings.extend(rules::warn(&values, &found));
+    Resolved { values, found, problems, warnings }
+}
+
+fn value_of(setting: &Setting, found: Option<&Result<Found, Problem>>) -> Result<Value, Problem> {
+    match found {
+        None => Ok(default_of(setting)),
+        Some(Err(problem)) => Err(problem.clone()),
+        Some(Ok(found)) => parse(setting, found).map_err(|wrong| found.problem(setting, &wrong)),
+    }
+}
+
+fn parse(setting: &Setting, found: &Found) -> Result<Value, Wrong> {
+    match &found.origin {
+        Origin::Environment(name) | Origin::DotEnv(name) if name == PORT => {
+            Kind::parse_port(found.text())
+        }
+        _ => setting.kind.parse(found.text()),
+    }
+}
+
+fn default_of(setting: &Setting) -> Value {
+    match setting.default {
+        Fallback::Text(text) => setting.kind.parse(text).expect("a test parses every default"),
+        Fallback::Unset(_) => Value::Off,
+        Fallback::Cpus => Value::Whole(cpus()),
+    }
+}
+
+/// The CPUs that this process may use: its affinity mask, capped by the CPU quota of its control
+/// groups (a part of a CPU is not counted, but there is always one).
+pub(super) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(WORKERS_MAX))
+}
+
+fn no_effect_yet(setting: &Setting, found: &Layer) -> Option<Problem> {
+    let Some(Ok(found)) = found.get(setting.name) else { return None };
+    let subject = found.origin.subject();
+    setting
+        .is_later(found.text())
+        .then(|| Problem::line(&format!("{subject}: accepted, but has no effect yet")))
+}

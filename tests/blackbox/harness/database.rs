@@ -1,0 +1,131 @@
+//! Databases of tests, and plain SQL for looking into them.
+//!
+//! Each test has a [`Database`] of its own, cloned from a template that was migrated once by the
+//! library that migrates everywhere else.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{self, Runtime};
+use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+use super::cluster::Cluster;
+use super::turn::Turn;
+
+const TEMPLATE: &str = "peace_template";
+
+/// One test's database.
+pub(crate) struct Database<'a> {
+    name: String,
+    cluster: &'a Cluster,
+}
+
+impl Database<'static> {
+    /// At head, empty, in the shared cluster.
+    pub(crate) fn new(_turn: &Turn) -> Self {
+        Self::migrated_in(Cluster::shared())
+    }
+
+    /// Without any table, in the shared cluster.
+    pub(crate) fn blank(_turn: &Turn) -> Self {
+        Self::copy_of("template1", Cluster::shared())
+    }
+}
+
+impl<'a> Database<'a> {
+    /// At head, empty, in `cluster`.
+    pub(crate) fn migrated_in(cluster: &'a Cluster) -> Self {
+        cluster.make_template();
+        Self::copy_of(TEMPLATE, cluster)
+    }
+
+    fn copy_of(template: &str, cluster: &'a Cluster) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let maintenance = Sql::connect(&cluster.url("postgres")).expect("the cluster answers");
+        maintenance.run(&format!("create database {name} template {template}"));
+        Self { name, cluster }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.cluster.url(&self.name)
+    }
+
+    /// A session in this database.
+    pub(crate) fn sql(&self) -> Sql {
+        Sql::connect(&self.url()).expect("the cluster answers")
+    }
+
+    /// A session beside it, whose statements do not count as this database's.
+    pub(crate) fn sql_beside(&self) -> Sql {
+        Sql::connect(&self.cluster.url("postgres")).expect("the cluster answers")
+    }
+}
+
+/// Migrates a new database that others are copied from.
+pub(super) fn make_template(cluster: &Cluster) {
+    let maintenance = Sql::connect(&cluster.url("postgres")).expect("the cluster answers");
+    maintenance.run(&format!("create database {TEMPLATE}"));
+    maintenance.run("create extension if not exists pg_stat_statements");
+    migrate(&cluster.url(TEMPLATE));
+}
+
+/// Brings a database to head.
+fn migrate(url: &str) {
+    let chain = migrations::embedded().expect("the revisions are well formed");
+    let options = migrations::Options { chain, lock_wait: Duration::from_secs(10) };
+    let config: Config = url.parse().expect("a URL of our own");
+    let work = async {
+        migrations::upgrade(&config, &migrations::Target::Head, &options, &mut |_| ()).await
+    };
+    event_loop().block_on(work).expect("the template can be migrated");
+}
+
+fn event_loop() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().expect("an event loop")
+}
+
+/// A session, used from ordinary code.
+pub(crate) struct Sql {
+    client: Client,
+    event_loop: Runtime,
+}
+
+impl Sql {
+    pub(crate) fn connect(url: &str) -> Result<Self, tokio_postgres::Error> {
+        let event_loop = event_loop();
+        let client = event_loop.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+            // Ends with the client; its errors reach the client too.
+            tokio::spawn(async move { drop(connection.await) });
+            Ok(client)
+        })?;
+        Ok(Self { client, event_loop })
+    }
+
+    /// Runs statements without parameters.
+    pub(crate) fn run(&self, statements: &str) {
+        let ran = self.event_loop.block_on(self.client.batch_execute(statements));
+        ran.unwrap_or_else(|error| panic!("{statements}: {:?}", error.as_db_error()));
+    }
+
+    pub(crate) fn rows(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
+        let rows = self.event_loop.block_on(self.client.query(statement, params));
+        rows.unwrap_or_else(|error| panic!("{statement}: {:?}", error.as_db_error()))
+    }
+
+    /// The first column of the one row.
+    pub(crate) fn value<T>(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> T
+    where
+        T: for<'a> FromSql<'a>,
+    {
+        let rows = self.rows(statement, params);
+        assert_eq!(rows.len(), 1, "{statement}");
+        rows[0].get(0)
+    }
+}

@@ -1,0 +1,27 @@
+//! A folder that lives as long as its test, and whom it belongs to.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A fresh folder with a short path, removed at the end.
+#[derive(Debug)]
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let made = tempfile::Builder::new().prefix("peace-test-").tempdir();
+        Self(made.expect("the folder for temporary files can be written"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file into it and answers its path.
+    pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, content).expect("a file can be written into our own folder");
+        path
+    }
+}

@@ -1,0 +1,95 @@
+//! What the kernel says about processes and sockets. Source: proc(5).
+//!
+//! The tests look here rather than at what the program says of itself.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Process ids of everything that works in `folder` or below it.
+///
+/// Neither the program nor PostgreSQL leaves the folder it was started in, so this finds what is
+/// left of them whoever their parent is by now. A zombie has no folder: it is gone.
+pub(crate) fn working_in(folder: &Path) -> Vec<i32> {
+    let works_there = |pid: &i32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    };
+    numbers_in("/proc").filter(works_there).collect()
+}
+
+/// The children of `pid`.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    numbers_in("/proc").filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+/// What a process was started as, its arguments joined by spaces.
+pub(crate) fn command_line(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
+}
+
+/// The names of a process's threads, sorted.
+pub(crate) fn threads(pid: i32) -> Vec<String> {
+    let name = |thread| fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm"));
+    let mut names: Vec<String> = numbers_in(&format!("/proc/{pid}/task"))
+        .filter_map(|thread| Some(name(thread).ok()?.trim_end().to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// How many sockets listen on a port of 127.0.0.1.
+pub(crate) fn listeners(port: u16) -> usize {
+    sockets().filter(|socket| socket.is_listening && socket.local_port == port).count()
+}
+
+/// Which of `pids` holds the server's end of the connection between `client` and `server`.
+pub(crate) fn holder(server: SocketAddr, client: SocketAddr, pids: &[i32]) -> Option<i32> {
+    let end = sockets().find(|socket| {
+        socket.local_port == server.port() && socket.remote_port == client.port()
+    })?;
+    let link = format!("socket:[{}]", end.inode);
+    pids.iter().copied().find(|pid| {
+        numbers_in(&format!("/proc/{pid}/fd")).any(|fd| {
+            fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|to| to == Path::new(&link))
+        })
+    })
+}
+
+/// One row of /proc/net/tcp.
+struct Socket {
+    local_port: u16,
+    remote_port: u16,
+    is_listening: bool,
+    inode: u64,
+}
+
+fn sockets() -> impl Iterator<Item = Socket> {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists its sockets");
+    let rows: Vec<Socket> = table.lines().skip(1).filter_map(Socket::parse).collect();
+    rows.into_iter()
+}
+
+impl Socket {
+    fn parse(row: &str) -> Option<Self> {
+        let columns: Vec<&str> = row.split_whitespace().collect();
+        let port = |column: &str| u16::from_str_radix(column.rsplit(':').next()?, 16).ok();
+        Some(Self {
+            local_port: port(columns.get(1)?)?,
+            remote_port: port(columns.get(2)?)?,
+            is_listening: *columns.get(3)? == "0A",
+            inode: columns.get(9)?.parse().ok()?,
+        })
+    }
+}
+
+/// The entries of a folder whose names are numbers.
+fn numbers_in(folder: &str) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}

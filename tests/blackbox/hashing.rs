@@ -1,0 +1,60 @@
+//! Password hashing never holds up the event loop.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{Connection, Database, Launch, Request, Turn, get, post};
+
+const LOGINS_AT_ONCE: usize = 8;
+const READS: usize = 1_000;
+const P99_MAX: Duration = Duration::from_millis(50);
+
+#[test]
+fn eight_logins_in_flight_do_not_slow_reads_down() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    let user = json!({"name": "ann", "password": "correct-horse"});
+    let created = peace.ask(&post("/users").json(&user));
+    let read = get(created.header("location").expect("201 says where"));
+    let login = post("/auth/token").form(&[("username", "ann"), ("password", "correct-horse")]);
+
+    let address = peace.address();
+    let (over, logins) = (AtomicBool::new(false), AtomicU32::new(0));
+    let times = thread::scope(|scope| {
+        for _ in 0..LOGINS_AT_ONCE {
+            scope.spawn(|| {
+                let mut connection = Connection::open(address).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    assert_eq!(connection.send(&login).unwrap().status, 200);
+                    logins.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut connection = Connection::open(address).unwrap();
+        // Every login has one behind it by now: from here on eight are in flight.
+        while logins.load(Ordering::Relaxed) < 16 {
+            timed(&mut connection, &read);
+        }
+        let times: Vec<Duration> = (0..READS).map(|_| timed(&mut connection, &read)).collect();
+        over.store(true, Ordering::Relaxed);
+        times
+    });
+    let mut times = times;
+    times.sort_unstable();
+    let (p50, p99, max) = (times[READS / 2], times[READS * 99 / 100], times[READS - 1]);
+    eprintln!(
+        "GET /users/{{pubid}} beside {LOGINS_AT_ONCE} logins ({logins:?} of them): \
+         p50 {p50:?}, p99 {p99:?}, max {max:?}"
+    );
+    assert!(p99 < P99_MAX, "p99 is {p99:?}");
+}
+
+fn timed(connection: &mut Connection, request: &Request) -> Duration {
+    let start = Instant::now();
+    assert_eq!(connection.send(request).unwrap().status, 200);
+    start.elapsed()
+}

@@ -1,0 +1,38 @@
+//! Black-box tests: the real program, real signals, a real PostgreSQL, and nothing in between.
+//!
+//! A test sees what an operator or a client can see: replies, log lines, exit codes, processes and
+//! sockets as the kernel lists them, and the database. It waits for events, under a deadline; it
+//! does not sleep and it mocks nothing. A missing PostgreSQL is a failure.
+
+mod harness;
+
+/// `POST /auth/token` and what its tokens are good for.
+mod auth;
+/// What faults do: a panic, a blocked event loop, a client that leaves.
+mod faults;
+/// A row can be read through every worker as soon as its creation was answered.
+mod fresh;
+/// Logins do not make other requests wait.
+mod hashing;
+/// Stops, crashes and failed boots of workers.
+mod lifecycle;
+/// `peace-migrate`.
+mod migrations;
+/// The supervisor is killed.
+mod orphans;
+/// The database goes away and comes back.
+mod outage;
+/// README's commands do what README says.
+mod readme;
+/// Starts that are refused: one line, the right exit code, nothing left.
+mod refusals;
+/// One database call per read, and none that is hidden.
+mod round_trips;
+/// N workers share one port.
+mod serve;
+/// The database host falls silent.
+mod silence;
+/// The command line: `config show`, `config check`, completions.
+mod settings;
+/// `/users`.
+mod users;

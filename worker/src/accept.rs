@@ -1,0 +1,168 @@
+//! Accepting connections, as many as the worker may have.
+//!
+//! `runtime.rs` starts one task per listener; each connection gets a task of its own (`connection.rs`).
+//! Promises: no error of `accept` ends it or makes it spin; the worker never runs out of descriptors,
+//! since it stops accepting when it is full; clients who wait too long for that are told so; at a drain
+//! everyone who is in the queue already is served.
+//! Does not know: HTTP, who opened the listener.
+//! Source: accept(2).
+
+use std::io;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use nix::errno::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{Duration, sleep, timeout};
+
+use crate::connection;
+use crate::refuse::refuse;
+use crate::shared::Shared;
+
+/// Connections accepted in a row before those already open get their turn.
+const BATCH: usize = 32;
+/// How long to wait when the system has no more descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accept from `listener` until the drain, then those who are queued, then drop it.
+pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
+    tokio::select! {
+        biased;
+        () = shared.drain.draining() => {}
+        () = keep_accepting(&listener, &shared) => shared.drain.draining().await,
+    }
+    if let Err(error) = take_queued(listener, &shared) {
+        tracing::warn!(%error, "the queue of a listener could not be emptied");
+    }
+}
+
+/// Accept until the listener is shut.
+async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
+    let mut pausing = false;
+    loop {
+        for _ in 0..BATCH {
+            if shared.is_full() {
+                wait_for_room(listener, shared).await;
+            }
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    pausing = false;
+                    open(stream, shared);
+                }
+                Err(error) => match Failure::of(&error) {
+                    Failure::Gone => {}
+                    Failure::Shut => return,
+                    Failure::Exhausted => {
+                        if !pausing {
+                            tracing::error!(%error, "cannot accept; trying again every 100 ms");
+                        }
+                        pausing = true;
+                        sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+        yield_now().await;
+    }
+}
+
+fn open(stream: TcpStream, shared: &Rc<Shared>) {
+    spawn_local(connection::serve(stream, Rc::clone(shared)));
+}
+
+/// Wait until a connection ends; those who are still queued after the limit are refused.
+async fn wait_for_room(listener: &TcpListener, shared: &Shared) {
+    while shared.is_full() {
+        if timeout(shared.limits.queue_wait, shared.room.notified()).await.is_ok() {
+            continue;
+        }
+        for _ in 0..BATCH {
+            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { break };
+            shared.stats.shed.increment();
+            // A client that is gone already needs no answer.
+            let _ = refuse(stream, &shared.request_ids);
+        }
+    }
+}
+
+/// Accept what the kernel has queued. The listener leaves the event loop first, so that it is asked
+/// itself and not what the loop last knew about it.
+fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    // What finds no room stays in the queue: the slot keeps it for the successor.
+    while !shared.is_full() {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                open(TcpStream::from_std(stream)?, shared);
+            }
+            Err(error) if Failure::of(&error) == Failure::Gone => {}
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// What an error of `accept` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// This one client is gone: take the next.
+    Gone,
+    /// The listener was shut for good: the slot is being closed.
+    Shut,
+    /// The system has no room, or something unknown happened: pause, and try again.
+    Exhausted,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
+            // The network's pending errors, which Linux reports through accept.
+            Errno::ECONNABORTED
+            | Errno::ECONNRESET
+            | Errno::EINTR
+            | Errno::EPROTO
+            | Errno::EPERM
+            | Errno::ENETDOWN
+            | Errno::ENOPROTOOPT
+            | Errno::EHOSTDOWN
+            | Errno::ENONET
+            | Errno::EHOSTUNREACH
+            | Errno::EOPNOTSUPP
+            | Errno::ENETUNREACH
+            | Errno::ETIMEDOUT => Self::Gone,
+            Errno::EINVAL => Self::Shut,
+            _ => Self::Exhausted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(errno: Errno) -> Failure {
+        Failure::of(&io::Error::from_raw_os_error(errno as i32))
+    }
+
+    #[test]
+    fn a_client_that_left_costs_nothing() {
+        for errno in [Errno::ECONNABORTED, Errno::ECONNRESET, Errno::EINTR, Errno::EHOSTUNREACH] {
+            assert_eq!(failure(errno), Failure::Gone, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_or_memory_makes_a_pause() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+            assert_eq!(failure(errno), Failure::Exhausted, "{errno}");
+        }
+        assert_eq!(Failure::of(&io::Error::other("no errno")), Failure::Exhausted);
+    }
+
+    #[test]
+    fn a_listener_that_was_shut_is_left_alone() {
+        assert_eq!(failure(Errno::EINVAL), Failure::Shut);
+    }
+}

@@ -1,0 +1,162 @@
+//! Bodies: received whole, under a size, an idle time and a minimum rate.
+//!
+//! `request.rs` receives them; `connection.rs` gets what was not read back and deals with it.
+//! Promises: a body over the limit is refused before it is received when it announces its length, and
+//! while it is received when it does not; a client that trickles is cut off.
+//! Does not know: what the bytes mean.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::time::{Duration, Instant, timeout_at};
+
+use crate::config::Limits;
+use crate::connection::Connection;
+use crate::error::HttpError;
+use crate::media::MediaType;
+
+/// The body of one request. Dropped before its end, it goes back to its connection.
+pub(crate) struct Body {
+    incoming: Option<Incoming>,
+    form: Form,
+    connection: Rc<Connection>,
+}
+
+/// What the head says about the body.
+#[derive(Default)]
+struct Form {
+    content_type: Option<HeaderValue>,
+    encoded: bool,
+}
+
+impl Body {
+    pub(crate) fn new(incoming: Incoming, connection: Rc<Connection>) -> Self {
+        Self { incoming: Some(incoming), form: Form::default(), connection }
+    }
+
+    /// Hand the body on, with what the head says about it.
+    pub(crate) fn take(&mut self, headers: &HeaderMap) -> Self {
+        Self {
+            incoming: self.incoming.take(),
+            form: Form {
+                content_type: headers.get(CONTENT_TYPE).cloned(),
+                encoded: headers.contains_key(CONTENT_ENCODING),
+            },
+            connection: Rc::clone(&self.connection),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.connection.limits()
+    }
+
+    /// Receive all of it. A body that is empty and has no type is an empty one of any type.
+    ///
+    /// # Errors
+    /// In this order: too large as announced, of another type, too slow, broken, too large after all.
+    pub(crate) async fn receive(mut self, want: &MediaType) -> Result<Bytes, HttpError> {
+        let limits = self.connection.limits();
+        let max = limits.body_max_bytes;
+        let Some(incoming) = &mut self.incoming else { return Ok(Bytes::new()) };
+        if incoming.size_hint().lower() > max as u64 {
+            return Err(HttpError::PayloadTooLarge { max });
+        }
+        if self.form.content_type.is_none() && incoming.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        self.form.check(want)?;
+        let bytes = collect(incoming, limits).await?;
+        self.incoming = None;
+        Ok(bytes)
+    }
+}
+
+impl Form {
+    fn check(&self, want: &MediaType) -> Result<(), HttpError> {
+        let content_type = self.content_type.as_ref().and_then(|value| value.to_str().ok());
+        match content_type {
+            Some(content_type) if !self.encoded && want.matches(content_type) => Ok(()),
+            _ => Err(HttpError::UnsupportedMediaType { want: want.name }),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream()) {
+            self.connection.leave_unread(incoming);
+        }
+    }
+}
+
+/// Receive until the end, at least at the rate and never idle for long.
+async fn collect(incoming: &mut Incoming, limits: &Limits) -> Result<Bytes, HttpError> {
+    let mut received = Received::default();
+    let pace = Pace::start(limits);
+    loop {
+        let frame = timeout_at(pace.deadline(received.len()), incoming.frame()).await;
+        let Some(frame) = frame.map_err(|_| HttpError::BodyTimeout)? else { break };
+        // What is no data is a trailer: nobody reads those.
+        if let Ok(data) = frame.map_err(|_| HttpError::BodyBroken)?.into_data() {
+            received.push(data);
+        }
+        if received.len() > limits.body_max_bytes {
+            return Err(HttpError::PayloadTooLarge { max: limits.body_max_bytes });
+        }
+    }
+    Ok(received.into_bytes())
+}
+
+/// What has come so far; the first piece is often all, and then it is never copied.
+#[derive(Default)]
+struct Received {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Received {
+    fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.first;
+        }
+        let mut whole = BytesMut::with_capacity(self.len());
+        whole.extend_from_slice(&self.first);
+        whole.extend_from_slice(&self.rest);
+        whole.freeze()
+    }
+}
+
+/// How fast a body has to come: something within the idle time, and on average the minimum rate.
+struct Pace {
+    start: Instant,
+    idle: Duration,
+    rate_min: u64,
+}
+
+impl Pace {
+    fn start(limits: &Limits) -> Self {
+        Self { start: Instant::now(), idle: limits.body_idle, rate_min: limits.body_rate_min }
+    }
+
+    /// When the next piece must be here, after `received` bytes.
+    fn deadline(&self, received: usize) -> Instant {
+        let earned_ms = (received as u64).saturating_mul(1000) / self.rate_min.max(1);
+        let by_rate = self.start + self.idle + Duration::from_millis(earned_ms);
+        by_rate.min(Instant::now() + self.idle)
+    }
+}

@@ -1,0 +1,157 @@
+//! One connection, from accepting it to its end.
+//!
+//! `accept.rs` starts one task per connection; hyper parses heads and bodies and calls `answer.rs` for
+//! each request.
+//! Promises: a connection ends when the client closes it, when it runs into a deadline, or when the drain
+//! says so; an idle one is closed by a drain only after the grace.
+//! Does not know: routes.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
+
+use crate::answer::answer;
+use crate::config::Limits;
+use crate::shared::Shared;
+use crate::socket::Socket;
+use crate::watch::Watch;
+
+/// An unread body of up to this many bytes is read and dropped, which keeps the connection.
+const DISCARD_MAX_BYTES: u64 = 64 * 1024;
+/// And if it comes within this time.
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// While a handler works the timer has nothing to do; it is set this far ahead.
+const HANDLER_CHECK: Duration = Duration::from_secs(60);
+
+/// What hyper, the socket and the request at work know of their connection.
+pub(crate) struct Connection {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) watch: Watch,
+    unread: Cell<Option<Incoming>>,
+    lingers: Cell<bool>,
+}
+
+impl Connection {
+    fn new(shared: Rc<Shared>) -> Self {
+        let watch = Watch::new(&shared.limits);
+        Self { shared, watch, unread: Cell::new(None), lingers: Cell::new(false) }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Take back a body that was not read to its end.
+    pub(crate) fn leave_unread(&self, body: Incoming) {
+        self.unread.set(Some(body));
+    }
+
+    /// Deal with what the handler left of the body. `false`: too much is left, so the connection cannot
+    /// take another request. `wanted` is `false` when nobody asked the client for the body yet.
+    pub(crate) async fn settle(&self, wanted: bool) -> bool {
+        let Some(body) = self.unread.take() else { return true };
+        let settled = wanted && discard(body).await;
+        self.lingers.set(!settled);
+        settled
+    }
+
+    /// Whether the client may still be sending when we close.
+    pub(crate) fn lingers(&self) -> bool {
+        self.lingers.get()
+    }
+}
+
+async fn discard(mut body: Incoming) -> bool {
+    if body.size_hint().lower() > DISCARD_MAX_BYTES {
+        return false;
+    }
+    let read_to_end = async {
+        let mut left = DISCARD_MAX_BYTES;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let length = frame.data_ref().map_or(0, bytes::Bytes::len) as u64;
+            let Some(less) = left.checked_sub(length) else { return false };
+            left = less;
+        }
+        true
+    };
+    timeout(DISCARD_WITHIN, read_to_end).await.unwrap_or(false)
+}
+
+/// Serve one connection to its end.
+pub(crate) async fn serve<T>(stream: T, shared: Rc<Shared>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let _seat = Seat::take(Rc::clone(&shared));
+    let connection = Rc::new(Connection::new(Rc::clone(&shared)));
+    let socket = Socket::new(stream, Rc::clone(&connection));
+    let service = {
+        let connection = Rc::clone(&connection);
+        service_fn(move |request| answer(request, Rc::clone(&connection)))
+    };
+    let mut http = pin!(shared.http.serve_connection(socket, service));
+    let mut closing = pin!(shared.drain.closing());
+    let mut timer = pin!(sleep_until(Instant::now() + shared.limits.first_byte));
+    let (mut registered, mut told) = (false, false);
+    poll_fn(|cx| {
+        if !registered {
+            // Once is enough: a task's waker never changes, and the stage is asked for below.
+            registered = true;
+            let _ = closing.as_mut().poll(cx);
+        }
+        if !told && shared.drain.is_closing() {
+            told = true;
+            http.as_mut().graceful_shutdown();
+        }
+        // How it ended (closed, reset, malformed) is the client's affair.
+        if http.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        poll_deadline(&connection.watch, timer.as_mut(), cx)
+    })
+    .await;
+}
+
+/// Ready when the watch's deadline is over. The timer is only moved to an earlier time; a later deadline
+/// is looked up when it fires.
+fn poll_deadline(watch: &Watch, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let due = watch.deadline();
+        if due.is_some_and(|due| due < timer.deadline()) {
+            timer.as_mut().reset(due.unwrap_or_else(Instant::now));
+        }
+        ready!(timer.as_mut().poll(cx));
+        match due {
+            Some(due) if due <= Instant::now() => return Poll::Ready(()),
+            Some(due) => timer.as_mut().reset(due),
+            None => timer.as_mut().reset(Instant::now() + HANDLER_CHECK),
+        }
+    }
+}
+
+/// A connection's place among those the worker may have.
+struct Seat(Rc<Shared>);
+
+impl Seat {
+    fn take(shared: Rc<Shared>) -> Self {
+        shared.stats.connections.increment();
+        Self(shared)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.stats.connections.decrement();
+        self.0.room.notify_waiters();
+    }
+}

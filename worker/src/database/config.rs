@@ -1,0 +1,141 @@
+//! Settings of one worker's pool, and the session settings made from them.
+//!
+//! Built by the application in the worker's process (only there are slot and generation known),
+//! read by every room of `database`. Promises: every wait has a limit, and the server enforces its
+//! own from the start-up message, without a round trip. Does not know: where a URL comes from.
+//!
+//! Source: PostgreSQL, "Client Connection Defaults"; tcp(7) for `TCP_USER_TIMEOUT`.
+
+use std::time::Duration;
+
+use tokio_postgres::{Config, config::Host};
+
+/// A peer that is gone is noticed on an idle connection after this long.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// And then after this long without an answer to a probe, or to anything sent.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How one worker talks to the database.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Where and as whom to connect. Session settings below are laid over it.
+    pub server: Config,
+    /// Shown by `pg_stat_activity`; at most 63 bytes.
+    pub application_name: String,
+    /// Sessions kept open, at least 1.
+    pub pool_size: u32,
+    /// Callers that may wait for a session; one more is told to come back.
+    pub waiters_max: usize,
+    /// Longest wait for a session.
+    pub pool_wait: Duration,
+    /// Longest time for one try to connect: TCP, start-up, authentication, preparing `warm`.
+    pub connect_timeout: Duration,
+    /// Longest time for one statement, enforced by the server; half a second later by us.
+    pub statement_timeout: Duration,
+    /// Longest time for one run of a transaction, whatever it does between its statements.
+    pub transaction_timeout: Duration,
+    /// A session is replaced when it is this old.
+    pub session_lifetime: Duration,
+    /// Statements prepared while connecting, all in one round trip.
+    pub warm: Vec<&'static str>,
+}
+
+impl DatabaseConfig {
+    /// The published limits, for the worker of `slot` and `generation`.
+    pub fn new(server: Config, slot: u32, generation: u64) -> Self {
+        Self {
+            server,
+            application_name: format!("peace/{slot}.{generation}"),
+            pool_size: 4,
+            waiters_max: 1024,
+            pool_wait: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(5),
+            transaction_timeout: Duration::from_secs(30),
+            // Workers forked in one second must not all reconnect in one second.
+            session_lifetime: Duration::from_secs(30 * 60 + 10 * u64::from(slot)),
+            warm: Vec::new(),
+        }
+    }
+
+    /// When we stop waiting for the answer to one statement: the server's own limit comes first,
+    /// and a dead network never answers.
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.statement_timeout + Duration::from_millis(500)
+    }
+
+    /// What to connect with.
+    pub(super) fn session(&self) -> Config {
+        let mut session = self.server.clone();
+        session
+            .application_name(&self.application_name)
+            .options(self.options())
+            .connect_timeout(self.connect_timeout)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .tcp_user_timeout(TCP_USER_TIMEOUT);
+        session
+    }
+
+    /// The server's own limits, behind the options of the URL.
+    fn options(&self) -> String {
+        let limit_ms = self.statement_timeout.as_millis();
+        format!(
+            "{} -c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={limit_ms}",
+            self.server.get_options().unwrap_or_default()
+        )
+        .trim_start()
+        .to_owned()
+    }
+
+    /// Where the server is, for the log: hosts and ports, nothing else of the URL.
+    pub(super) fn address(&self) -> String {
+        let ports = self.server.get_ports();
+        let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let hosts = self.server.get_hosts().iter().enumerate();
+        let hosts: Vec<String> = hosts.map(|(index, host)| address(host, port(index))).collect();
+        hosts.join(", ")
+    }
+}
+
+fn address(host: &Host, port: u16) -> String {
+    match host {
+        Host::Tcp(name) => format!("{name}:{port}"),
+        Host::Unix(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> DatabaseConfig {
+        DatabaseConfig::new(url.parse().unwrap(), 3, 7)
+    }
+
+    #[test]
+    fn the_session_is_named_and_limited_at_start_up() {
+        let session = config("postgres://peace@localhost/peace?options=-c%20jit%3Doff").session();
+        assert_eq!(session.get_application_name(), Some("peace/3.7"));
+        assert_eq!(
+            session.get_options(),
+            Some(
+                "-c jit=off -c statement_timeout=5000 -c idle_in_transaction_session_timeout=5000"
+            )
+        );
+    }
+
+    #[test]
+    fn lifetimes_differ_between_slots() {
+        let server: Config = "host=localhost".parse().unwrap();
+        let lifetime = |slot| DatabaseConfig::new(server.clone(), slot, 1).session_lifetime;
+        assert!(lifetime(0) < lifetime(1));
+    }
+
+    #[test]
+    fn an_address_holds_no_secret() {
+        let config = config("postgres://peace:secret@db.example:6432/peace");
+        assert_eq!(config.address(), "db.example:6432");
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,151 @@
+//! Whether the server can be reached, as one worker sees it; shared by the pool, the connector and
+//! every session.
+//!
+//! Sessions report that they begin and end, the connector reports its failures, the pool reports a
+//! silent server; callers of the pool ask and wait here.
+//! Promises: "down" is told to everyone at once, so that nobody waits for a server known to be
+//! away; one success ends it. The log says the cause when it begins, every ten seconds while it
+//! lasts, and when it is over.
+//! Does not know: how to connect.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// A failure that goes on is logged this often.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Link {
+    state: watch::Sender<State>,
+    address: String,
+    reported: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Sessions that exist, in use or idle.
+    live: u32,
+    /// Sessions of an earlier era belong to a server that fell silent.
+    era: u64,
+    /// Why there is no server, while there is none.
+    down: Option<Arc<str>>,
+    closed: bool,
+}
+
+impl Link {
+    pub(super) fn new(address: String) -> Self {
+        Self { state: watch::Sender::default(), address, reported: Mutex::new(None) }
+    }
+
+    /// Why the server is away, if it is known to be.
+    pub(super) fn down(&self) -> Option<Arc<str>> {
+        self.state.borrow().down.clone()
+    }
+
+    pub(super) fn live(&self) -> u32 {
+        self.state.borrow().live
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.state.borrow().era
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.borrow().closed
+    }
+
+    /// A session was opened: the server is there. Gives the session's era.
+    pub(super) fn opened(&self) -> u64 {
+        let mut was_down = None;
+        self.state.send_modify(|state| {
+            state.live += 1;
+            was_down = state.down.take();
+        });
+        if was_down.is_some() {
+            *self.last_report() = None;
+            info!(server = self.address, "the database is back");
+        }
+        self.era()
+    }
+
+    /// A session is gone.
+    pub(super) fn ended(&self) {
+        self.state.send_modify(|state| state.live -= 1);
+    }
+
+    /// One try to connect failed. While sessions live, the server is not down for that.
+    pub(super) fn connect_failed(&self, cause: &str) {
+        self.report(cause);
+        if self.live() == 0 {
+            self.set_down(cause);
+        }
+    }
+
+    /// The server does not answer, whatever sessions we still hold.
+    pub(super) fn fell_silent(&self, cause: &str) {
+        self.report(cause);
+        self.set_down(cause);
+    }
+
+    fn set_down(&self, cause: &str) {
+        self.state.send_modify(|state| {
+            state.down = Some(cause.into());
+            state.era += 1;
+        });
+    }
+
+    /// Ends connecting for good.
+    pub(super) fn close(&self) {
+        self.state.send_modify(|state| state.closed = true);
+    }
+
+    /// Waits until the server is known to be away; gives the cause.
+    pub(super) async fn lost(&self) -> Arc<str> {
+        self.reach(|state| state.down.clone()).await
+    }
+
+    /// Waits for the first session.
+    pub(super) async fn first_session(&self) {
+        self.reach(|state| (state.live > 0).then_some(())).await;
+    }
+
+    /// Waits until no session is left.
+    pub(super) async fn no_session(&self) {
+        self.reach(|state| (state.live == 0).then_some(())).await;
+    }
+
+    /// Waits for [`Link::close`].
+    pub(super) async fn closed(&self) {
+        self.reach(|state| state.closed.then_some(())).await;
+    }
+
+    async fn reach<T>(&self, wanted: impl Fn(&State) -> Option<T>) -> T {
+        let mut states = self.state.subscribe();
+        loop {
+            if let Some(found) = wanted(&states.borrow_and_update()) {
+                return found;
+            }
+            // Cannot fail: `self` holds the sender.
+            let _ = states.changed().await;
+        }
+    }
+
+    /// Logs `cause`, unless something was logged a moment ago.
+    pub(super) fn report(&self, cause: &str) {
+        let now = Instant::now();
+        let mut reported = self.last_report();
+        if reported.is_none_or(|last| now.duration_since(last) >= REPORT_EVERY) {
+            *reported = Some(now);
+            warn!(server = self.address, cause, "trouble with the database");
+        }
+    }
+
+    fn last_report(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

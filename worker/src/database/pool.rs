@@ -1,0 +1,343 @@
+//! The sessions of one worker and the loans of them.
+//!
+//! `Database` and `Transaction` ask here for a [`Loan`]; bb8 keeps the sessions behind it.
+//! Promises: loans are given in the order of asking, and every wait is bounded (callers, time); a
+//! server known to be away is told at once; a statement is answered, or given up, under a deadline;
+//! a server that falls silent is noticed before that deadline; a loan dropped while its answer is
+//! outstanding comes back only when the session is idle again.
+//! Does not know: what is asked.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use bb8::{PooledConnection, QueueStrategy};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::{
+    config::DatabaseConfig,
+    connector::{Connector, Manager, Reporter},
+    error::DbError,
+    link::Link,
+    session::{Answer, Params, Session, State},
+    tasks::Tasks,
+};
+
+/// An answer that takes longer than this, while no other statement is answered, makes us ask
+/// whether the server lives at all.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+pub(super) struct Pool {
+    pub(super) config: DatabaseConfig,
+    pub(super) link: Arc<Link>,
+    connector: Arc<Connector>,
+    /// `None` once closed.
+    sessions: RefCell<Option<bb8::Pool<Manager>>>,
+    /// One per session. bb8 hands out idle sessions without an order, the semaphore first come,
+    /// first served.
+    permits: Arc<Semaphore>,
+    tasks: Tasks,
+    waiting: Cell<usize>,
+    /// Statements answered, one way or the other: a sign that the server lives.
+    answers: Cell<u64>,
+    probing: Cell<bool>,
+    pub(super) counts: Counts,
+}
+
+/// What has happened since the start.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) waited: Cell<u64>,
+    pub(super) waits_over: Cell<u64>,
+    pub(super) timeouts: Cell<u64>,
+    pub(super) retries: Cell<u64>,
+}
+
+impl Pool {
+    /// Begins to connect, and returns at once.
+    pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
+        let link = Arc::new(Link::new(config.address()));
+        let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
+        let sessions = bb8::Pool::builder()
+            .max_size(config.pool_size)
+            .min_idle(config.pool_size)
+            .idle_timeout(None)
+            // The session used last has its server process awake and its caches warm.
+            .queue_strategy(QueueStrategy::Fifo)
+            .max_lifetime(config.session_lifetime)
+            // The connector tries until it succeeds, and the wait for a loan is bounded below.
+            .retry_connection(false)
+            .connection_timeout(config.pool_wait * 2)
+            .error_sink(Box::new(Reporter(Arc::clone(&link))))
+            .build_unchecked(Manager(Arc::clone(&connector)));
+        Rc::new(Self {
+            permits: Arc::new(Semaphore::new(config.pool_size as usize)),
+            sessions: RefCell::new(Some(sessions)),
+            tasks: Tasks::default(),
+            waiting: Cell::default(),
+            answers: Cell::default(),
+            probing: Cell::default(),
+            counts: Counts::default(),
+            config,
+            link,
+            connector,
+        })
+    }
+
+    /// Lends a session to one caller alone.
+    ///
+    /// **Blocks** up to the pool wait; not at all while the server is known to be away.
+    pub(super) async fn lend(self: &Rc<Self>) -> Result<Loan, DbError> {
+        if let Some(cause) = self.link.down() {
+            return Err(DbError::Unavailable { cause });
+        }
+        let _place = self.queue()?;
+        tokio::select! {
+            biased;
+            loan = self.next_session() => loan,
+            cause = self.link.lost() => Err(DbError::Unavailable { cause }),
+            () = sleep(self.config.pool_wait) => Err(self.waited_in_vain()),
+        }
+    }
+
+    /// Takes a place among those who wait, if there is one.
+    fn queue(&self) -> Result<Place<'_>, DbError> {
+        if self.permits.available_permits() == 0 {
+            if self.waiting.get() >= self.config.waiters_max {
+                add(&self.counts.waits_over);
+                return Err(DbError::Busy { cause: "too many callers wait already" });
+            }
+            add(&self.counts.waited);
+        }
+        Ok(Place::take(&self.waiting))
+    }
+
+    async fn next_session(self: &Rc<Self>) -> Result<Loan, DbError> {
+        let closed = || DbError::unavailable("the pool is closed");
+        let permits = Arc::clone(&self.permits);
+        let permit = permits.acquire_owned().await.map_err(|_| closed())?;
+        let sessions = self.sessions.borrow().clone().ok_or_else(closed)?;
+        let session = sessions.get_owned().await.map_err(|_| self.waited_in_vain())?;
+        Ok(Loan { held: Rc::new(Held { session, _permit: permit }), pool: Rc::clone(self) })
+    }
+
+    /// Tells a pool in use from a server that is away.
+    fn waited_in_vain(&self) -> DbError {
+        add(&self.counts.waits_over);
+        if self.link.live() > 0 {
+            return DbError::Busy { cause: "none came free within the pool wait" };
+        }
+        let cause = format!("no session within {:?}", self.config.pool_wait);
+        self.link.fell_silent(&cause);
+        DbError::unavailable(&cause)
+    }
+
+    /// Runs `work` to its end, whoever stops waiting for it.
+    pub(super) fn spawn<T: 'static>(
+        &self,
+        work: impl Future<Output = T> + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
+    /// Waits until nothing runs on its own any more, at most `within`, then ends all sessions.
+    /// Gives how many still ran.
+    pub(super) async fn close(&self, within: Duration) -> usize {
+        let _ = timeout(within, self.tasks.none()).await;
+        let running = self.tasks.count();
+        self.permits.close();
+        self.link.close();
+        drop(self.sessions.take());
+        if running == 0 {
+            let _ = timeout(GOODBYE, self.link.no_session()).await;
+        }
+        // The connections' own tasks, which nobody can wait for, now have our word to end: one turn
+        // of the event loop to write it, one to close.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        running
+    }
+
+    pub(super) fn in_use(&self) -> usize {
+        (self.config.pool_size as usize).saturating_sub(self.permits.available_permits())
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.get()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.tasks.count()
+    }
+
+    /// Waits until the server is known to be silent; gives the cause. Asks it first, unless it has
+    /// answered anyone since there were `answers`. For as long as it lives, this never ends.
+    async fn silent(&self, answers: u64) -> Arc<str> {
+        if self.answers.get() == answers && !self.probing.replace(true) {
+            let _turn = Reset(&self.probing);
+            if let Err(cause) = self.connector.probe().await {
+                self.link.fell_silent(&cause);
+            }
+        }
+        self.link.lost().await
+    }
+}
+
+/// How long ending the sessions may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// One session, lent to one caller.
+pub(super) struct Loan {
+    held: Rc<Held>,
+    pool: Rc<Pool>,
+}
+
+/// The session goes back to bb8 before the permit wakes the next caller.
+struct Held {
+    session: PooledConnection<'static, Manager>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Loan {
+    fn session(&self) -> &Session {
+        &self.held.session
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.session().state() == State::Lost
+    }
+
+    /// Runs one statement by itself (it is its own transaction).
+    pub(super) async fn ask(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Answer, DbError> {
+        self.session().enter(State::Asked);
+        let answer = self.answered(self.session().run(sql, params)).await;
+        self.session().enter(State::Idle);
+        answer
+    }
+
+    /// Opens a transaction.
+    pub(super) async fn begin(&self) -> Result<(), DbError> {
+        self.session().enter(State::InTransaction);
+        self.answered(self.session().command("START TRANSACTION")).await
+    }
+
+    /// Runs one statement of the open transaction.
+    pub(super) async fn ask_within(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Answer, DbError> {
+        self.answered(self.session().run(sql, params)).await
+    }
+
+    /// Ends the open transaction by `command`, COMMIT or ROLLBACK. A session whose transaction
+    /// did not end is not given to anyone.
+    pub(super) async fn end(&self, command: &'static str) -> Result<(), DbError> {
+        let ended = self.answered(self.session().command(command)).await;
+        // A refused COMMIT has ended the transaction too.
+        if ended.is_ok() || command == "COMMIT" {
+            self.session().enter(State::Idle);
+        }
+        ended
+    }
+
+    /// Waits for an answer, up to our deadline or until the server is known to be silent. Given
+    /// up, the session is lost.
+    async fn answered<T>(
+        &self,
+        question: impl Future<Output = Result<T, DbError>>,
+    ) -> Result<T, DbError> {
+        let mut question = pin!(question);
+        let limit = self.pool.config.answer_timeout();
+        let answers = self.pool.answers.get();
+        let mut outcome = timeout(SILENCE.min(limit), &mut question).await.map_err(|_| None);
+        if outcome.is_err() {
+            let rest = limit.saturating_sub(SILENCE);
+            outcome = tokio::select! {
+                biased;
+                answer = timeout(rest, question) => answer.map_err(|_| None),
+                cause = self.pool.silent(answers) => Err(Some(cause)),
+            };
+        }
+        match outcome {
+            Ok(answer) => self.heard(answer),
+            Err(cause) => Err(self.give_up(cause)),
+        }
+    }
+
+    fn heard<T>(&self, answer: Result<T, DbError>) -> Result<T, DbError> {
+        add(&self.pool.answers);
+        if matches!(answer, Err(DbError::Timeout { .. })) {
+            add(&self.pool.counts.timeouts);
+        }
+        answer
+    }
+
+    fn give_up(&self, silence: Option<Arc<str>>) -> DbError {
+        self.session().enter(State::Lost);
+        if let Some(cause) = silence {
+            return DbError::Unavailable { cause };
+        }
+        add(&self.pool.counts.timeouts);
+        let limit = self.pool.config.answer_timeout();
+        DbError::timeout(&format!("the server gave no answer within {limit:?}"))
+    }
+}
+
+impl Drop for Loan {
+    /// An answer still owed belongs to nobody: the session waits for it before it goes back.
+    /// (A session in any other state but `Idle` is closed by bb8, which asks `has_broken`.)
+    fn drop(&mut self) {
+        if self.session().state() != State::Asked {
+            return;
+        }
+        let held = Rc::clone(&self.held);
+        let limit = self.pool.config.answer_timeout();
+        self.pool.spawn(async move {
+            if let Ok(Ok(())) = timeout(limit, held.session.settle()).await {
+                held.session.enter(State::Idle);
+            }
+        });
+    }
+}
+
+/// One caller that waits for a session.
+struct Place<'a>(&'a Cell<usize>);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Clears a mark, also when its holder is dropped.
+struct Reset<'a>(&'a Cell<bool>);
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+pub(super) fn add(count: &Cell<u64>) {
+    count.set(count.get() + 1);
+}

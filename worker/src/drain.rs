@@ -1,0 +1,157 @@
+//! Leaving: how a worker stops without losing a request.
+//!
+//! `runtime.rs` calls [`leave`] with the first order; `accept.rs` and `connection.rs` wait for the stages,
+//! `answer.rs` asks for them.
+//! Promises: every request that reached this worker before the deadline is answered; an idle client gets
+//! the grace to send its next request and then an orderly close, so its request is not raced by ours;
+//! orders that come while leaving only make it quicker; nothing outlives the deadline.
+//! Does not know: why it leaves.
+//! Source: RFC 9112 section 9.6.
+
+use std::cell::Cell;
+use std::pin::pin;
+
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::config::Config;
+use crate::shared::Shared;
+use crate::signals::{Inbox, Order};
+
+/// How long requests in flight have when the supervisor died.
+const ORPHAN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How a worker's work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was answered.
+    Drained,
+    /// The deadline came first.
+    Forced {
+        /// Requests that got no answer.
+        requests_cut: u64,
+    },
+}
+
+impl Outcome {
+    fn of(left: usize) -> Self {
+        match left {
+            0 => Self::Drained,
+            left => Self::Forced { requests_cut: left as u64 },
+        }
+    }
+}
+
+/// The stage of leaving.
+pub(crate) struct Drain {
+    stage: Cell<Stage>,
+    draining: Notify,
+    closing: Notify,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// No new connections; every response says that it is the last one.
+    Draining,
+    /// Idle connections are closed, too.
+    Closing,
+}
+
+impl Drain {
+    pub(crate) fn new() -> Self {
+        Self { stage: Cell::new(Stage::Serving), draining: Notify::new(), closing: Notify::new() }
+    }
+
+    /// Whether a response sent now must be the last one of its connection.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage.get() >= Stage::Draining
+    }
+
+    /// Wait until no more connections are wanted.
+    pub(crate) async fn draining(&self) {
+        while !self.is_draining() {
+            self.draining.notified().await;
+        }
+    }
+
+    /// Whether idle connections are to be closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.stage.get() == Stage::Closing
+    }
+
+    /// Wait until idle connections are to be closed.
+    pub(crate) async fn closing(&self) {
+        while !self.is_closing() {
+            self.closing.notified().await;
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.reach(Stage::Draining, &self.draining);
+    }
+
+    fn close(&self) {
+        self.reach(Stage::Closing, &self.closing);
+    }
+
+    fn reach(&self, stage: Stage, told: &Notify) {
+        self.stage.set(self.stage.get().max(stage));
+        told.notify_waiters();
+    }
+}
+
+/// When the steps of leaving are due. Orders only ever bring them forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    close_at: Instant,
+    cut_at: Instant,
+    quits: u32,
+}
+
+impl Plan {
+    fn new(order: Order, config: &Config, now: Instant) -> Self {
+        let cut_at = now + config.drain_timeout;
+        let close_at = cut_at.min(now + config.keepalive_grace);
+        Self { close_at, cut_at, quits: 0 }.hurry(order, config, now)
+    }
+
+    #[must_use]
+    fn hurry(mut self, order: Order, config: &Config, now: Instant) -> Self {
+        let within = match order {
+            Order::Drain => return self,
+            Order::Quit if self.quits > 0 => Duration::ZERO,
+            Order::Quit => config.quit_timeout,
+            Order::Orphaned => ORPHAN_TIMEOUT,
+        };
+        self.quits += u32::from(order == Order::Quit);
+        self.close_at = self.close_at.min(now);
+        self.cut_at = self.cut_at.min(now + within);
+        self
+    }
+}
+
+/// Leave: `finish` is done when nothing is left to do.
+pub(crate) async fn leave(
+    first: Order,
+    inbox: &mut Inbox,
+    config: &Config,
+    shared: &Shared,
+    finish: impl AsyncFnOnce(Duration) -> usize,
+) -> Outcome {
+    let mut plan = Plan::new(first, config, Instant::now());
+    tracing::info!(order = ?first, in_flight = shared.stats.in_flight.get(), "leaving");
+    shared.drain.begin();
+    let mut finished = pin!(finish(plan.cut_at.duration_since(Instant::now())));
+    loop {
+        tokio::select! {
+            biased;
+            left = &mut finished => return Outcome::of(left),
+            order = inbox.next() => plan = plan.hurry(order, config, Instant::now()),
+            () = sleep_until(plan.close_at), if !shared.drain.is_closing() => shared.drain.close(),
+            () = sleep_until(plan.cut_at) => {
+                return Outcome::Forced { requests_cut: shared.stats.in_flight.get() };
+            }
+        }
+    }
+}

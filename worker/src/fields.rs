@@ -1,0 +1,352 @@
+//! Payloads: one function per payload is both its parser and its description.
+//!
+//! `request.rs` calls it with what the client sent, `route.rs` calls the same function in describing
+//! mode; `rules.rs` judges single values.
+//! Promises: all failures of a payload are collected, not just the first; texts and types are those
+//! of FastAPI (pydantic 2), so that clients written against it understand them.
+//! Does not know: HTTP, status codes, how a body arrives.
+//! Source: RFC 6901 (pointers), the URL standard's application/x-www-form-urlencoded.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use crate::rules::{Fault, Rule, Value};
+
+/// A typed input of a handler, read from a body, a query string or the path.
+pub trait Payload: Sized + 'static {
+    /// Read it. Call every accessor before the first `?`, so that all failures are noted; `None` means
+    /// that at least one was (or that the payload is only being described).
+    fn read(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// Which part of the request a payload is read from; the first element of every `loc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Parameters in the path.
+    Path,
+    /// The query string.
+    Query,
+    /// The body, JSON or form.
+    Body,
+}
+
+/// What is wrong with one value of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Invalid {
+    /// Where: the source, then names and positions inwards.
+    pub loc: Vec<Place>,
+    /// What, for a person.
+    pub msg: Cow<'static, str>,
+    /// What, for a program: pydantic's error type.
+    #[serde(rename = "type")]
+    pub kind: Cow<'static, str>,
+    /// Where, as a JSON pointer in a URI fragment; only for bodies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+/// One step of a `loc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// A source.
+    Source(Source),
+    /// A member, parameter or form field.
+    Name(Cow<'static, str>),
+    /// A position: of an element, or of the byte where a body stops being JSON.
+    Position(usize),
+}
+
+impl Invalid {
+    /// A fault of the value called `name`.
+    #[must_use]
+    pub fn at(source: Source, name: impl Into<Cow<'static, str>>, fault: Fault) -> Self {
+        let name = name.into();
+        let pointer = (source == Source::Body).then(|| pointer(&name));
+        Self {
+            loc: vec![Place::Source(source), Place::Name(name)],
+            msg: fault.msg,
+            kind: fault.kind,
+            pointer,
+        }
+    }
+
+    /// A fault of the input as a whole.
+    #[must_use]
+    pub fn whole(source: Source, fault: Fault) -> Self {
+        let pointer = (source == Source::Body).then(|| "#".to_owned());
+        Self { loc: vec![Place::Source(source)], msg: fault.msg, kind: fault.kind, pointer }
+    }
+
+    /// A body that stops being JSON at this byte.
+    pub(crate) fn json(position: usize, msg: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            loc: vec![Place::Source(Source::Body), Place::Position(position)],
+            msg: msg.into(),
+            kind: "json_invalid".into(),
+            pointer: None,
+        }
+    }
+}
+
+/// A member's pointer as a URI fragment (RFC 6901 section 6): `~` and `/` escaped, then percent-encoded.
+fn pointer(name: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b'~');
+    let escaped = name.replace('~', "~0").replace('/', "~1");
+    format!("#/{}", utf8_percent_encode(&escaped, KEPT))
+}
+
+/// A change to one member, as a JSON merge patch (RFC 7396) means it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    /// The member is absent: leave the value as it is.
+    Keep,
+    /// The member is null: clear the value.
+    Clear,
+    /// The member has this new value.
+    Set(T),
+}
+
+/// The values of one input while a [`Payload`] reads them.
+pub struct Fields<'a> {
+    source: Source,
+    given: Given<'a>,
+    failures: Vec<Invalid>,
+    described: Vec<FieldSpec>,
+    closed: bool,
+}
+
+/// What the client sent, undecoded: a value is decoded when a field asks for it.
+#[derive(Clone, Copy)]
+pub(crate) enum Given<'a> {
+    /// A JSON object.
+    Object(&'a Map<String, Json>),
+    /// A query string.
+    Query(&'a str),
+    /// A form body.
+    Form(&'a str),
+    /// A path, and the pattern it matched.
+    Path { pattern: &'a str, path: &'a str },
+    /// Nothing: the payload is being described.
+    Nothing,
+}
+
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "a rule is written where it is used, as in `required(\"name\", Text::max(30))`"
+)]
+impl<'a> Fields<'a> {
+    /// Read a value that must be there.
+    pub fn required<R: Rule>(&mut self, name: &'static str, rule: R) -> Option<R::Output> {
+        self.describes(name, &rule, true);
+        match self.find(name)? {
+            Some(value) => self.check(name, &rule, &value),
+            None => self.note(name, Fault::missing()),
+        }
+    }
+
+    /// Read a value that may be absent; JSON null counts as absent. The outer `None` means that a
+    /// failure was noted.
+    pub fn optional<R: Rule>(&mut self, name: &'static str, rule: R) -> Option<Option<R::Output>> {
+        self.describes(name, &rule, false);
+        match self.find(name)? {
+            None | Some(Value::Json(Json::Null)) => Some(None),
+            Some(value) => self.check(name, &rule, &value).map(Some),
+        }
+    }
+
+    /// Read a change: absent keeps, null clears, a value sets.
+    pub fn change<R: Rule>(&mut self, name: &'static str, rule: R) -> Option<Change<R::Output>> {
+        self.describes(name, &rule, false);
+        match self.find(name)? {
+            None => Some(Change::Keep),
+            Some(Value::Json(Json::Null)) => Some(Change::Clear),
+            Some(value) => self.check(name, &rule, &value).map(Change::Set),
+        }
+    }
+
+    /// Refuse members that the payload does not read (they are ignored otherwise).
+    pub fn closed(&mut self) {
+        self.closed = true;
+    }
+
+    /// Note a failure that the payload found itself, for example between two values.
+    pub fn fail(&mut self, name: &'static str, fault: Fault) {
+        self.failures.push(Invalid::at(self.source, name, fault));
+    }
+
+    /// Run the payload's function without input and list what it asks for.
+    #[must_use]
+    pub fn describe<T: Payload>() -> PayloadSpec {
+        let mut fields = Fields::new(Source::Body, Given::Nothing);
+        // A description has no values, so the answer is always `None`.
+        let _ = T::read(&mut fields);
+        PayloadSpec { fields: fields.described, closed: fields.closed }
+    }
+
+    fn new(source: Source, given: Given<'a>) -> Self {
+        Self { source, given, failures: Vec::new(), described: Vec::new(), closed: false }
+    }
+
+    fn describes<R: Rule>(&mut self, name: &'static str, rule: &R, required: bool) {
+        if matches!(self.given, Given::Nothing) {
+            self.described.push(FieldSpec { name, schema: rule.describe(), required });
+        }
+    }
+
+    /// The value called `name`. The outer `None`: a failure was noted, or there is no input at all.
+    fn find(&mut self, name: &'static str) -> Option<Option<Value<'a>>> {
+        let found = match self.given {
+            Given::Object(members) => Ok(members.get(name).map(Value::Json)),
+            Given::Query(text) => last_pair(text, name),
+            Given::Form(text) => only_pair(text, name),
+            Given::Path { pattern, path } => path_parameter(pattern, path, name),
+            Given::Nothing => return None,
+        };
+        found.map_err(|fault| self.fail(name, fault)).ok()
+    }
+
+    fn check<R: Rule>(
+        &mut self,
+        name: &'static str,
+        rule: &R,
+        value: &Value<'_>,
+    ) -> Option<R::Output> {
+        rule.check(value).map_err(|fault| self.fail(name, fault)).ok()
+    }
+
+    fn note<T>(&mut self, name: &'static str, fault: Fault) -> Option<T> {
+        self.fail(name, fault);
+        None
+    }
+
+    /// Note every member that the payload does not read.
+    fn refuse_others<T: Payload>(&mut self) {
+        let known = Fields::describe::<T>().fields;
+        let unknown = |name: &str| known.iter().all(|field| field.name != name);
+        let others: Vec<String> = match self.given {
+            Given::Object(members) => {
+                members.keys().filter(|name| unknown(name)).cloned().collect()
+            }
+            Given::Query(text) | Given::Form(text) => {
+                pairs(text).map(|(name, _)| lossy(name)).filter(|name| unknown(name)).collect()
+            }
+            Given::Path { .. } | Given::Nothing => Vec::new(),
+        };
+        for name in others {
+            self.failures.push(Invalid::at(self.source, name, Fault::extra()));
+        }
+    }
+}
+
+/// Read a payload from what was given.
+///
+/// # Errors
+/// Everything that is wrong with it; never empty.
+pub(crate) fn read<T: Payload>(source: Source, given: Given<'_>) -> Result<T, Vec<Invalid>> {
+    let mut fields = Fields::new(source, given);
+    let payload = T::read(&mut fields);
+    if fields.closed {
+        fields.refuse_others::<T>();
+    }
+    match payload {
+        Some(payload) if fields.failures.is_empty() => Ok(payload),
+        None if fields.failures.is_empty() => {
+            // The payload gave up without a reason: its own mistake, but never a 200 or a panic.
+            Err(vec![Invalid::whole(source, Fault::value("this input cannot be read"))])
+        }
+        _ => Err(fields.failures),
+    }
+}
+
+/// The undecoded `name=value` pairs of a query string or form.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn values_of<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    pairs(text).filter(move |(raw, _)| *raw == name || lossy(raw) == name).map(|(_, value)| value)
+}
+
+/// Of a repeated query parameter the last one counts, as in FastAPI.
+fn last_pair<'a>(text: &'a str, name: &str) -> Result<Option<Value<'a>>, Fault> {
+    values_of(text, name).last().map(|raw| decode(raw).map(Value::Text)).transpose()
+}
+
+/// A form field may be there once: RFC 6749 section 3.2 forbids to choose among several.
+fn only_pair<'a>(text: &'a str, name: &str) -> Result<Option<Value<'a>>, Fault> {
+    let mut values = values_of(text, name);
+    let Some(raw) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Fault::value("field given more than once"));
+    }
+    decode(raw).map(|text| Some(Value::Text(text)))
+}
+
+/// Walk pattern and path side by side; the router has matched them, so the segments correspond.
+fn path_parameter<'a>(
+    pattern: &str,
+    path: &'a str,
+    name: &str,
+) -> Result<Option<Value<'a>>, Fault> {
+    let mut rest = path;
+    for expected in pattern.split('/') {
+        let (segment, after) = rest.split_once('/').unwrap_or((rest, ""));
+        if parameter_name(expected) == Some(name) {
+            let raw = if expected.starts_with("{*") { rest } else { segment };
+            return utf8(raw).map(|text| Some(Value::Text(text)));
+        }
+        rest = after;
+    }
+    Ok(None)
+}
+
+/// The name in a `{name}` or `{*name}` segment of a pattern.
+pub(crate) fn parameter_name(segment: &str) -> Option<&str> {
+    let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+    Some(name.strip_prefix('*').unwrap_or(name))
+}
+
+/// Decode a form-encoded text: plus is a space, `%XX` a byte.
+fn decode(raw: &str) -> Result<Cow<'_, str>, Fault> {
+    if !raw.contains('+') {
+        return utf8(raw);
+    }
+    utf8(&raw.replace('+', " ")).map(|text| Cow::Owned(text.into_owned()))
+}
+
+fn utf8(raw: &str) -> Result<Cow<'_, str>, Fault> {
+    percent_decode_str(raw).decode_utf8().map_err(|_| Fault::unicode())
+}
+
+/// A name, decoded as far as it can be: an undecodable one equals no field.
+fn lossy(raw: &str) -> String {
+    percent_decode_str(&raw.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+/// What a payload asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PayloadSpec {
+    /// Its fields, in the order they are read.
+    pub fields: Vec<FieldSpec>,
+    /// Whether it refuses members it does not read.
+    pub closed: bool,
+}
+
+/// One field of a payload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldSpec {
+    /// Name of the member or parameter.
+    pub name: &'static str,
+    /// The rule as a JSON schema.
+    pub schema: Json,
+    /// Whether it must be there.
+    pub required: bool,
+}

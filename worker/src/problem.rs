@@ -1,0 +1,160 @@
+//! What a client is told when a request fails: `application/problem+json`.
+//!
+//! Every room above the database makes problems; `connection.rs` renders them, in one place, where
+//! the path and the request id are known.
+//! Promises: two texts per problem. The detail goes to the client, the private text to the log, and
+//! neither ever takes the other's way.
+//! Does not know: which situation deserves which kind (`error.rs` here, the application for its own).
+//! Source: RFC 9457.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{StatusCode, header};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+
+use crate::fields::Invalid;
+use crate::response::Response;
+
+/// A kind of problem: one documented situation, with the status it is answered with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Last segment of the problem's `type`, for example `not-found`.
+    pub code: &'static str,
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// The same few words each time, for a person.
+    pub title: &'static str,
+}
+
+/// One failed request, before it is rendered.
+#[derive(Debug)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    kind: &'static Kind,
+    detail: Option<Cow<'static, str>>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    errors: Vec<Invalid>,
+    members: Vec<(&'static str, Value)>,
+    log: Option<Cow<'static, str>>,
+}
+
+impl Problem {
+    /// Start a problem of `kind`; its detail is the kind's title until [`Problem::detail`] says more.
+    #[must_use]
+    pub fn new(kind: &'static Kind) -> Self {
+        Self(Box::new(Parts {
+            kind,
+            detail: None,
+            headers: Vec::new(),
+            errors: Vec::new(),
+            members: Vec::new(),
+            log: None,
+        }))
+    }
+
+    /// Say to the client what happened this time.
+    #[must_use]
+    pub fn detail(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.0.detail = Some(text.into());
+        self
+    }
+
+    /// Send a header along; a value that is no header value is left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+        if let Ok(value) = value.try_into() {
+            self.0.headers.push((name, value));
+        }
+        self
+    }
+
+    /// List what is wrong with the input, all of it.
+    #[must_use]
+    pub fn errors(mut self, errors: Vec<Invalid>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
+    /// Add a member of the application's own to the body.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.members.push((name, value.into()));
+        self
+    }
+
+    /// Keep a private text for the log; the client never sees it.
+    #[must_use]
+    pub fn log(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.0.log = Some(text.into());
+        self
+    }
+
+    /// The kind this problem was made of.
+    #[must_use]
+    pub fn kind(&self) -> &'static Kind {
+        self.0.kind
+    }
+
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The private text, for the log.
+    #[must_use]
+    pub fn private(&self) -> Option<&str> {
+        self.0.log.as_deref()
+    }
+
+    /// Render it for the request at `instance` (a path) with this request id.
+    pub(crate) fn into_response(self, instance: &str, request_id: &str) -> Response {
+        let status = self.status();
+        let body = Body { parts: &self.0, status: status.as_u16(), instance, request_id };
+        // Strings, numbers and JSON values: there is nothing in it that serde_json can refuse.
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Full::new(Bytes::from(bytes)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        // An error is about this request: no cache may answer the next one with it.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in self.0.headers {
+            headers.append(name, value);
+        }
+        response
+    }
+}
+
+struct Body<'a> {
+    parts: &'a Parts,
+    status: u16,
+    instance: &'a str,
+    request_id: &'a str,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Parts { kind, detail, errors, members, .. } = self.parts;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &format_args!("/problems/{}", kind.code))?;
+        map.serialize_entry("title", kind.title)?;
+        map.serialize_entry("status", &self.status)?;
+        map.serialize_entry("detail", detail.as_deref().unwrap_or(kind.title))?;
+        map.serialize_entry("instance", self.instance)?;
+        map.serialize_entry("request_id", self.request_id)?;
+        if !errors.is_empty() {
+            map.serialize_entry("errors", errors)?;
+        }
+        for (name, value) in members {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,243 @@
+//! What a handler may read of a request, and how.
+//!
+//! `route.rs` takes these out of the request as a handler's signature names them; the handler reads
+//! them when it wants to, so the order of refusals (401, 403, 422, ...) is visible in its text.
+//! Promises: nothing is parsed or copied before `read` is called, no body byte is asked for before that,
+//! and the answer to a bad input lists all that is wrong with it.
+//! Does not know: resources, tokens, the database.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap};
+use hyper::http::request::Parts;
+use hyper::{Method, Uri};
+
+use crate::body::Body;
+use crate::error::HttpError;
+use crate::fields::{self, Fields, Given, Invalid, Payload, PayloadSpec, Source};
+use crate::json;
+use crate::media::{FORM, JSON};
+use crate::request_id::RequestId;
+use crate::rules::Fault;
+
+/// A routed request on its way to its handler.
+pub struct Call {
+    pub(crate) head: Parts,
+    pub(crate) body: Body,
+    pub(crate) pattern: &'static str,
+    pub(crate) request_id: RequestId,
+}
+
+/// The request's head and the application, for the handler.
+pub struct Context<A> {
+    app: Rc<A>,
+    head: Parts,
+    request_id: RequestId,
+}
+
+impl<A> Context<A> {
+    pub(crate) fn new(app: Rc<A>, call: Call) -> Self {
+        Self { app, head: call.head, request_id: call.request_id }
+    }
+
+    /// The application's state.
+    #[must_use]
+    pub fn app(&self) -> &A {
+        &self.app
+    }
+
+    /// The application's state, to keep.
+    #[must_use]
+    pub fn app_rc(&self) -> Rc<A> {
+        Rc::clone(&self.app)
+    }
+
+    /// The first header of this name, if it is ASCII text.
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// All headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The token of an `Authorization: Bearer` header.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self.header(AUTHORIZATION)?.split_once(' ')?;
+        let token = token.trim();
+        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    }
+
+    /// The method; HEAD arrives at the handler of GET.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The path, undecoded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The name of this request in every log line and answer.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        self.request_id.as_str()
+    }
+}
+
+/// Something a handler takes besides the context.
+pub trait Input: 'static {
+    /// Take it out of the request, unread.
+    fn take(call: &mut Call) -> Self;
+
+    /// Describe it for the API document.
+    fn spec() -> InputSpec;
+}
+
+/// One input of an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputSpec {
+    /// The part of the request it is read from.
+    pub source: Source,
+    /// The media type, for bodies.
+    pub media_type: Option<&'static str>,
+    /// Full path of the Rust type of the payload.
+    pub payload: &'static str,
+    /// What the payload asks for.
+    pub spec: PayloadSpec,
+}
+
+impl InputSpec {
+    fn of<T: Payload>(source: Source, media_type: Option<&'static str>) -> Self {
+        let spec = Fields::describe::<T>();
+        Self { source, media_type, payload: std::any::type_name::<T>(), spec }
+    }
+}
+
+/// The parameters in the path.
+pub struct Path<T> {
+    uri: Uri,
+    pattern: &'static str,
+    payload: PhantomData<fn() -> T>,
+}
+
+impl<T: Payload> Path<T> {
+    /// Read them.
+    ///
+    /// # Errors
+    /// [`HttpError::Invalid`], also for a parameter that is not UTF-8 when decoded.
+    pub fn read(&self) -> Result<T, HttpError> {
+        let given = Given::Path { pattern: self.pattern, path: self.uri.path() };
+        fields::read(Source::Path, given).map_err(HttpError::Invalid)
+    }
+}
+
+impl<T: Payload> Input for Path<T> {
+    fn take(call: &mut Call) -> Self {
+        Self { uri: call.head.uri.clone(), pattern: call.pattern, payload: PhantomData }
+    }
+
+    fn spec() -> InputSpec {
+        InputSpec::of::<T>(Source::Path, None)
+    }
+}
+
+/// The query string.
+pub struct Query<T> {
+    uri: Uri,
+    payload: PhantomData<fn() -> T>,
+}
+
+impl<T: Payload> Query<T> {
+    /// Read it.
+    ///
+    /// # Errors
+    /// [`HttpError::Invalid`].
+    pub fn read(&self) -> Result<T, HttpError> {
+        let given = Given::Query(self.uri.query().unwrap_or_default());
+        fields::read(Source::Query, given).map_err(HttpError::Invalid)
+    }
+}
+
+impl<T: Payload> Input for Query<T> {
+    fn take(call: &mut Call) -> Self {
+        Self { uri: call.head.uri.clone(), payload: PhantomData }
+    }
+
+    fn spec() -> InputSpec {
+        InputSpec::of::<T>(Source::Query, None)
+    }
+}
+
+/// A JSON body.
+pub struct Json<T> {
+    body: Body,
+    payload: PhantomData<fn() -> T>,
+}
+
+impl<T: Payload> Json<T> {
+    /// Receive and read it.
+    ///
+    /// # Errors
+    /// [`HttpError::PayloadTooLarge`], [`HttpError::UnsupportedMediaType`], [`HttpError::Invalid`], and
+    /// [`HttpError::BodyTimeout`] or [`HttpError::BodyBroken`] for a body that does not arrive.
+    ///
+    /// Waits for the client, under the limits of a body.
+    pub async fn read(self) -> Result<T, HttpError> {
+        let depth_max = self.body.limits().json_depth_max;
+        let bytes = self.body.receive(&JSON).await?;
+        let members = json::object(&bytes, depth_max).map_err(invalid)?;
+        fields::read(Source::Body, Given::Object(&members)).map_err(HttpError::Invalid)
+    }
+}
+
+impl<T: Payload> Input for Json<T> {
+    fn take(call: &mut Call) -> Self {
+        Self { body: call.body.take(&call.head.headers), payload: PhantomData }
+    }
+
+    fn spec() -> InputSpec {
+        InputSpec::of::<T>(Source::Body, Some(JSON.name))
+    }
+}
+
+/// A form body (`application/x-www-form-urlencoded`).
+pub struct Form<T> {
+    body: Body,
+    payload: PhantomData<fn() -> T>,
+}
+
+impl<T: Payload> Form<T> {
+    /// Receive and read it; a field given twice is a failure.
+    ///
+    /// # Errors
+    /// As [`Json::read`].
+    ///
+    /// Waits for the client, under the limits of a body.
+    pub async fn read(self) -> Result<T, HttpError> {
+        let bytes = self.body.receive(&FORM).await?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| invalid(Invalid::whole(Source::Body, Fault::unicode())))?;
+        fields::read(Source::Body, Given::Form(text)).map_err(HttpError::Invalid)
+    }
+}
+
+impl<T: Payload> Input for Form<T> {
+    fn take(call: &mut Call) -> Self {
+        Self { body: call.body.take(&call.head.headers), payload: PhantomData }
+    }
+
+    fn spec() -> InputSpec {
+        InputSpec::of::<T>(Source::Body, Some(FORM.name))
+    }
+}
+
+fn invalid(failure: Invalid) -> HttpError {
+    HttpError::Invalid(vec![failure])
+}

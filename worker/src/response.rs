@@ -1,0 +1,155 @@
+//! Answers: what a handler's success becomes.
+//!
+//! Handlers return one of the types below; `route.rs` notes its status and body type for the API
+//! document and calls [`Success::respond`].
+//! Promises: the whole body is one buffer of known length, so head and body leave in one write.
+//! Does not know: headers that every response carries (`connection.rs` adds them).
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::kinds::INTERNAL;
+use crate::problem::Problem;
+
+/// A response as this crate sends it: the body is complete.
+pub type Response = hyper::Response<Full<Bytes>>;
+
+/// What a handler may return as its success; the type says the status.
+pub trait Success: Sized + 'static {
+    /// The status, and the type of the body if there is one.
+    fn spec() -> SuccessSpec;
+
+    /// Make the response.
+    ///
+    /// # Errors
+    /// A 500 whose private text says what could not be written: a mistake in the application.
+    fn respond(self) -> Result<Response, Problem>;
+
+    /// Send a header along.
+    fn with_header(self, name: HeaderName, value: impl TryInto<HeaderValue>) -> WithHeaders<Self> {
+        WithHeaders { success: self, headers: HeaderMap::new(), fault: None }
+            .with_header(name, value)
+    }
+}
+
+/// Status and body type of a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SuccessSpec {
+    /// The status.
+    pub status: StatusCode,
+    /// Full path of the Rust type of the body; `None` without a body.
+    pub body: Option<&'static str>,
+}
+
+/// 200 with `T` as JSON.
+#[derive(Debug)]
+pub struct Reply<T>(pub T);
+
+/// 201 with `body` as JSON, and where the new resource is.
+#[derive(Debug)]
+pub struct Created<T> {
+    /// Value of the `Location` header.
+    pub location: String,
+    /// The new resource.
+    pub body: T,
+}
+
+/// 204, no body.
+#[derive(Debug)]
+pub struct Empty;
+
+/// A success with headers of its own.
+#[derive(Debug)]
+pub struct WithHeaders<S> {
+    success: S,
+    headers: HeaderMap,
+    fault: Option<HeaderName>,
+}
+
+impl<S> WithHeaders<S> {
+    /// Send one more header along.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+        match value.try_into() {
+            Ok(value) => {
+                self.headers.append(name, value);
+            }
+            Err(_) => self.fault = Some(name),
+        }
+        self
+    }
+}
+
+impl<T: Serialize + 'static> Success for Reply<T> {
+    fn spec() -> SuccessSpec {
+        SuccessSpec { status: StatusCode::OK, body: Some(std::any::type_name::<T>()) }
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        json(StatusCode::OK, &self.0)
+    }
+}
+
+impl<T: Serialize + 'static> Success for Created<T> {
+    fn spec() -> SuccessSpec {
+        SuccessSpec { status: StatusCode::CREATED, body: Some(std::any::type_name::<T>()) }
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        let location = HeaderValue::try_from(self.location).map_err(|_| illegal(&LOCATION))?;
+        let mut response = json(StatusCode::CREATED, &self.body)?;
+        response.headers_mut().insert(LOCATION, location);
+        Ok(response)
+    }
+}
+
+impl Success for Empty {
+    fn spec() -> SuccessSpec {
+        SuccessSpec { status: StatusCode::NO_CONTENT, body: None }
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+}
+
+impl<S: Success> Success for WithHeaders<S> {
+    fn spec() -> SuccessSpec {
+        S::spec()
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        if let Some(name) = &self.fault {
+            return Err(illegal(name));
+        }
+        let mut response = self.success.respond()?;
+        response.headers_mut().extend(self.headers);
+        Ok(response)
+    }
+}
+
+/// A response without a body.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response, Problem> {
+    let bytes = serde_json::to_vec(body).map_err(|error| {
+        Problem::new(&INTERNAL).log(format!("the response cannot be written as JSON: {error}"))
+    })?;
+    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+#[cold]
+fn illegal(name: &HeaderName) -> Problem {
+    Problem::new(&INTERNAL).log(format!("the value for header {name} is no header value"))
+}

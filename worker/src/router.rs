@@ -1,0 +1,202 @@
+//! The router: from a path and a method to an endpoint.
+//!
+//! `route.rs` makes it once, of the whole table; `answer.rs` asks it once per request.
+//! Promises: a lookup allocates nothing; HEAD is served by GET; a known path knows its `Allow`; a path
+//! with one slash too many at its end is the same path.
+//! Does not know: what an endpoint does, or that `%41` is an `A`: patterns match the path as it came,
+//! and parameters are decoded when they are read.
+//! Source: RFC 9110 sections 9 and 15.5.6.
+
+use hyper::Method;
+use hyper::header::HeaderValue;
+use thiserror::Error;
+
+use crate::error::HttpError;
+use crate::fields::{Source, parameter_name};
+use crate::route::{Endpoint, Operation};
+
+/// Where requests go. Made by [`Routes::seal`](crate::Routes::seal).
+pub struct Router {
+    paths: matchit::Router<Resource>,
+}
+
+/// One path with the methods it takes.
+pub(crate) struct Resource {
+    /// Its pattern.
+    pub(crate) pattern: &'static str,
+    endpoints: [Option<Endpoint>; METHODS.len()],
+    allow: HeaderValue,
+}
+
+/// The methods an operation may have, in the order `Allow` lists them.
+const METHODS: [Method; 5] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// A table of routes that contradicts itself: a mistake in the application, told at start.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum RouteConflict {
+    /// Two operations have one name.
+    #[error("two operations are called {name}; rename one")]
+    Name {
+        /// The name.
+        name: &'static str,
+    },
+    /// Two operations have one method and pattern.
+    #[error("{method} {pattern} is declared twice; remove one")]
+    Operation {
+        /// Its method.
+        method: Method,
+        /// Its pattern.
+        pattern: &'static str,
+    },
+    /// A pattern cannot be a route.
+    #[error("{pattern} cannot be a route: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A handler reads a path parameter that its pattern does not have.
+    #[error("{name} reads the path parameter {parameter}, but {pattern} has none of that name")]
+    Parameter {
+        /// Name of the operation.
+        name: &'static str,
+        /// The pattern.
+        pattern: &'static str,
+        /// The parameter.
+        parameter: &'static str,
+    },
+    /// A handler takes the body more than once.
+    #[error("{name} takes the body more than once; a body can be read once")]
+    Body {
+        /// Name of the operation.
+        name: &'static str,
+    },
+}
+
+impl Router {
+    pub(crate) fn new(entries: Vec<(Operation, Endpoint)>) -> Result<Self, RouteConflict> {
+        let mut resources: Vec<Resource> = Vec::new();
+        let mut names: Vec<&'static str> = Vec::new();
+        for (operation, endpoint) in entries {
+            check(&operation, &names)?;
+            names.push(operation.name);
+            match resources.iter_mut().find(|resource| resource.pattern == operation.pattern) {
+                Some(resource) => resource.add(&operation, endpoint)?,
+                None => {
+                    let mut resource = Resource::new(operation.pattern);
+                    resource.add(&operation, endpoint)?;
+                    resources.push(resource);
+                }
+            }
+        }
+        Self::of(resources)
+    }
+
+    fn of(resources: Vec<Resource>) -> Result<Self, RouteConflict> {
+        let mut paths = matchit::Router::new();
+        for resource in resources {
+            let pattern = resource.pattern;
+            paths.insert(pattern, resource).map_err(|error| RouteConflict::Pattern {
+                pattern,
+                reason: error.to_string().to_lowercase(),
+            })?;
+        }
+        Ok(Self { paths })
+    }
+
+    /// The resource at `path`.
+    ///
+    /// # Errors
+    /// [`HttpError::NotFound`].
+    pub(crate) fn at(&self, path: &str) -> Result<&Resource, HttpError> {
+        let shorter = || path.strip_suffix('/').filter(|path| !path.is_empty());
+        let found = self.paths.at(path).ok();
+        let found = found.or_else(|| shorter().and_then(|path| self.paths.at(path).ok()));
+        found.map(|found| found.value).ok_or(HttpError::NotFound)
+    }
+}
+
+impl Resource {
+    fn new(pattern: &'static str) -> Self {
+        let allow = HeaderValue::from_static("OPTIONS");
+        Self { pattern, endpoints: std::array::from_fn(|_| None), allow }
+    }
+
+    fn add(&mut self, operation: &Operation, endpoint: Endpoint) -> Result<(), RouteConflict> {
+        let place = place(&operation.method).map(|place| &mut self.endpoints[place]);
+        match place {
+            Some(place @ None) => *place = Some(endpoint),
+            _ => {
+                let method = operation.method.clone();
+                return Err(RouteConflict::Operation { method, pattern: operation.pattern });
+            }
+        }
+        self.allow = self.allowed();
+        Ok(())
+    }
+
+    fn allowed(&self) -> HeaderValue {
+        let methods = METHODS.iter().zip(&self.endpoints);
+        let mut allow: Vec<&str> = methods
+            .filter(|(_, endpoint)| endpoint.is_some())
+            .flat_map(|(method, _)| match *method {
+                Method::GET => vec!["GET", "HEAD"],
+                _ => vec![method.as_str()],
+            })
+            .collect();
+        allow.push("OPTIONS");
+        HeaderValue::from_str(&allow.join(", ")).expect("names of methods are ASCII")
+    }
+
+    /// What answers `method`; GET answers HEAD.
+    ///
+    /// # Errors
+    /// [`HttpError::MethodNotAllowed`].
+    pub(crate) fn endpoint(&self, method: &Method) -> Result<&Endpoint, HttpError> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let endpoint = place(method).and_then(|place| self.endpoints[place].as_ref());
+        endpoint.ok_or_else(|| HttpError::MethodNotAllowed { allow: self.allow.clone() })
+    }
+
+    /// The methods this path takes, as the header lists them.
+    pub(crate) fn allow(&self) -> &HeaderValue {
+        &self.allow
+    }
+}
+
+fn place(method: &Method) -> Option<usize> {
+    METHODS.iter().position(|known| known == method)
+}
+
+fn check(operation: &Operation, names: &[&str]) -> Result<(), RouteConflict> {
+    let Operation { name, pattern, inputs, .. } = operation;
+    if names.contains(name) {
+        return Err(RouteConflict::Name { name });
+    }
+    if let Some(reason) = malformed(pattern) {
+        return Err(RouteConflict::Pattern { pattern, reason: reason.to_owned() });
+    }
+    if inputs.iter().filter(|input| input.source == Source::Body).count() > 1 {
+        return Err(RouteConflict::Body { name });
+    }
+    let known = |name: &str| pattern.split('/').any(|part| parameter_name(part) == Some(name));
+    let read = inputs.iter().filter(|input| input.source == Source::Path);
+    match read.flat_map(|input| &input.spec.fields).find(|field| !known(field.name)) {
+        Some(field) => Err(RouteConflict::Parameter { name, pattern, parameter: field.name }),
+        None => Ok(()),
+    }
+}
+
+/// Why a pattern is none of ours; reading parameters relies on whole segments.
+fn malformed(pattern: &str) -> Option<&'static str> {
+    if !pattern.starts_with('/') {
+        return Some("it must begin with a slash");
+    }
+    if pattern.len() > 1 && pattern.ends_with('/') {
+        return Some("it must not end with a slash; both spellings are served");
+    }
+    let partial = |segment: &str| segment.contains(['{', '}']) && parameter_name(segment).is_none();
+    pattern.split('/').any(partial).then_some("a parameter must be a whole segment")
+}

@@ -1,0 +1,290 @@
+//! Rules: what one value of a payload may be.
+//!
+//! `fields.rs` applies them; an application adds its own by implementing [`Rule`].
+//! Promises: a rule judges JSON and text (query, form, path) alike, with pydantic's lenient reading of
+//! numbers and booleans and its wording of failures; no value makes a rule panic.
+//! Does not know: where the value came from or what it is for.
+
+use std::borrow::Cow;
+
+use serde_json::{Value as Json, json};
+use uuid::Uuid as Id;
+
+/// One value as it came.
+#[derive(Debug, Clone)]
+pub enum Value<'a> {
+    /// From a JSON body.
+    Json(&'a Json),
+    /// From the path, a query string or a form, decoded.
+    Text(Cow<'a, str>),
+}
+
+impl Value<'_> {
+    /// The text, if the value is one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Json(Json::String(text)) => Some(text),
+            Self::Json(_) => None,
+            Self::Text(text) => Some(text),
+        }
+    }
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// For a program: pydantic's error type.
+    pub kind: Cow<'static, str>,
+    /// For a person.
+    pub msg: Cow<'static, str>,
+}
+
+impl Fault {
+    /// A fault of any type.
+    #[must_use]
+    pub fn new(kind: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: Cow::Borrowed(kind), msg: msg.into() }
+    }
+
+    /// A fault that no other type describes: pydantic's `value_error`.
+    #[must_use]
+    pub fn value(text: &str) -> Self {
+        Self::new("value_error", format!("Value error, {text}"))
+    }
+
+    pub(crate) fn missing() -> Self {
+        Self::new("missing", "Field required")
+    }
+
+    pub(crate) fn extra() -> Self {
+        Self::new("extra_forbidden", "Extra inputs are not permitted")
+    }
+
+    pub(crate) fn unicode() -> Self {
+        Self::new(
+            "string_unicode",
+            "Input should be a valid string, unable to parse raw data as a unicode string",
+        )
+    }
+}
+
+/// A rule for one value: it turns what came into what the application works with.
+pub trait Rule {
+    /// What a value becomes.
+    type Output;
+
+    /// Judge a value.
+    ///
+    /// # Errors
+    /// The fault, in words for the client.
+    fn check(&self, value: &Value<'_>) -> Result<Self::Output, Fault>;
+
+    /// The rule as a JSON schema, for the API document.
+    fn describe(&self) -> Json;
+}
+
+/// Text without NUL, which PostgreSQL cannot store; lengths are in characters.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    min: usize,
+    max: Option<usize>,
+}
+
+impl Text {
+    /// Text of any length (the body's limit holds).
+    #[must_use]
+    pub fn any() -> Self {
+        Self { min: 0, max: None }
+    }
+
+    /// Text of at most `max` characters.
+    #[must_use]
+    pub fn max(max: usize) -> Self {
+        Self { min: 0, max: Some(max) }
+    }
+
+    /// Text of `min` to `max` characters.
+    #[must_use]
+    pub fn between(min: usize, max: usize) -> Self {
+        Self { min, max: Some(max) }
+    }
+}
+
+impl Rule for Text {
+    type Output = String;
+
+    fn check(&self, value: &Value<'_>) -> Result<String, Fault> {
+        let text = value
+            .text()
+            .ok_or_else(|| Fault::new("string_type", "Input should be a valid string"))?;
+        // Few bytes are few characters: only a text that might be too long is counted.
+        let length = text.chars().count();
+        if let Some(max) = self.max.filter(|max| length > *max) {
+            let msg = format!("String should have at most {}", characters(max));
+            return Err(Fault::new("string_too_long", msg));
+        }
+        if length < self.min {
+            let msg = format!("String should have at least {}", characters(self.min));
+            return Err(Fault::new("string_too_short", msg));
+        }
+        if text.contains('\0') {
+            return Err(Fault::value("text must not contain NUL"));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn describe(&self) -> Json {
+        let mut schema = json!({"type": "string"});
+        if self.min > 0 {
+            schema["minLength"] = self.min.into();
+        }
+        if let Some(max) = self.max {
+            schema["maxLength"] = max.into();
+        }
+        schema
+    }
+}
+
+fn characters(count: usize) -> String {
+    format!("{count} character{}", if count == 1 { "" } else { "s" })
+}
+
+/// A UUID in any case, with or without dashes.
+#[derive(Debug, Clone, Copy)]
+pub struct Uuid;
+
+impl Rule for Uuid {
+    type Output = Id;
+
+    fn check(&self, value: &Value<'_>) -> Result<Id, Fault> {
+        let text = value.text().ok_or_else(|| {
+            Fault::new("uuid_type", "UUID input should be a string, bytes or UUID object")
+        })?;
+        Id::try_parse(text).map_err(|_| uuid_fault(text))
+    }
+
+    fn describe(&self) -> Json {
+        json!({"type": "string", "format": "uuid"})
+    }
+}
+
+#[cold]
+fn uuid_fault(text: &str) -> Fault {
+    let why = Id::parse_str(text).err().map(|error| error.to_string()).unwrap_or_default();
+    Fault::new("uuid_parsing", format!("Input should be a valid UUID, {why}"))
+}
+
+/// A whole number within bounds, both included.
+#[derive(Debug, Clone, Copy)]
+pub struct Integer {
+    min: i64,
+    max: i64,
+}
+
+impl Integer {
+    /// A number from `min` to `max`.
+    #[must_use]
+    pub fn range(min: i64, max: i64) -> Self {
+        Self { min, max }
+    }
+}
+
+impl Rule for Integer {
+    type Output = i64;
+
+    fn check(&self, value: &Value<'_>) -> Result<i64, Fault> {
+        let number = match value {
+            Value::Json(Json::Number(number)) => whole(number)?,
+            _ => value.text().ok_or_else(integer_type).and_then(integer)?,
+        };
+        if number < self.min {
+            let msg = format!("Input should be greater than or equal to {}", self.min);
+            return Err(Fault::new("greater_than_equal", msg));
+        }
+        if number > self.max {
+            let msg = format!("Input should be less than or equal to {}", self.max);
+            return Err(Fault::new("less_than_equal", msg));
+        }
+        Ok(number)
+    }
+
+    fn describe(&self) -> Json {
+        json!({"type": "integer", "minimum": self.min, "maximum": self.max})
+    }
+}
+
+fn integer_type() -> Fault {
+    Fault::new("int_type", "Input should be a valid integer")
+}
+
+/// A JSON number as a whole one; one beyond 64 bits is out of every range, so the nearest bound will do.
+fn whole(number: &serde_json::Number) -> Result<i64, Fault> {
+    if let Some(number) = number.as_i64() {
+        return Ok(number);
+    }
+    let float = number.as_f64().ok_or_else(integer_type)?;
+    if float.fract() != 0.0 {
+        return Err(Fault::new(
+            "int_from_float",
+            "Input should be a valid integer, got a number with a fractional part",
+        ));
+    }
+    // A cast from float saturates: exactly what is wanted here.
+    Ok(float as i64)
+}
+
+fn integer(text: &str) -> Result<i64, Fault> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    match text.trim().parse::<i64>() {
+        Ok(number) => Ok(number),
+        Err(error) if *error.kind() == PosOverflow => Ok(i64::MAX),
+        Err(error) if *error.kind() == NegOverflow => Ok(i64::MIN),
+        Err(_) => Err(Fault::new(
+            "int_parsing",
+            "Input should be a valid integer, unable to parse string as an integer",
+        )),
+    }
+}
+
+/// A boolean: in JSON, or as one of the words that pydantic takes in a query.
+#[derive(Debug, Clone, Copy)]
+pub struct Boolean;
+
+impl Rule for Boolean {
+    type Output = bool;
+
+    fn check(&self, value: &Value<'_>) -> Result<bool, Fault> {
+        match value {
+            Value::Json(Json::Bool(flag)) => Ok(*flag),
+            Value::Json(Json::Number(number)) => match number.as_f64() {
+                Some(0.0) => Ok(false),
+                Some(1.0) => Ok(true),
+                _ => Err(boolean_parsing()),
+            },
+            _ => match value.text() {
+                Some(text) => boolean(text),
+                None => Err(Fault::new("bool_type", "Input should be a valid boolean")),
+            },
+        }
+    }
+
+    fn describe(&self) -> Json {
+        json!({"type": "boolean"})
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, Fault> {
+    let is_one_of = |words: [&str; 6]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_one_of(["1", "true", "t", "yes", "y", "on"]) {
+        return Ok(true);
+    }
+    if is_one_of(["0", "false", "f", "no", "n", "off"]) {
+        return Ok(false);
+    }
+    Err(boolean_parsing())
+}
+
+fn boolean_parsing() -> Fault {
+    Fault::new("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+}

@@ -1,0 +1,165 @@
+//! A worker's life: start, serve, leave.
+//!
+//! The application calls [`run`] in the worker's process, after the fork; it owns the thread until the
+//! worker has left.
+//! Promises: the order of start is runtime, signals, heartbeat, database, routes, ready, accept, and the
+//! order of leaving is the reverse; a database that is away does not keep a worker from being ready.
+//! Does not know: processes, where the listeners come from.
+
+use std::net::TcpListener as StdTcpListener;
+use std::rc::Rc;
+use std::{fmt, io};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Duration;
+
+use crate::accept::accept;
+use crate::config::Config;
+use crate::database::Database;
+use crate::drain::{Outcome, leave};
+use crate::router::{RouteConflict, Router};
+use crate::shared::Shared;
+use crate::signals::{Inbox, Orders};
+use crate::stats::{Load, Stats, beat};
+
+/// How long the start waits for the database; without it the worker is ready all the same, and answers
+/// 503 until it is back.
+const DATABASE_WAIT: Duration = Duration::from_secs(3);
+
+/// What a worker is given to work with.
+pub struct Inputs {
+    /// The listeners of its slot, at least one.
+    pub listeners: Vec<StdTcpListener>,
+    /// What its supervisor tells it.
+    pub orders: Orders,
+    /// Called once, just before it accepts.
+    pub on_ready: Box<dyn FnOnce()>,
+    /// Called from the event loop every 100 ms, from its start on; must not block.
+    pub on_beat: Box<dyn FnMut(&Load)>,
+}
+
+/// Why the application could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// Its table of routes contradicts itself.
+    #[error("the routes contradict themselves: {0}")]
+    Routes(#[from] RouteConflict),
+    /// Something else it needs is not there; says what and how to mend it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Why a worker did not serve.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The event loop could not be made.
+    #[error("the system refused an event loop: {0}")]
+    Runtime(#[source] io::Error),
+    /// Signals or the supervisor's channel could not be listened to.
+    #[error("the system refused to report signals: {0}")]
+    Signals(#[source] io::Error),
+    /// A listener could not be used.
+    #[error("a listener cannot be used: {0}")]
+    Listener(#[source] io::Error),
+    /// The application could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+/// Be a worker: serve until told to leave.
+///
+/// # Errors
+/// When it could not begin to serve; a worker that serves leaves with an [`Outcome`].
+///
+/// **Blocks** for the life of the worker. Call it once per process, in a process that never ran a tokio
+/// runtime before it forked.
+pub fn run<B>(inputs: Inputs, config: Config, build: B) -> Result<Outcome, Error>
+where
+    B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+{
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // For the names of database hosts, the one thing that has no asynchronous call.
+        .max_blocking_threads(1)
+        .build_local(LocalOptions::default())
+        .map_err(Error::Runtime)?;
+    let outcome = runtime.block_on(live(inputs, config, build));
+    // A name that is still being looked up must not hold the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn live<B>(inputs: Inputs, config: Config, build: B) -> Result<Outcome, Error>
+where
+    B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+{
+    let mut inbox = Inbox::open(inputs.orders).map_err(Error::Signals)?;
+    let stats = Rc::new(Stats::default());
+    spawn_local(beat(Rc::clone(&stats), inputs.on_beat));
+    let database = Database::open(config.database.clone());
+    let router = tokio::select! {
+        biased;
+        // Told to leave before anyone was served: there is nothing to finish.
+        _ = inbox.next() => return Ok(Outcome::Drained),
+        router = furnish(&database, build) => router?,
+    };
+    let shared = Rc::new(Shared::new(&config, router, stats));
+    let listeners = registered(inputs.listeners).map_err(Error::Listener)?;
+    (inputs.on_ready)();
+    let accepting = start_accepting(listeners, &shared);
+    let order = inbox.next().await;
+    let finish = async |within| finish(accepting, &shared, &database, within).await;
+    Ok(leave(order, &mut inbox, &config, &shared, finish).await)
+}
+
+/// Give the database its chance, then build the application.
+async fn furnish<B>(database: &Database, build: B) -> Result<Router, BuildError>
+where
+    B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+{
+    if let Err(error) = database.ready(DATABASE_WAIT).await {
+        tracing::warn!(%error, "starting without the database; requests that need it get a 503");
+    }
+    build(database.clone()).await
+}
+
+fn registered(listeners: Vec<StdTcpListener>) -> io::Result<Vec<TcpListener>> {
+    let register = |listener: StdTcpListener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    listeners.into_iter().map(register).collect()
+}
+
+fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> Vec<JoinHandle<()>> {
+    let start = |listener| spawn_local(accept(listener, Rc::clone(shared)));
+    listeners.into_iter().map(start).collect()
+}
+
+/// Wait until the queues are empty, the connections closed and the database is done. Gives how many
+/// transactions had to be left.
+async fn finish(
+    accepting: Vec<JoinHandle<()>>,
+    shared: &Shared,
+    database: &Database,
+    within: Duration,
+) -> usize {
+    for queue in accepting {
+        // Its panic was reported when it happened; its listener is closed either way.
+        let _ = queue.await;
+    }
+    while shared.stats.connections.get() > 0 {
+        shared.room.notified().await;
+    }
+    database.close(within).await
+}

@@ -1,0 +1,63 @@
+//! What all connections of a worker share.
+//!
+//! Made once by `runtime.rs`, when the router is there; held by every connection.
+
+use std::rc::Rc;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::Notify;
+
+use crate::config::{Config, Limits};
+use crate::drain::Drain;
+use crate::request_id::RequestIds;
+use crate::router::Router;
+use crate::stats::Stats;
+
+/// hyper's own lower bound for its buffer.
+const BUFFER_MIN_BYTES: usize = 8 * 1024;
+
+/// One worker's rooms, furnished.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) router: Router,
+    pub(crate) stats: Rc<Stats>,
+    pub(crate) drain: Drain,
+    /// Told when a connection ends.
+    pub(crate) room: Notify,
+    pub(crate) request_ids: RequestIds,
+    pub(crate) access_log: bool,
+    pub(crate) http: http1::Builder,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config, router: Router, stats: Rc<Stats>) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            router,
+            stats,
+            drain: Drain::new(),
+            room: Notify::new(),
+            request_ids: RequestIds::new(),
+            access_log: config.access_log,
+            http: http(&config.limits),
+        }
+    }
+
+    /// Whether every connection this worker may have is in use.
+    pub(crate) fn is_full(&self) -> bool {
+        self.stats.connections.get() >= self.limits.connections_max as u64
+    }
+}
+
+/// The codec, with nothing left to its defaults that bounds a client.
+fn http(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        // One timer for head and idle time: `watch.rs` keeps them apart.
+        .header_read_timeout(None)
+        .max_header_size(limits.head_max_bytes)
+        .max_buf_size(limits.head_max_bytes.max(BUFFER_MIN_BYTES))
+        .half_close(false);
+    http
+}

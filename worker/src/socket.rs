@@ -1,0 +1,109 @@
+//! The socket as hyper sees it, reporting what happens to the connection's watch.
+//!
+//! Made by `connection.rs`, driven by hyper.
+//! Promises: reads and writes are passed on as they are, vectored writes included; when a request was
+//! answered before its body was read, closing waits a moment for the client to notice, since a close
+//! with unread bytes in the queue resets the connection and the answer is lost.
+//! Source: RFC 9112 section 9.6 (closing in stages).
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Duration, Instant};
+
+use crate::connection::Connection;
+
+/// How long a closed connection waits for a client that still sends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client's socket.
+pub(crate) struct Socket<T> {
+    io: TokioIo<T>,
+    connection: Rc<Connection>,
+}
+
+impl<T> Socket<T> {
+    pub(crate) fn new(stream: T, connection: Rc<Connection>) -> Self {
+        Self { io: TokioIo::new(stream), connection }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Read for Socket<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
+        self.connection.watch.received(self.connection.limits());
+        Poll::Ready(read)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Write for Socket<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.wrote(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+        self.connection.watch.flushed(self.connection.limits());
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.connection.lingers() {
+            return Pin::new(&mut self.io).poll_shutdown(cx);
+        }
+        if self.connection.watch.lingers(Instant::now() + LINGER) {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        self.discard(cx)
+    }
+}
+
+impl<T: AsyncRead + Unpin> Socket<T> {
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let Connection { watch, .. } = &*self.connection;
+        match written {
+            Poll::Ready(_) => watch.moved(),
+            Poll::Pending => watch.stalled(self.connection.limits()),
+        }
+        written
+    }
+
+    /// Read until the client closes, too; the watch's deadline ends it otherwise.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(self.io.inner_mut()).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The deadline of a connection: what it waits for now, and until when.
+//!
+//! `socket.rs` reports bytes, `answer.rs` reports requests and responses; `connection.rs` keeps one timer
+//! and asks for the deadline. (hyper has one setting for both the head and the idle time.)
+//! Promises: in every phase there is a deadline, here or in the room that works on the request; keeping
+//! it costs a few stores per request, and no timer is moved while requests follow one another.
+//! Does not know: bytes.
+
+use std::cell::Cell;
+
+use tokio::time::Instant;
+
+use crate::config::Limits;
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The first byte.
+    Silent,
+    /// The rest of a request's head.
+    Head,
+    /// The handler; it has deadlines of its own.
+    Handler,
+    /// The client, to take the response.
+    Response,
+    /// The next request.
+    Idle,
+    /// The client, to stop sending what nobody reads.
+    Linger,
+}
+
+/// The phase of one connection, and its deadline.
+pub(crate) struct Watch {
+    phase: Cell<Phase>,
+    due: Cell<Option<Instant>>,
+    stalled: Cell<Option<Instant>>,
+}
+
+impl Watch {
+    /// A connection that was just accepted.
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            phase: Cell::new(Phase::Silent),
+            due: Cell::new(Some(Instant::now() + limits.first_byte)),
+            stalled: Cell::new(None),
+        }
+    }
+
+    /// Bytes came. (Those that come ahead of their turn count from the turn's start.)
+    pub(crate) fn received(&self, limits: &Limits) {
+        if matches!(self.phase.get(), Phase::Silent | Phase::Idle) {
+            self.enter(Phase::Head, Some(Instant::now() + limits.head));
+        }
+    }
+
+    /// A head is complete and its request is being answered.
+    pub(crate) fn asked(&self) {
+        self.enter(Phase::Handler, None);
+    }
+
+    /// The response is on its way.
+    pub(crate) fn answered(&self) {
+        self.enter(Phase::Response, None);
+    }
+
+    /// Everything written so far has been taken by the kernel.
+    pub(crate) fn flushed(&self, limits: &Limits) {
+        self.stalled.set(None);
+        if self.phase.get() == Phase::Response {
+            self.enter(Phase::Idle, Some(Instant::now() + limits.keepalive_idle));
+        }
+    }
+
+    /// Something, but not all, was written.
+    pub(crate) fn moved(&self) {
+        self.stalled.set(None);
+    }
+
+    /// The kernel takes no more, since the client does not read.
+    pub(crate) fn stalled(&self, limits: &Limits) {
+        if self.stalled.get().is_none() {
+            self.stalled.set(Some(Instant::now() + limits.write_idle));
+        }
+    }
+
+    /// All is said; what the client still sends is awaited until `due`. Whether this is news.
+    pub(crate) fn lingers(&self, due: Instant) -> bool {
+        let news = self.phase.get() != Phase::Linger;
+        if news {
+            self.enter(Phase::Linger, Some(due));
+        }
+        news
+    }
+
+    /// When the connection is to be cut; `None` while a handler works.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match (self.due.get(), self.stalled.get()) {
+            (Some(due), Some(stalled)) => Some(due.min(stalled)),
+            (due, stalled) => due.or(stalled),
+        }
+    }
+
+    fn enter(&self, phase: Phase, due: Option<Instant>) {
+        self.phase.set(phase);
+        self.due.set(due);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn in_seconds(watch: &Watch) -> Option<u64> {
+        watch.deadline().map(|due| due.duration_since(Instant::now()).as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_phase_has_its_limit() {
+        let limits = Limits::default();
+        let watch = Watch::new(&limits);
+        assert_eq!(in_seconds(&watch), Some(10));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        watch.received(&limits);
+        assert_eq!(in_seconds(&watch), Some(10));
+        watch.asked();
+        assert_eq!(in_seconds(&watch), None);
+        watch.answered();
+        watch.flushed(&limits);
+        assert_eq!(in_seconds(&watch), Some(75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickled_head_does_not_move_its_deadline() {
+        let limits = Limits::default();
+        let watch = Watch::new(&limits);
+        watch.received(&limits);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        watch.received(&limits);
+        assert_eq!(in_seconds(&watch), Some(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut_whatever_else_it_does() {
+        let limits = Limits::default();
+        let watch = Watch::new(&limits);
+        watch.asked();
+        watch.answered();
+        watch.stalled(&limits);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        watch.asked();
+        watch.stalled(&limits);
+        assert_eq!(in_seconds(&watch), Some(4));
+        watch.moved();
+        assert_eq!(in_seconds(&watch), None);
+    }
+}
