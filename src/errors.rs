@@ -9,16 +9,14 @@
 //! Source: RFC 9457 (problem details), RFC 6750 section 3 (`WWW-Authenticate`).
 
 use thiserror::Error;
-use uuid::Uuid;
 use worker::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use worker::kinds::{
+    CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE,
+};
 use worker::{ConstraintKind, DbError, HttpError, Kind, Problem};
 
 use crate::security::passwords::PasswordError;
 use crate::security::tokens::BadToken;
-
-pub use worker::kinds::{
-    CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE,
-};
 
 /// The request needs a valid access token.
 pub static UNAUTHENTICATED: Kind =
@@ -40,10 +38,12 @@ pub static SCHEMA_BEHIND: Kind =
 
 /// What a route may answer that asks the database.
 pub const DATABASE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL];
-/// What a route may answer that reads a body.
-pub const BODY: &[&Kind] = &[&CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE, &INVALID_INPUT];
-/// What a route may answer that names one row in its path.
-pub const ONE: &[&Kind] = &[&INVALID_INPUT, &NOT_FOUND];
+/// What a route may answer that reads its path, query or body.
+pub const INPUT: &[&Kind] = &[&INVALID_INPUT];
+/// What a route may answer besides that reads a body.
+pub const BODY: &[&Kind] = &[&CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
+/// What a route may answer that is about one row.
+pub const ONE: &[&Kind] = &[&NOT_FOUND];
 /// What a route may answer that is only for the owner of the row.
 pub const OWN: &[&Kind] = &[&UNAUTHENTICATED, &FORBIDDEN];
 
@@ -82,13 +82,9 @@ pub enum ApiError {
     /// The caller may only do this to their own.
     #[error("this belongs to another user")]
     Forbidden,
-    /// A login failed; the log says whether there is such a user, the client is told the same for
-    /// all causes.
+    /// A login failed, for whatever cause.
     #[error("wrong user name or password")]
-    WrongCredentials {
-        /// The user of that name.
-        user: Option<Uuid>,
-    },
+    WrongCredentials,
     /// The current password is not the one given.
     #[error("the current password is another one")]
     WrongPassword,
@@ -108,7 +104,7 @@ impl ApiError {
             Self::NameTaken => &NAME_TAKEN,
             Self::NoToken | Self::InvalidToken(_) => &UNAUTHENTICATED,
             Self::Forbidden => &FORBIDDEN,
-            Self::WrongCredentials { .. } => &WRONG_CREDENTIALS,
+            Self::WrongCredentials => &WRONG_CREDENTIALS,
             Self::WrongPassword => &WRONG_PASSWORD,
             Self::Password(PasswordError::Busy) => &UNAVAILABLE,
             Self::Password(PasswordError::Failed(_)) => &INTERNAL,
@@ -120,12 +116,6 @@ impl ApiError {
         match self {
             Self::Database(error) => Some(error.to_string()),
             Self::InvalidToken(error) => Some(error.to_string()),
-            Self::WrongCredentials { user: Some(user) } => {
-                Some(format!("wrong password of {user}"))
-            }
-            Self::WrongCredentials { user: None } => {
-                Some("there is no user of this name".to_owned())
-            }
             Self::SchemaBehind { needed, newest } => {
                 Some(format!("needs {needed}, is at {}", newest.as_deref().unwrap_or("base")))
             }
@@ -137,7 +127,7 @@ impl ApiError {
     /// The header that tells a client how to authenticate, for answers with 401.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::WrongCredentials { .. } => Some("Bearer"),
+            Self::NoToken | Self::WrongCredentials => Some("Bearer"),
             Self::InvalidToken(_) => Some(r#"Bearer error="invalid_token""#),
             _ => None,
         }
@@ -250,15 +240,6 @@ mod tests {
             assert!(!error.to_string().contains(SECRET), "{error}");
             assert!(error.private().is_some_and(|text| text.contains(SECRET)), "{error:?}");
         }
-    }
-
-    #[test]
-    fn a_failed_login_reads_the_same_for_all_causes() {
-        let unknown = ApiError::WrongCredentials { user: None };
-        let known = ApiError::WrongCredentials { user: Some(Uuid::nil()) };
-        assert_eq!(unknown.to_string(), known.to_string());
-        assert_eq!(unknown.challenge(), known.challenge());
-        assert_ne!(unknown.private(), known.private(), "the log knows");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::io::{self, IsTerminal};
 
 use supervisor::{Event, Exit, Journal, Role};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::LogFormat;
@@ -61,7 +61,11 @@ impl Journal for Log {
 impl Log {
     fn about(&self, role: Role, pid: i32, what: &str) {
         let (name, slot, generation) = self.name(role);
-        info!(name, slot, generation, pid, "{what}");
+        match role {
+            // Steps come and go within a moment; a failure is told once, by `main`.
+            Role::Step { .. } => debug!(name, pid, "{what}"),
+            _ => info!(name, slot, generation, pid, "{what}"),
+        }
     }
 
     fn exited(&self, event: &Event) {
@@ -72,7 +76,9 @@ impl Log {
         let how = exit.to_string();
         let hint = matches!(exit, Exit::Signal(9) if !expected)
             .then_some("killed from outside: by an operator, or by the kernel out of memory");
-        if *expected {
+        if matches!(role, Role::Step { .. }) {
+            debug!(name, pid, how, reason, "exited");
+        } else if *expected {
             info!(name, slot, generation, pid, how, reason, restart_in_ms, "exited");
         } else {
             warn!(name, slot, generation, pid, how, reason, hint, restart_in_ms, "exited");

@@ -79,9 +79,8 @@ impl Rule for Cursor {
     type Output = Uuid;
 
     fn check(&self, value: &Value<'_>) -> Result<Uuid, Fault> {
-        value.text().and_then(|text| self.id(text)).ok_or_else(|| {
-            Fault::new("cursor", "Input should be the next_cursor of a page of this list")
-        })
+        let id = value.text().and_then(|text| self.id(text));
+        id.ok_or_else(|| Fault::value("give the next_cursor of a page of this list"))
     }
 
     fn describe(&self) -> serde_json::Value {

@@ -306,10 +306,10 @@ mod tests {
         let need = Need { workers: 4, pool_size: 4 };
         let server = |version, connections_max| Capacity { version, connections_max, reserved: 3 };
         assert!(server(150_018, 28).check(need).is_ok());
-        let small = server(150_018, 27).check(need).err().expect("one connection short");
+        let Err(small) = server(150_018, 27).check(need) else { panic!("one connection short") };
         assert_eq!(small.code, USAGE);
         assert!(small.text.contains("25 connections") && small.text.contains("offers 24"));
-        let old = server(140_002, 100).check(need).err().expect("too old");
+        let Err(old) = server(140_002, 100).check(need) else { panic!("too old") };
         assert!(old.text.contains("PostgreSQL 14 is too old"));
     }
 

@@ -65,7 +65,8 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
         return post.fail(USAGE, "only a worker serves");
     };
     if config.faults.as_ref().is_some_and(|faults| faults.boot_exit_slots.contains(&slot)) {
-        return post.fail(1, format!("PEACE_FAULTS lets the worker of slot {slot} exit at boot"));
+        return post
+            .fail(REFUSED, format!("PEACE_FAULTS lets the worker of slot {slot} exit at boot"));
     }
     let listeners = std::mem::take(&mut post.listeners);
     let wake = match post.channel.wake() {

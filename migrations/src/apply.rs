@@ -45,14 +45,28 @@ pub struct Step<'a> {
     pub(crate) script: &'a Script,
 }
 
+impl Step<'_> {
+    /// The newest revision before the step; `None` = base.
+    pub(crate) fn from(&self) -> Option<String> {
+        match self.direction {
+            Direction::Up => self.revision.revises.clone(),
+            Direction::Down => Some(self.revision.id.clone()),
+        }
+    }
+
+    /// And after it.
+    pub(crate) fn to(&self) -> Option<String> {
+        match self.direction {
+            Direction::Up => Some(self.revision.id.clone()),
+            Direction::Down => self.revision.revises.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Revision { id, message, .. } = self.revision;
-        let parent = self.revision.revises.as_deref().unwrap_or("<base>");
-        match self.direction {
-            Direction::Up => write!(f, "{parent} -> {id}, {message}"),
-            Direction::Down => write!(f, "{id} -> {parent}, {message}"),
-        }
+        let name = |id: Option<String>| id.unwrap_or("<base>".to_owned());
+        write!(f, "{} -> {}, {}", name(self.from()), name(self.to()), self.revision.message)
     }
 }
 

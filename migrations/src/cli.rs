@@ -6,6 +6,7 @@
 //! It does not know where the environment comes from.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,11 +14,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tokio_postgres::Config;
 
-use crate::chain::{Chain, Revision};
+use crate::apply::Direction;
+use crate::chain::Chain;
 use crate::embedded::embedded;
 use crate::error::Error;
-use crate::records::{self, Record};
-use crate::runner::{self, Event, Options, Report};
+use crate::records::Record;
+use crate::runner::{self, Event, LOCK_WAIT, Options, Report};
+use crate::show::{self, Current, Entry};
 use crate::target::Target;
 use crate::url::{UrlError, parse_url};
 
@@ -82,7 +85,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Lock {
     /// Wait so long for another migration to end
-    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+    #[arg(long, value_name = "SECONDS", default_value_t = LOCK_WAIT.as_secs(),
         value_parser = clap::value_parser!(u64).range(..=LOCK_WAIT_MAX_S))]
     lock_wait: u64,
 }
@@ -128,16 +131,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Optio
     match execute(&cli, env) {
         Ok(()) => 0,
         Err(failure) => {
-            eprintln!("peace-migrate: {failure}");
+            say(&format_args!("peace-migrate: {failure}"));
             failure.exit_code()
         }
     }
 }
 
 fn execute(cli: &Cli, env: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
-    let chain = &match &cli.versions {
-        Some(folder) => Chain::read(folder).map_err(Error::from)?,
-        None => embedded().map_err(Error::from)?.clone(),
+    let read;
+    let chain = match &cli.versions {
+        None => embedded().map_err(Error::from)?,
+        Some(folder) => {
+            read = Chain::read(folder).map_err(Error::from)?;
+            &read
+        }
     };
     let database = || {
         let url = cli.database_url.clone().or_else(|| env(URL_VARIABLE));
@@ -146,16 +153,10 @@ fn execute(cli: &Cli, env: impl Fn(&str) -> Option<String>) -> Result<(), Failur
     };
     match &cli.command {
         Command::Upgrade { target, lock } => {
-            let run = async |config: &Config, options: &Options<'_>| {
-                runner::upgrade(config, target, options, &mut say).await
-            };
-            migrate(&database()?, chain, lock, run)
+            migrate(&database()?, (target, Direction::Up), &lock.options(chain))
         }
         Command::Downgrade { target, lock } => {
-            let run = async |config: &Config, options: &Options<'_>| {
-                runner::downgrade(config, target, options, &mut say).await
-            };
-            migrate(&database()?, chain, lock, run)
+            migrate(&database()?, (target, Direction::Down), &lock.options(chain))
         }
         Command::Current { verbose, json } => {
             let records = recorded(&database()?)?;
@@ -164,36 +165,35 @@ fn execute(cli: &Cli, env: impl Fn(&str) -> Option<String>) -> Result<(), Failur
         }
         Command::History { indicate_current, json } => {
             let records = if *indicate_current { recorded(&database()?)? } else { Vec::new() };
-            let current = records::newest(&records).map(|record| record.revision.as_str());
-            let entries: Vec<Entry<'_>> =
-                chain.all().iter().rev().map(|one| Entry::new(chain, one, current)).collect();
+            let entries = show::history(chain, &records);
             if *json {
                 print_json(&entries)
             } else {
                 print(&entries.iter().map(Entry::line).collect::<Vec<_>>())
             }
         }
-        Command::Heads => print(&[format!("{} (head)", chain.head().id)]),
+        Command::Heads => print(&[show::named(chain, Some(&chain.head().id))]),
+    }
+}
+
+impl Lock {
+    fn options<'a>(&self, chain: &'a Chain) -> Options<'a> {
+        Options { chain, lock_wait: Duration::from_secs(self.lock_wait) }
     }
 }
 
 fn migrate(
     config: &Config,
-    chain: &Chain,
-    lock: &Lock,
-    run: impl AsyncFnOnce(&Config, &Options<'_>) -> Result<Report, Error>,
+    goal: (&Target, Direction),
+    options: &Options<'_>,
 ) -> Result<(), Failure> {
-    let options = Options { chain, lock_wait: Duration::from_secs(lock.lock_wait) };
-    let report = block_on(run(config, &options))??;
-    let name = |revision: &Option<String>| match revision {
-        None => "base".to_owned(),
-        Some(id) if *id == chain.head().id => format!("{id} (head)"),
-        Some(id) => id.clone(),
-    };
-    if report.steps.is_empty() {
-        print(&[format!("already at {}", name(&report.to))])
+    let mut say = |event: Event<'_>| say(&event);
+    let Report { from, to, steps } = block_on(runner::migrate(config, goal, options, &mut say))??;
+    let [from, to] = [from, to].map(|id| show::named(options.chain, id.as_deref()));
+    if steps.is_empty() {
+        print(&[format!("already at {to}")])
     } else {
-        print(&[format!("{} -> {}", name(&report.from), name(&report.to))])
+        print(&[format!("{from} -> {to}")])
     }
 }
 
@@ -206,8 +206,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
     Ok(runtime.block_on(work))
 }
 
-fn say(event: Event<'_>) {
-    eprintln!("{event}");
+/// A closed stderr must not end a migration.
+fn say(line: &dyn Display) {
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 fn print(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
@@ -221,85 +222,6 @@ fn print(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
     print(&[text])
-}
-
-/// What `current` shows.
-#[derive(serde::Serialize)]
-struct Current<'a> {
-    revision: Option<&'a str>,
-    head: &'a str,
-    /// Whether this build's chain has the revision.
-    known: bool,
-    /// The revision in which an earlier run was interrupted.
-    interrupted: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    records: Option<&'a [Record]>,
-}
-
-impl<'a> Current<'a> {
-    fn new(chain: &'a Chain, records: &'a [Record], verbose: bool) -> Self {
-        let revision = records::newest(records).map(|record| record.revision.as_str());
-        Self {
-            revision,
-            head: &chain.head().id,
-            known: revision.is_none_or(|id| chain.index_of(id).is_some()),
-            interrupted: records
-                .iter()
-                .find(|record| record.state == "running")
-                .map(|record| record.revision.as_str()),
-            records: verbose.then_some(records),
-        }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        if let Some(revision) = self.revision {
-            let mark = match self.known {
-                false => " (unknown to this build)",
-                true if revision == self.head => " (head)",
-                true => "",
-            };
-            lines.push(format!("{revision}{mark}"));
-        }
-        if let Some(revision) = self.interrupted {
-            lines.push(format!("{revision} (interrupted: run `peace-migrate upgrade`)"));
-        }
-        for Record { name, state, applied_at, checksum, .. } in self.records.unwrap_or_default() {
-            lines.push(format!("  {applied_at}  {state}  {name}  sha256:{checksum}"));
-        }
-        lines
-    }
-}
-
-/// What `history` shows of a revision.
-#[derive(serde::Serialize)]
-struct Entry<'a> {
-    revision: &'a str,
-    revises: Option<&'a str>,
-    message: &'a str,
-    name: &'a str,
-    head: bool,
-    current: bool,
-}
-
-impl<'a> Entry<'a> {
-    fn new(chain: &Chain, revision: &'a Revision, current: Option<&str>) -> Self {
-        Self {
-            revision: &revision.id,
-            revises: revision.revises.as_deref(),
-            message: &revision.message,
-            name: &revision.name,
-            head: revision.id == chain.head().id,
-            current: current == Some(revision.id.as_str()),
-        }
-    }
-
-    fn line(&self) -> String {
-        let head = if self.head { " (head)" } else { "" };
-        let current = if self.current { " (current)" } else { "" };
-        let parent = self.revises.unwrap_or("<base>");
-        format!("{parent} -> {}{head}{current}, {}", self.revision, self.message)
-    }
 }
 
 #[cfg(test)]
@@ -341,32 +263,5 @@ mod tests {
         assert_eq!(failure_code(&["downgrade", "-1"], url), 1);
         assert_eq!(failure_code(&["current"], url), 1);
         assert_eq!(failure_code(&["heads", "--versions", "/nonexistent"], None), 1);
-    }
-
-    #[test]
-    fn current_marks_what_it_found() {
-        let chain = embedded().unwrap();
-        let record = |revision: &str, revises: &str, state: &str| Record {
-            revision: revision.into(),
-            revises: revises.into(),
-            name: "n".into(),
-            checksum: "c".into(),
-            state: state.into(),
-            applied_at: "2026-01-01T00:00:00Z".into(),
-        };
-        let first = record("586f9c3cd40c", "none", "stamped");
-        let second = record("1246b5faa711", "586f9c3cd40c", "applied");
-        let running = record("1246b5faa711", "586f9c3cd40c", "running");
-        let foreign = record("ffffffffffff", "586f9c3cd40c", "applied");
-        let lines = |records: &[Record]| Current::new(chain, records, false).lines();
-        assert!(lines(&[]).is_empty());
-        assert_eq!(lines(&[second, first.clone()]), ["1246b5faa711"]);
-        assert_eq!(lines(&[first.clone(), foreign]), ["ffffffffffff (unknown to this build)"]);
-        assert_eq!(
-            lines(&[first, running]),
-            ["586f9c3cd40c", "1246b5faa711 (interrupted: run `peace-migrate upgrade`)"]
-        );
-        let head = record(&chain.head().id, "586f9c3cd40c", "applied");
-        assert_eq!(lines(&[head]), [format!("{} (head)", chain.head().id)]);
     }
 }

@@ -18,6 +18,9 @@ use crate::records::{self, Record, Standing};
 use crate::session::Session;
 use crate::target::{Target, TargetError};
 
+/// A migration rarely takes longer; whoever starts many runners at once wants all to succeed.
+pub const LOCK_WAIT: Duration = Duration::from_secs(60);
+
 /// How a run behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
@@ -25,6 +28,13 @@ pub struct Options<'a> {
     pub chain: &'a Chain,
     /// How long to wait for another runner.
     pub lock_wait: Duration,
+}
+
+impl<'a> Options<'a> {
+    /// The revisions of `chain`, and the usual wait for the lock.
+    pub fn new(chain: &'a Chain) -> Self {
+        Self { chain, lock_wait: LOCK_WAIT }
+    }
 }
 
 /// What a run says on its way; `Display` is one line for people.
@@ -130,7 +140,8 @@ pub async fn recorded(config: &Config) -> Result<Vec<Record>, Error> {
     result
 }
 
-async fn migrate(
+/// Either of the two.
+pub(crate) async fn migrate(
     config: &Config,
     goal: (&Target, Direction),
     options: &Options<'_>,
@@ -157,13 +168,18 @@ async fn locked(
         let duration = apply::run(session, step, progress).await?;
         progress(Event::Done { step: *step, duration });
     }
-    let from = standing.applied.checked_sub(1).map(|index| chain.all()[index].id.clone());
-    let to = match (steps.last(), direction) {
-        (None, _) => from.clone(),
-        (Some(step), Direction::Up) => Some(step.revision.id.clone()),
-        (Some(step), Direction::Down) => step.revision.revises.clone(),
+    Ok(report(chain, standing, &steps))
+}
+
+fn report(chain: &Chain, standing: Standing, steps: &[Step<'_>]) -> Report {
+    let newest = standing.applied.checked_sub(1).map(|index| chain.all()[index].id.clone());
+    let (from, to) = match steps {
+        [] => (newest.clone(), newest),
+        [first, .., last] => (first.from(), last.to()),
+        [only] => (only.from(), only.to()),
     };
-    Ok(Report { from, to, steps: steps.iter().map(|step| step.revision.id.clone()).collect() })
+    let ids = steps.iter().map(|step| step.revision.id.clone());
+    Report { from, to, steps: ids.collect() }
 }
 
 /// The steps from where the database stands to the target. Pure.

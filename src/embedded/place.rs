@@ -54,7 +54,7 @@ impl Place {
                 (folder.join(".peace"), runtime.join(format!("peace-{uid}-{name}")))
             }
         };
-        Self::make(base, socket, owner)
+        Self::make(&base, socket, owner)
     }
 
     /// A place inside `base`, which has to be a short path. For clusters that are thrown away.
@@ -62,11 +62,11 @@ impl Place {
     /// # Errors
     /// As [`Place::of_project`].
     pub fn inside(base: &Path) -> Result<Self, EmbeddedError> {
-        Self::make(base.to_owned(), base.join("socket"), Owner::for_root()?)
+        Self::make(base, base.join("socket"), Owner::for_root()?)
     }
 
-    fn make(base: PathBuf, socket: PathBuf, owner: Option<Owner>) -> Result<Self, EmbeddedError> {
-        private_folder(&base, owner)?;
+    fn make(base: &Path, socket: PathBuf, owner: Option<Owner>) -> Result<Self, EmbeddedError> {
+        private_folder(base, owner)?;
         private_folder(&socket, owner)?;
         let (data, log) = (base.join("postgres"), base.join("postgres.log"));
         Ok(Self { data, socket, log, owner })

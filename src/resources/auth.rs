@@ -2,9 +2,10 @@
 //!
 //! | route | success | its own problems |
 //! |---|---|---|
-//! | `POST /auth/token` (form: `username`, `password`, `grant_type?`) | 200 `{access_token, token_type, expires_in}` | 401 |
+//! | `POST /auth/token` (form: `username`, `password`, `grant_type?`) | 200, a token | 401 |
 //!
-//! The answer is an access token alone; when it has expired, one logs in again.
+//! The answer `{access_token, token_type, expires_in}` has an access token alone, without one to
+//! refresh it: when it has expired, one logs in again.
 //! Unknown user, no password, wrong password: the same 401, after the same work. Every answer,
 //! also an error, is kept out of caches and names the error as OAuth does (`error`).
 //! Source: RFC 6749 sections 4.3, 5.1 and 5.2, but for its status: 401 and 422 where it says 400,
@@ -12,15 +13,16 @@
 
 use secrecy::SecretString;
 use serde::Serialize;
+use tracing::info;
 use worker::header::{CACHE_CONTROL, PRAGMA};
 use worker::{
-    Context, Fault, Fields, Form, HttpError, Payload, Place, Problem, Reply, Routes, Rule, Success,
-    Text, Value, WithHeaders,
+    Context, Fault, Fields, Form, HttpError, Invalid, Payload, Place, Problem, Reply, Routes, Rule,
+    Success, Text, Value, WithHeaders,
 };
 
 use super::{Resource, users};
 use crate::app::App;
-use crate::errors::{ApiError, BODY, DATABASE, WRONG_CREDENTIALS};
+use crate::errors::{ApiError, BODY, DATABASE, INPUT, WRONG_CREDENTIALS};
 use crate::security::tokens::ACCESS_LIFETIME;
 
 pub(super) const RESOURCE: Resource = Resource { routes, statements: &[] };
@@ -28,9 +30,8 @@ pub(super) const RESOURCE: Resource = Resource { routes, statements: &[] };
 fn routes(routes: &mut Routes<App>) {
     routes
         .post("/auth/token", "auth-token", token)
-        .fails(BODY)
-        .fails(&[&WRONG_CREDENTIALS])
-        .fails(DATABASE);
+        .fails(&[INPUT, BODY, DATABASE].concat())
+        .fails(&[&WRONG_CREDENTIALS]);
 }
 
 // Payloads and responses
@@ -88,18 +89,18 @@ impl TokenError {
     /// OAuth's word for it; the server's own failures have none.
     fn code(&self) -> Option<&'static str> {
         match &self.0 {
-            ApiError::WrongCredentials { .. } => Some("invalid_grant"),
-            ApiError::Request(HttpError::Invalid(errors))
-                if errors
-                    .iter()
-                    .any(|error| error.loc.contains(&Place::Name(GRANT_TYPE.into()))) =>
-            {
+            ApiError::WrongCredentials => Some("invalid_grant"),
+            ApiError::Request(HttpError::Invalid(errors)) if errors.iter().any(is_grant) => {
                 Some("unsupported_grant_type")
             }
             ApiError::Request(_) => Some("invalid_request"),
             _ => None,
         }
     }
+}
+
+fn is_grant(error: &Invalid) -> bool {
+    error.loc.contains(&Place::Name(GRANT_TYPE.into()))
 }
 
 impl From<TokenError> for Problem {
@@ -120,16 +121,21 @@ async fn token(
     cx: Context<App>,
     form: Form<Login>,
 ) -> Result<WithHeaders<Reply<TokenResponse>>, TokenError> {
-    let response = log_in(cx.app(), form).await.map_err(TokenError)?;
+    let response = log_in(&cx, form).await.map_err(TokenError)?;
     Ok(Reply(response).with_header(CACHE_CONTROL, "no-store").with_header(PRAGMA, "no-cache"))
 }
 
-async fn log_in(app: &App, form: Form<Login>) -> Result<TokenResponse, ApiError> {
+async fn log_in(cx: &Context<App>, form: Form<Login>) -> Result<TokenResponse, ApiError> {
     let Login { username, password } = form.read().await?;
+    let app = cx.app();
     let known = users::select_credentials(&app.database, &username).await?;
     let (user, password_hash) = known.map(|known| (known.id, known.password_hash)).unzip();
     let fits = app.passwords.verify(password, password_hash.flatten()).await?;
-    let user = user.filter(|_| fits).ok_or(ApiError::WrongCredentials { user })?;
+    let Some(user) = user.filter(|_| fits) else {
+        // Not the name that was given: people type passwords there. No user: there is none.
+        info!(user = user.map(display), request_id = cx.request_id(), "a login was refused");
+        return Err(ApiError::WrongCredentials);
+    };
     Ok(TokenResponse {
         access_token: app.tokens.issue(user),
         token_type: "bearer",
@@ -141,7 +147,7 @@ async fn log_in(app: &App, form: Form<Login>) -> Result<TokenResponse, ApiError>
 mod tests {
     use std::borrow::Cow;
 
-    use worker::{Invalid, Source};
+    use worker::Source;
 
     use super::*;
 
@@ -156,7 +162,7 @@ mod tests {
 
     #[test]
     fn errors_have_the_words_of_oauth() {
-        assert_eq!(code(ApiError::WrongCredentials { user: None }), Some("invalid_grant"));
+        assert_eq!(code(ApiError::WrongCredentials), Some("invalid_grant"));
         assert_eq!(code(invalid("username")), Some("invalid_request"));
         assert_eq!(code(invalid("grant_type")), Some("unsupported_grant_type"));
         assert_eq!(code(ApiError::NameTaken), None);

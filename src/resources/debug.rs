@@ -10,18 +10,19 @@
 
 use std::time::{Duration, Instant};
 
+use worker::kinds::INTERNAL;
 use worker::{Context, Fields, Integer, Payload, Query, Reply, Routes};
 
 use crate::app::App;
-use crate::errors::{ApiError, INTERNAL, INVALID_INPUT};
+use crate::errors::{ApiError, INPUT};
 
 /// Ten minutes: longer than any limit that a test waits for.
 const MS_MAX: i64 = 600_000;
 
 pub(super) fn routes(routes: &mut Routes<App>) {
     routes.get("/debug/panic", "debug-panic", panic).fails(&[&INTERNAL]);
-    routes.get("/debug/spin", "debug-spin", spin).fails(&[&INVALID_INPUT]);
-    routes.get("/debug/sleep", "debug-sleep", sleep).fails(&[&INVALID_INPUT]);
+    routes.get("/debug/spin", "debug-spin", spin).fails(INPUT);
+    routes.get("/debug/sleep", "debug-sleep", sleep).fails(INPUT);
 }
 
 struct For {

@@ -7,7 +7,7 @@
 //! | `POST /users` `{name, password, fullname?}` | 201, `Location` | 409 the name is taken |
 //! | `PUT /users/{pubid}` `{fullname?}` | 200; an absent `fullname` is cleared | 401, 403, 404 |
 //! | `PATCH /users/{pubid}` `{fullname?}` | 200; an absent `fullname` is kept | 401, 403, 404 |
-//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403, 404 |
+//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404 |
 //! | `DELETE /users/{pubid}` | 200 `null`; their items go too | 401, 403, 404 |
 //!
 //! Whoever changes a user is checked in this order: the token (401), the id in the path (422),
@@ -25,9 +25,7 @@ use worker::{
 use super::Resource;
 use crate::app::App;
 use crate::callers;
-use crate::errors::{
-    ApiError, BODY, DATABASE, INVALID_INPUT, NAME_TAKEN, ONE, OWN, WRONG_PASSWORD,
-};
+use crate::errors::{ApiError, BODY, DATABASE, INPUT, NAME_TAKEN, ONE, OWN, WRONG_PASSWORD};
 use crate::pages::{Page, PageResponse};
 use crate::security::passwords;
 
@@ -47,30 +45,23 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 fn routes(routes: &mut Routes<App>) {
-    routes.get("/users", "users-list", list).fails(&[&INVALID_INPUT]).fails(DATABASE);
-    routes.post("/users", "users-create", create).fails(BODY).fails(&[&NAME_TAKEN]).fails(DATABASE);
+    let changing = [OWN, ONE, INPUT, BODY, DATABASE].concat();
 
-    routes.get("/users/{pubid}", "users-read", read).fails(ONE).fails(DATABASE);
+    routes.get("/users", "users-list", list).fails(INPUT).fails(DATABASE);
     routes
-        .put("/users/{pubid}", "users-replace", replace)
-        .fails(OWN)
-        .fails(ONE)
-        .fails(BODY)
-        .fails(DATABASE);
-    routes
-        .patch("/users/{pubid}", "users-patch", patch)
-        .fails(OWN)
-        .fails(ONE)
-        .fails(BODY)
-        .fails(DATABASE);
+        .post("/users", "users-create", create)
+        .fails(&[INPUT, BODY, DATABASE].concat())
+        .fails(&[&NAME_TAKEN]);
+    routes.get("/users/{pubid}", "users-read", read).fails(&[ONE, INPUT, DATABASE].concat());
+    routes.put("/users/{pubid}", "users-replace", replace).fails(&changing);
+    routes.patch("/users/{pubid}", "users-patch", patch).fails(&changing);
     routes
         .put("/users/{pubid}/password", "users-password", change_password)
-        .fails(OWN)
-        .fails(ONE)
-        .fails(BODY)
-        .fails(&[&WRONG_PASSWORD])
-        .fails(DATABASE);
-    routes.delete("/users/{pubid}", "users-delete", delete).fails(OWN).fails(ONE).fails(DATABASE);
+        .fails(&changing)
+        .fails(&[&WRONG_PASSWORD]);
+    routes
+        .delete("/users/{pubid}", "users-delete", delete)
+        .fails(&[OWN, ONE, INPUT, DATABASE].concat());
 }
 
 // Payloads and responses

@@ -17,7 +17,7 @@ pub const LENGTH_MIN: usize = 8;
 /// Longest password, in characters; every byte of it counts.
 pub const LENGTH_MAX: usize = 64;
 
-/// How many passwords may wait: about a second of work.
+/// How many passwords may wait: about half a second of work.
 const QUEUE_MAX: usize = 32;
 
 /// Nobody's hash: its digest was made up, so no password fits. Verified where there is none.

@@ -365,6 +365,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Switch,
         default: Fallback::Text("off"),
         meaning: "add debug text to the answers of errors; refused in production",
+        effect: Effect::Later,
         ..PLAIN
     },
     Setting {

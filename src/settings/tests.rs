@@ -463,7 +463,8 @@ fn what_comes_later_is_accepted_with_a_warning() {
          --trusted-proxies 10.0.0.0/8 --cors-origins https://a.example --user app --group app \
          --control c.sock --log-file l --timeout 1 --database-pooler transaction",
     )
-    .variable("PEACE_ITEM_WRITES", "anyone");
+    .variable("PEACE_ITEM_WRITES", "anyone")
+    .variable("DEBUG", "on");
     let (_, warnings) = start.serve();
     let later = SETTINGS.iter().filter(|setting| setting.effect != Effect::Now);
     assert_eq!(warnings.len(), later.count());

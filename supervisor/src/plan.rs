@@ -433,8 +433,11 @@ impl Turn<'_> {
             Phase::Stop { haste: current, .. } => *current = haste,
             phase => *phase = Phase::Stop { outcome: outcome.clone(), haste },
         }
+        // A failed start is told once, by whoever asked for it.
+        if !matches!(outcome, Outcome::Failed { .. }) {
+            self.record(Event::Stopping { haste });
+        }
         self.worsen(outcome);
-        self.record(Event::Stopping { haste });
         self.state.roll = None;
         for attempts in self.state.slots.iter_mut().map(|slot| &mut slot.attempts) {
             attempts.restart_at_ms = None;

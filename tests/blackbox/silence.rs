@@ -3,7 +3,7 @@
 //! The program reaches its database through a wire of ours, which falls silent.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -97,11 +97,17 @@ impl Wire {
 }
 
 fn carry_both_ways(client: &TcpStream, server: &UnixStream, silence: &Arc<Silence>) {
-    let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let (from_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let (one, other) = (Arc::clone(silence), Arc::clone(silence));
-    thread::spawn(move || carry(from_client, to_server, &one));
-    thread::spawn(move || carry(from_server, to_client, &other));
+    let (up_client, up_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (down_client, down_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (up, down) = (Arc::clone(silence), Arc::clone(silence));
+    thread::spawn(move || {
+        carry(&up_client, &up_server, &up);
+        let _ = up_server.shutdown(Shutdown::Both);
+    });
+    thread::spawn(move || {
+        carry(&down_server, &down_client, &down);
+        let _ = down_client.shutdown(Shutdown::Both);
+    });
 }
 
 /// Until either end closes; holds everything back, an end too, while there is silence.

@@ -13,10 +13,10 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::connection;
+use crate::connection::open;
 use crate::refuse::refuse;
 use crate::shared::Shared;
 
@@ -65,10 +65,6 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
         }
         yield_now().await;
     }
-}
-
-fn open(stream: TcpStream, shared: &Rc<Shared>) {
-    spawn_local(connection::serve(stream, Rc::clone(shared)));
 }
 
 /// Wait until a connection ends; those who are still queued after the limit are refused.

@@ -48,7 +48,9 @@ pub(crate) async fn answer(
     let outcome = respond(head, body, &mut visit).await;
 
     let mut response = outcome.unwrap_or_else(|problem| visit.render(problem));
-    let reusable = connection.settle(!expects).await;
+    // Nothing more is wanted of a client that was not asked for its body, or was told that this is the end.
+    let wanted = !expects && !response.headers().contains_key(CONNECTION);
+    let reusable = connection.settle(wanted).await;
     let headers = response.headers_mut();
     headers.insert(&X_REQUEST_ID, visit.request_id.clone().into_value());
     if !reusable || connection.shared.drain.is_draining() || connection.shared.is_full() {
@@ -159,7 +161,11 @@ impl Visit {
 
     fn end(&mut self, response: &Response) {
         self.ended = true;
-        self.log(response.status().as_u16(), response.body().size_hint().lower());
+        let bytes = match self.method {
+            Method::HEAD => 0,
+            _ => response.body().size_hint().lower(),
+        };
+        self.log(response.status().as_u16(), bytes);
     }
 
     fn log(&self, status: u16, bytes: u64) {

@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_local;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::answer;
@@ -56,7 +57,7 @@ impl Connection {
     }
 
     /// Deal with what the handler left of the body. `false`: too much is left, so the connection cannot
-    /// take another request. `wanted` is `false` when nobody asked the client for the body yet.
+    /// take another request. `wanted` is `false` when the rest of the body should not even be awaited.
     pub(crate) async fn settle(&self, wanted: bool) -> bool {
         let Some(body) = self.unread.take() else { return true };
         let settled = wanted && discard(body).await;
@@ -87,12 +88,21 @@ async fn discard(mut body: Incoming) -> bool {
     timeout(DISCARD_WITHIN, read_to_end).await.unwrap_or(false)
 }
 
-/// Serve one connection to its end.
-pub(crate) async fn serve<T>(stream: T, shared: Rc<Shared>)
+/// Give a connection its seat, and a task to serve it.
+pub(crate) fn open<T>(stream: T, shared: &Rc<Shared>)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let _seat = Seat::take(Rc::clone(&shared));
+    // Taken here and not in the task: the next accept must see it.
+    let seat = Seat::take(Rc::clone(shared));
+    spawn_local(serve(stream, Rc::clone(shared), seat));
+}
+
+/// Serve one connection to its end.
+async fn serve<T>(stream: T, shared: Rc<Shared>, _seat: Seat)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let connection = Rc::new(Connection::new(Rc::clone(&shared)));
     let socket = Socket::new(stream, Rc::clone(&connection));
     let service = {

@@ -170,3 +170,118 @@ fn is_select(sql: &str) -> bool {
     let word = sql.split_ascii_whitespace().next();
     word.is_some_and(|word| word.eq_ignore_ascii_case("select"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, os::unix::net::UnixListener, path::PathBuf, process, time::Instant};
+
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+
+    const SQL: &str = "SELECT 1";
+
+    /// Runs `test` with a pool of one session against the server in `folder`, if there is one.
+    fn with_pool(folder: &str, test: impl AsyncFnOnce(&Database)) {
+        let server = format!("host={folder} user=peace").parse().unwrap();
+        let config = DatabaseConfig {
+            pool_size: 1,
+            waiters_max: 2,
+            pool_wait: Duration::from_millis(100),
+            ..DatabaseConfig::new(server, 0, 1)
+        };
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        runtime.unwrap().block_on(async {
+            let database = Database::open(config);
+            test(&database).await;
+            assert_eq!(database.close(Duration::ZERO).await, 0);
+        });
+    }
+
+    /// A server that takes connections and never says a word; gone when dropped.
+    struct Silent {
+        folder: PathBuf,
+        _listener: UnixListener,
+    }
+
+    impl Silent {
+        fn listen(name: &str) -> Self {
+            let folder = env::temp_dir().join(format!("peace-{name}-{}", process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let _listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
+            Self { folder, _listener }
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    #[test]
+    fn an_absent_server_is_told_at_once_with_its_cause() {
+        with_pool("/nowhere/at/all", async |database| {
+            let asked = Instant::now();
+            let error = database.row(SQL, &[]).await.unwrap_err();
+            assert!(matches!(error, DbError::Unavailable { .. }), "{error}");
+            assert!(error.to_string().contains("No such file or directory"), "{error}");
+            assert!(asked.elapsed() < Duration::from_millis(100), "waited although it was known");
+
+            let error = database.ready(Duration::from_millis(1)).await.unwrap_err();
+            assert!(error.to_string().contains("No such file or directory"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_transaction_tells_an_absent_server_too() {
+        with_pool("/nowhere/at/all", async |database| {
+            let saved: Result<(), DbError> = database.transaction(async |_| Ok(())).await;
+            assert!(matches!(saved, Err(DbError::Unavailable { .. })), "{saved:?}");
+        });
+    }
+
+    #[test]
+    fn a_silent_server_is_given_up_after_the_pool_wait() {
+        let silent = Silent::listen("silent");
+        with_pool(silent.folder.to_str().unwrap(), async |database| {
+            let error = database.row(SQL, &[]).await.unwrap_err();
+            assert!(matches!(error, DbError::Unavailable { .. }), "{error}");
+
+            let asked = Instant::now();
+            let error = database.row(SQL, &[]).await.unwrap_err();
+            assert!(matches!(error, DbError::Unavailable { .. }), "{error}");
+            assert!(asked.elapsed() < Duration::from_millis(100), "waited although it was known");
+        });
+    }
+
+    #[test]
+    fn one_waiter_too_many_is_sent_away_at_once() {
+        let silent = Silent::listen("waiters");
+        with_pool(silent.folder.to_str().unwrap(), async |database| {
+            let ask = || database.row(SQL, &[]);
+            let (first, second, third) = tokio::join!(ask(), ask(), async {
+                let asked = Instant::now();
+                (ask().await, asked.elapsed())
+            });
+            assert!(matches!(first, Err(DbError::Unavailable { .. })), "{first:?}");
+            assert!(matches!(second, Err(DbError::Unavailable { .. })), "{second:?}");
+            assert!(matches!(third.0, Err(DbError::Busy { .. })), "{third:?}");
+            assert!(third.1 < Duration::from_millis(100), "{third:?}");
+            assert_eq!(database.stats().waiting, 0);
+        });
+    }
+
+    #[test]
+    fn only_a_select_is_asked_twice() {
+        for sql in ["SELECT 1", "select\n1", "  Select 1"] {
+            assert!(is_select(sql), "{sql}");
+        }
+        for sql in
+            ["INSERT INTO t VALUES (1)", "WITH x AS (DELETE FROM t) SELECT 1", "selected", ""]
+        {
+            assert!(!is_select(sql), "{sql}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
 use crate::shared::Shared;
-use crate::signals::{Inbox, Order};
+use crate::signals::Order;
 
 /// How long requests in flight have when the supervisor died.
 const ORPHAN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -131,10 +131,10 @@ impl Plan {
     }
 }
 
-/// Leave: `finish` is done when nothing is left to do.
+/// Leave: `finish` is done when nothing is left to do, and gives how many transactions it had to leave.
 pub(crate) async fn leave(
     first: Order,
-    inbox: &mut Inbox,
+    mut next_order: impl AsyncFnMut() -> Order,
     config: &Config,
     shared: &Shared,
     finish: impl AsyncFnOnce(Duration) -> usize,
@@ -147,11 +147,53 @@ pub(crate) async fn leave(
         tokio::select! {
             biased;
             left = &mut finished => return Outcome::of(left),
-            order = inbox.next() => plan = plan.hurry(order, config, Instant::now()),
+            order = next_order() => plan = plan.hurry(order, config, Instant::now()),
             () = sleep_until(plan.close_at), if !shared.drain.is_closing() => shared.drain.close(),
             () = sleep_until(plan.cut_at) => {
                 return Outcome::Forced { requests_cut: shared.stats.in_flight.get() };
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let server = "host=localhost".parse().unwrap();
+        Config::new(crate::DatabaseConfig::new(server, 0, 0))
+    }
+
+    fn times(plan: &Plan, now: Instant) -> (u128, u128) {
+        let ms = |at: Instant| at.duration_since(now).as_millis();
+        (ms(plan.close_at), ms(plan.cut_at))
+    }
+
+    #[test]
+    fn a_drain_has_a_grace_and_a_deadline() {
+        let now = Instant::now();
+        assert_eq!(times(&Plan::new(Order::Drain, &config(), now), now), (5_000, 30_000));
+        let hasty = Config { drain_timeout: Duration::from_secs(3), ..config() };
+        assert_eq!(times(&Plan::new(Order::Drain, &hasty, now), now), (3_000, 3_000));
+    }
+
+    #[test]
+    fn quit_is_quick_and_a_second_one_is_now() {
+        let now = Instant::now();
+        let plan = Plan::new(Order::Quit, &config(), now);
+        assert_eq!(times(&plan, now), (0, 2_000));
+        assert_eq!(times(&plan.hurry(Order::Quit, &config(), now), now), (0, 0));
+    }
+
+    #[test]
+    fn an_order_only_ever_brings_the_end_forward() {
+        let now = Instant::now();
+        let plan = Plan::new(Order::Drain, &config(), now).hurry(Order::Orphaned, &config(), now);
+        assert_eq!(times(&plan, now), (0, 500));
+        for later in [Order::Drain, Order::Quit, Order::Orphaned] {
+            let soon = now + Duration::from_millis(400);
+            assert_eq!(times(&plan.hurry(later, &config(), soon), now), (0, 500));
         }
     }
 }

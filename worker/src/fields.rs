@@ -350,3 +350,182 @@ pub struct FieldSpec {
     /// Whether it must be there.
     pub required: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid as Id;
+
+    use super::*;
+    use crate::rules::{Boolean, Integer, Text, Uuid};
+
+    #[derive(Debug, PartialEq)]
+    struct CreateUser {
+        name: String,
+        password: String,
+        fullname: Option<String>,
+    }
+
+    impl Payload for CreateUser {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
+            let name = fields.required("name", Text::max(30));
+            let password = fields.required("password", Text::between(8, 64));
+            let fullname = fields.optional("fullname", Text::any());
+            Some(Self { name: name?, password: password?, fullname: fullname? })
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct PatchUser(Change<String>);
+
+    impl Payload for PatchUser {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
+            fields.closed();
+            let fullname = fields.change("fullname", Text::max(5));
+            Some(Self(fullname?))
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Page(Option<i64>, Option<bool>);
+
+    impl Payload for Page {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
+            let limit = fields.optional("limit", Integer::range(1, 200));
+            let items = fields.optional("incl_items", Boolean);
+            Some(Self(limit?, items?))
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct UserPath(Id, String);
+
+    impl Payload for UserPath {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
+            let pubid = fields.required("pubid", Uuid);
+            let file = fields.required("file", Text::any());
+            Some(Self(pubid?, file?))
+        }
+    }
+
+    fn body<T: Payload>(json: &Json) -> Result<T, Vec<Invalid>> {
+        read(Source::Body, Given::Object(json.as_object().unwrap()))
+    }
+
+    fn query<T: Payload>(text: &str) -> Result<T, Vec<Invalid>> {
+        read(Source::Query, Given::Query(text))
+    }
+
+    fn failures<T: Payload>(result: Result<T, Vec<Invalid>>) -> Json {
+        serde_json::to_value(result.err().expect("failures")).unwrap()
+    }
+
+    #[test]
+    fn a_whole_payload_is_read() {
+        let json = json!({"name": "ada", "password": "12345678", "fullname": null, "other": 1});
+        let want = CreateUser { name: "ada".into(), password: "12345678".into(), fullname: None };
+        assert_eq!(body(&json), Ok(want));
+    }
+
+    #[test]
+    fn all_failures_are_told_not_just_the_first() {
+        let json = json!({"name": "x".repeat(31), "fullname": 5});
+        let want = json!([
+            {"loc": ["body", "name"], "msg": "String should have at most 30 characters",
+             "type": "string_too_long", "pointer": "#/name"},
+            {"loc": ["body", "password"], "msg": "Field required",
+             "type": "missing", "pointer": "#/password"},
+            {"loc": ["body", "fullname"], "msg": "Input should be a valid string",
+             "type": "string_type", "pointer": "#/fullname"},
+        ]);
+        assert_eq!(failures(body::<CreateUser>(&json)), want);
+    }
+
+    #[test]
+    fn null_is_a_wrong_value_where_one_is_required() {
+        let json = json!({"name": null, "password": "12345678"});
+        assert_eq!(failures(body::<CreateUser>(&json))[0]["type"], "string_type");
+    }
+
+    #[test]
+    fn a_change_tells_absent_from_null() {
+        assert_eq!(body(&json!({})), Ok(PatchUser(Change::Keep)));
+        assert_eq!(body(&json!({"fullname": null})), Ok(PatchUser(Change::Clear)));
+        assert_eq!(body(&json!({"fullname": ""})), Ok(PatchUser(Change::Set(String::new()))));
+    }
+
+    #[test]
+    fn a_closed_payload_refuses_other_members() {
+        let failed = failures(body::<PatchUser>(&json!({"fullname": "too long", "a~b": 1})));
+        assert_eq!(failed[0]["type"], "string_too_long");
+        let extra = json!({"loc": ["body", "a~b"], "msg": "Extra inputs are not permitted",
+            "type": "extra_forbidden", "pointer": "#/a~0b"});
+        assert_eq!(failed[1], extra);
+    }
+
+    #[test]
+    fn a_query_is_decoded_and_its_last_value_counts() {
+        assert_eq!(query("limit=1&x&limit=%35&incl_items=y%65s"), Ok(Page(Some(5), Some(true))));
+        assert_eq!(query(""), Ok(Page(None, None)));
+        assert_eq!(query("l%69mit=3"), Ok(Page(Some(3), None)));
+        let want = json!([
+            {"loc": ["query", "limit"], "msg": "Input should be less than or equal to 200",
+             "type": "less_than_equal"},
+            {"loc": ["query", "incl_items"], "type": "bool_parsing",
+             "msg": "Input should be a valid boolean, unable to interpret input"},
+        ]);
+        assert_eq!(failures(query::<Page>("incl_items=&limit=201")), want);
+        assert_eq!(failures(query::<Page>("limit=%ff"))[0]["type"], "string_unicode");
+    }
+
+    fn form(text: &str) -> Result<CreateUser, Vec<Invalid>> {
+        read(Source::Body, Given::Form(text))
+    }
+
+    #[test]
+    fn a_form_is_decoded_and_a_field_is_given_once() {
+        let read = form("name=a+b%2B&password=12345678&fullname=").unwrap();
+        assert_eq!((read.name.as_str(), read.fullname.as_deref()), ("a b+", Some("")));
+        let twice = failures(form("name=a&name=b&password=12345678"));
+        let want = json!([{"loc": ["body", "name"], "type": "value_error", "pointer": "#/name",
+            "msg": "Value error, field given more than once"}]);
+        assert_eq!(twice, want);
+        assert_eq!(failures(form("password=%C3%28aaaaaaaa&name=a"))[0]["type"], "string_unicode");
+    }
+
+    fn path(path: &str) -> Result<UserPath, Vec<Invalid>> {
+        read(Source::Path, Given::Path { pattern: "/users/{pubid}/files/{*file}", path })
+    }
+
+    #[test]
+    fn path_parameters_are_decoded_after_routing() {
+        let id = "0193a1b2c3d47e5f8a9b0c1d2e3f4a5b";
+        let read = path(&format!("/users/{id}/files/a%2Fb/%C3%A4+c")).unwrap();
+        assert_eq!(read, UserPath(Id::parse_str(id).unwrap(), "a/b/ä+c".into()));
+        let failed = failures(path("/users/x/files/%ff"));
+        assert_eq!(failed[0]["loc"], json!(["path", "pubid"]));
+        assert_eq!(failed[1]["type"], "string_unicode");
+        assert_eq!(failed[1].get("pointer"), None);
+    }
+
+    #[test]
+    fn a_description_lists_what_is_read() {
+        let spec = Fields::describe::<CreateUser>();
+        let names: Vec<_> = spec.fields.iter().map(|f| (f.name, f.required)).collect();
+        assert_eq!(names, [("name", true), ("password", true), ("fullname", false)]);
+        assert_eq!(spec.fields[0].schema, json!({"type": "string", "maxLength": 30}));
+        assert!(!spec.closed);
+        assert!(Fields::describe::<PatchUser>().closed);
+    }
+
+    #[test]
+    fn a_payload_that_gives_up_without_a_reason_is_still_a_failure() {
+        struct Mute;
+        impl Payload for Mute {
+            fn read(_: &mut Fields<'_>) -> Option<Self> {
+                None
+            }
+        }
+        assert_eq!(failures(query::<Mute>(""))[0]["loc"], json!(["query"]));
+    }
+}

@@ -52,6 +52,8 @@ mod shared;
 mod signals;
 mod socket;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use hyper::header;

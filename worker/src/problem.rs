@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{StatusCode, header};
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
@@ -123,11 +123,11 @@ impl Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        // An error is about this request: no cache may answer the next one with it.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in self.0.headers {
             headers.append(name, value);
         }
+        // An error is about this request: no cache may answer the next one with it.
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
 }
@@ -156,5 +156,58 @@ impl Serialize for Body<'_> {
             map.serialize_entry(name, value)?;
         }
         map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::header::WWW_AUTHENTICATE;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fields::Source;
+    use crate::rules::Fault;
+
+    static GONE: Kind = Kind { code: "gone", status: 410, title: "Gone" };
+
+    async fn rendered(problem: Problem) -> (hyper::http::response::Parts, Value) {
+        let (head, body) = problem.into_response("/users/1", "id-1").into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (head, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_bare_problem_says_what_its_kind_says() {
+        let (head, body) = rendered(Problem::new(&GONE)).await;
+        assert_eq!(head.status, 410);
+        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(head.headers[CACHE_CONTROL], "no-store");
+        let want = json!({
+            "type": "/problems/gone", "title": "Gone", "status": 410, "detail": "Gone",
+            "instance": "/users/1", "request_id": "id-1",
+        });
+        assert_eq!(body, want);
+    }
+
+    #[tokio::test]
+    async fn everything_public_is_in_it_and_nothing_private() {
+        let problem = Problem::new(&GONE)
+            .detail("deleted yesterday")
+            .header(WWW_AUTHENTICATE, "Bearer")
+            .header(CACHE_CONTROL, "private")
+            .member("error", "invalid_grant")
+            .errors(vec![Invalid::at(Source::Body, "a/b", Fault::missing())])
+            .log("the secret reason");
+        assert_eq!(problem.private(), Some("the secret reason"));
+        let (head, body) = rendered(problem).await;
+        assert_eq!(head.headers[WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(head.headers.get_all(CACHE_CONTROL).iter().count(), 1);
+        assert_eq!(body["detail"], "deleted yesterday");
+        assert_eq!(body["error"], "invalid_grant");
+        let want = json!([{"loc": ["body", "a/b"], "msg": "Field required", "type": "missing",
+            "pointer": "#/a~1b"}]);
+        assert_eq!(body["errors"], want);
+        assert!(!body.to_string().contains("secret"));
     }
 }

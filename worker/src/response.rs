@@ -153,3 +153,64 @@ fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response, Problem>
 fn illegal(name: &HeaderName) -> Problem {
     Problem::new(&INTERNAL).log(format!("the value for header {name} is no header value"))
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::header::{CACHE_CONTROL, ETAG};
+
+    use super::*;
+
+    async fn text(response: Response) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_json() {
+        let response = Reply(vec![1, 2]).respond().unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(text(response).await, "[1,2]");
+        assert_eq!(text(Reply(()).respond().unwrap()).await, "null");
+    }
+
+    #[tokio::test]
+    async fn what_was_created_has_a_location() {
+        let created = Created { location: "/users/1".into(), body: "x" };
+        let response = created.respond().unwrap();
+        assert_eq!(
+            (response.status(), &response.headers()[LOCATION]),
+            (StatusCode::CREATED, &HeaderValue::from_static("/users/1"))
+        );
+        let broken = Created { location: "/a\nb".into(), body: () };
+        assert_eq!(broken.respond().unwrap_err().status(), 500);
+    }
+
+    #[tokio::test]
+    async fn empty_has_neither_body_nor_type() {
+        let response = Empty.respond().unwrap();
+        assert_eq!(response.status(), 204);
+        assert!(response.headers().is_empty());
+    }
+
+    #[test]
+    fn headers_are_sent_along() {
+        let reply =
+            Reply(1).with_header(CACHE_CONTROL, "no-store").with_header(ETAG, "\"7\"".to_owned());
+        let response = reply.respond().unwrap();
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers()[ETAG], "\"7\"");
+        assert_eq!(Reply(1).with_header(ETAG, "a\nb").respond().unwrap_err().status(), 500);
+    }
+
+    #[test]
+    fn the_type_says_the_status() {
+        assert_eq!(<Reply<String>>::spec().status, 200);
+        assert_eq!(
+            <WithHeaders<Created<u8>>>::spec(),
+            SuccessSpec { status: StatusCode::CREATED, body: Some("u8") }
+        );
+        assert_eq!(Empty::spec().body, None);
+    }
+}

@@ -200,3 +200,152 @@ fn malformed(pattern: &str) -> Option<&'static str> {
     let partial = |segment: &str| segment.contains(['{', '}']) && parameter_name(segment).is_none();
     pattern.split('/').any(partial).then_some("a parameter must be a whole segment")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::fields::{Fields, Payload};
+    use crate::request::{Context, Form, Json, Path};
+    use crate::response::Empty;
+    use crate::route::Routes;
+    use crate::rules::Uuid;
+
+    struct Pubid;
+
+    impl Payload for Pubid {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
+            fields.required("pubid", Uuid).map(|_| Self)
+        }
+    }
+
+    async fn plain(_: Context<()>) -> Result<Empty, HttpError> {
+        Ok(Empty)
+    }
+
+    async fn one(_: Context<()>, _: Path<Pubid>) -> Result<Empty, HttpError> {
+        Ok(Empty)
+    }
+
+    async fn two_bodies(
+        _: Context<()>,
+        _: Json<Pubid>,
+        _: Form<Pubid>,
+    ) -> Result<Empty, HttpError> {
+        Ok(Empty)
+    }
+
+    fn router() -> Router {
+        let mut routes = Routes::new();
+        routes.get("/users", "users-list", plain);
+        routes.post("/users", "users-create", plain);
+        routes.get("/users/{pubid}", "users-read", one);
+        routes.delete("/users/{pubid}", "users-delete", one);
+        routes.put("/users/{pubid}/password", "users-password", one);
+        routes.get("/", "root", plain);
+        routes.seal(Rc::new(())).unwrap()
+    }
+
+    fn conflict(fill: impl FnOnce(&mut Routes<()>)) -> String {
+        let mut routes = Routes::new();
+        fill(&mut routes);
+        routes.seal(Rc::new(())).err().expect("a conflict").to_string()
+    }
+
+    #[test]
+    fn paths_find_their_pattern() {
+        let router = router();
+        let cases = [
+            ("/", Some("/")),
+            ("/users", Some("/users")),
+            ("/users/", Some("/users")),
+            ("/users/1", Some("/users/{pubid}")),
+            ("/users/%2F/", Some("/users/{pubid}")),
+            ("/users/1/password", Some("/users/{pubid}/password")),
+            ("/users//", None),
+            ("/nope", None),
+            ("/Users", None),
+            ("", None),
+            ("*", None),
+        ];
+        for (path, want) in cases {
+            assert_eq!(router.at(path).ok().map(|found| found.pattern), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_learns_the_right_ones() {
+        let router = router();
+        let users = router.at("/users").unwrap();
+        match users.endpoint(&Method::DELETE) {
+            Err(HttpError::MethodNotAllowed { allow }) => {
+                assert_eq!(allow, "GET, HEAD, POST, OPTIONS");
+            }
+            _ => panic!("DELETE /users was allowed"),
+        }
+        let password = router.at("/users/1/password").unwrap();
+        assert_eq!(password.allow(), "PUT, OPTIONS");
+        assert!(password.endpoint(&Method::HEAD).is_err());
+        assert!(users.endpoint(&Method::TRACE).is_err());
+        assert!(users.endpoint(&Method::from_bytes(b"BREW").unwrap()).is_err());
+    }
+
+    #[test]
+    fn get_answers_head() {
+        assert!(router().at("/users").unwrap().endpoint(&Method::HEAD).is_ok());
+    }
+
+    #[test]
+    fn a_table_that_contradicts_itself_is_refused() {
+        let text = conflict(|routes| {
+            routes.get("/a", "a", plain);
+            routes.get("/b", "a", plain);
+        });
+        assert_eq!(text, "two operations are called a; rename one");
+        let text = conflict(|routes| {
+            routes.get("/a", "a", plain);
+            routes.get("/a", "b", plain);
+        });
+        assert_eq!(text, "GET /a is declared twice; remove one");
+        let text = conflict(|routes| {
+            routes.get("/a/{x}", "a", plain);
+            routes.put("/a/{y}", "b", plain);
+        });
+        assert!(text.starts_with("/a/{y} cannot be a route: "), "{text}");
+        let text = conflict(|routes| {
+            routes.get("/a/{id}", "a", one);
+        });
+        let want = "a reads the path parameter pubid, but /a/{id} has none of that name";
+        assert_eq!(text, want);
+        let text = conflict(|routes| {
+            routes.post("/a", "a", two_bodies);
+        });
+        assert_eq!(text, "a takes the body more than once; a body can be read once");
+    }
+
+    #[test]
+    fn patterns_are_whole_segments() {
+        for pattern in ["a", "/a/", "/a-{x}", "/{x}.json", "/{a}{b}"] {
+            assert!(
+                conflict(|routes| {
+                    routes.get(pattern, "a", plain);
+                })
+                .starts_with(pattern)
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_describes_its_operations() {
+        static GONE: crate::Kind = crate::Kind { code: "gone", status: 410, title: "Gone" };
+        let mut routes = Routes::new();
+        routes.get("/users/{pubid}", "users-read", one).fails(&[&GONE]);
+        let operation = routes.operations().next().unwrap();
+        assert_eq!((operation.name, operation.pattern), ("users-read", "/users/{pubid}"));
+        assert_eq!(operation.success.status, 204);
+        assert_eq!(operation.inputs[0].source, Source::Path);
+        assert_eq!(operation.inputs[0].spec.fields[0].name, "pubid");
+        assert_eq!(operation.problems, [&GONE]);
+    }
+}

@@ -118,7 +118,6 @@ impl Rule for Text {
         let text = value
             .text()
             .ok_or_else(|| Fault::new("string_type", "Input should be a valid string"))?;
-        // Few bytes are few characters: only a text that might be too long is counted.
         let length = text.chars().count();
         if let Some(max) = self.max.filter(|max| length > *max) {
             let msg = format!("String should have at most {}", characters(max));
@@ -287,4 +286,118 @@ fn boolean(text: &str) -> Result<bool, Fault> {
 
 fn boolean_parsing() -> Fault {
     Fault::new("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault<R: Rule>(rule: &R, value: &Value<'_>) -> (String, String) {
+        match rule.check(value) {
+            Ok(_) => panic!("{value:?} was taken"),
+            Err(fault) => (fault.kind.into_owned(), fault.msg.into_owned()),
+        }
+    }
+
+    fn text(text: &str) -> Value<'_> {
+        Value::Text(Cow::Borrowed(text))
+    }
+
+    fn is(kind: &str, msg: &str) -> (String, String) {
+        (kind.to_owned(), msg.to_owned())
+    }
+
+    #[test]
+    fn text_is_counted_in_characters() {
+        assert_eq!(Text::max(3).check(&text("äöü")).unwrap(), "äöü");
+        let long = is("string_too_long", "String should have at most 3 characters");
+        assert_eq!(fault(&Text::max(3), &text("äöüß")), long);
+        let short = is("string_too_short", "String should have at least 8 characters");
+        assert_eq!(fault(&Text::between(8, 64), &text("1234567")), short);
+        assert!(Text::between(8, 64).check(&text(&"x".repeat(64))).is_ok());
+        let one = is("string_too_long", "String should have at most 1 character");
+        assert_eq!(fault(&Text::max(1), &text("ab")), one);
+    }
+
+    #[test]
+    fn text_is_text_and_has_no_nul() {
+        let kind = is("string_type", "Input should be a valid string");
+        for json in [json!(1), json!(null), json!(["a"]), json!({})] {
+            assert_eq!(fault(&Text::any(), &Value::Json(&json)), kind);
+        }
+        assert_eq!(fault(&Text::any(), &text("a\0b")).0, "value_error");
+        assert_eq!(Text::any().check(&text("")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_uuid_is_read_in_upper_case_and_without_dashes() {
+        let want = Id::parse_str("0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b").unwrap();
+        let spellings =
+            ["0193A1B2-C3D4-7E5F-8A9B-0C1D2E3F4A5B", "0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"];
+        for spelling in spellings {
+            assert_eq!(Uuid.check(&text(spelling)).unwrap(), want);
+        }
+        let (kind, msg) = fault(&Uuid, &text("nope"));
+        assert_eq!(kind, "uuid_parsing");
+        assert!(msg.starts_with("Input should be a valid UUID, "), "{msg}");
+        assert_eq!(fault(&Uuid, &Value::Json(&json!(5))).0, "uuid_type");
+    }
+
+    #[test]
+    fn an_integer_is_within_its_bounds() {
+        let rule = Integer::range(1, 200);
+        for (given, want) in [("1", 1), ("200", 200), (" 7 ", 7), ("+5", 5)] {
+            assert_eq!(rule.check(&text(given)).unwrap(), want);
+        }
+        assert_eq!(rule.check(&Value::Json(&json!(3.0))).unwrap(), 3);
+        assert_eq!(rule.check(&Value::Json(&json!("12"))).unwrap(), 12);
+        let above = is("less_than_equal", "Input should be less than or equal to 200");
+        assert_eq!(fault(&rule, &text("201")), above);
+        assert_eq!(fault(&rule, &text("99999999999999999999999")), above);
+        assert_eq!(fault(&rule, &Value::Json(&json!(1e300))), above);
+        let below = is("greater_than_equal", "Input should be greater than or equal to 1");
+        assert_eq!(fault(&rule, &text("0")), below);
+        assert_eq!(fault(&rule, &text("-99999999999999999999999")), below);
+    }
+
+    #[test]
+    fn what_is_no_integer_is_named_as_pydantic_names_it() {
+        let rule = Integer::range(1, 200);
+        for given in ["", "x", "1.5", "0x10", "1e3"] {
+            let msg = "Input should be a valid integer, unable to parse string as an integer";
+            assert_eq!(fault(&rule, &text(given)), is("int_parsing", msg));
+        }
+        assert_eq!(fault(&rule, &Value::Json(&json!(1.5))).0, "int_from_float");
+        assert_eq!(fault(&rule, &Value::Json(&json!(null))).0, "int_type");
+    }
+
+    #[test]
+    fn booleans_are_read_as_in_pydantic() {
+        for yes in ["true", "1", "yes", "on", "t", "y", "True", "YES"] {
+            assert_eq!(Boolean.check(&text(yes)), Ok(true), "{yes}");
+        }
+        for no in ["false", "0", "no", "off", "f", "n", "OFF"] {
+            assert_eq!(Boolean.check(&text(no)), Ok(false), "{no}");
+        }
+        assert_eq!(Boolean.check(&Value::Json(&json!(true))), Ok(true));
+        assert_eq!(Boolean.check(&Value::Json(&json!(0))), Ok(false));
+        let msg = "Input should be a valid boolean, unable to interpret input";
+        assert_eq!(fault(&Boolean, &text("maybe")), is("bool_parsing", msg));
+        assert_eq!(fault(&Boolean, &Value::Json(&json!(2))).0, "bool_parsing");
+        assert_eq!(fault(&Boolean, &Value::Json(&json!(null))).0, "bool_type");
+    }
+
+    #[test]
+    fn rules_describe_themselves() {
+        assert_eq!(
+            Text::between(8, 64).describe(),
+            json!({"type": "string", "minLength": 8, "maxLength": 64})
+        );
+        assert_eq!(Text::any().describe(), json!({"type": "string"}));
+        assert_eq!(Uuid.describe(), json!({"type": "string", "format": "uuid"}));
+        assert_eq!(
+            Integer::range(1, 2).describe(),
+            json!({"type": "integer", "minimum": 1, "maximum": 2})
+        );
+    }
 }

@@ -115,11 +115,12 @@ where
     };
     let shared = Rc::new(Shared::new(&config, router, stats));
     let listeners = registered(inputs.listeners).map_err(Error::Listener)?;
+    tracing::info!(slot = config.slot, generation = config.generation, "ready");
     (inputs.on_ready)();
     let accepting = start_accepting(listeners, &shared);
     let order = inbox.next().await;
     let finish = async |within| finish(accepting, &shared, &database, within).await;
-    Ok(leave(order, &mut inbox, &config, &shared, finish).await)
+    Ok(leave(order, async || inbox.next().await, &config, &shared, finish).await)
 }
 
 /// Give the database its chance, then build the application.

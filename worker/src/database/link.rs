@@ -149,3 +149,41 @@ impl Link {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link::new("test".to_owned())
+    }
+
+    #[test]
+    fn a_failure_takes_the_server_down_and_a_session_brings_it_back() {
+        let link = link();
+        link.connect_failed("refused");
+        assert_eq!(link.down().as_deref(), Some("refused"));
+        link.opened();
+        assert_eq!((link.down(), link.live()), (None, 1));
+    }
+
+    #[test]
+    fn while_a_session_lives_a_failure_is_not_the_end() {
+        let link = link();
+        link.opened();
+        link.connect_failed("too many connections");
+        assert_eq!(link.down(), None);
+        link.ended();
+        link.connect_failed("refused");
+        assert_eq!(link.down().as_deref(), Some("refused"));
+    }
+
+    #[test]
+    fn a_silent_server_ends_the_era_of_its_sessions() {
+        let link = link();
+        let before = link.opened();
+        link.fell_silent("no answer");
+        assert_eq!((link.down().as_deref(), link.live()), (Some("no answer"), 1));
+        assert!(link.opened() > before);
+    }
+}

@@ -71,7 +71,7 @@ impl Pool {
             .min_idle(config.pool_size)
             .idle_timeout(None)
             // The session used last has its server process awake and its caches warm.
-            .queue_strategy(QueueStrategy::Fifo)
+            .queue_strategy(QueueStrategy::Lifo)
             .max_lifetime(config.session_lifetime)
             // The connector tries until it succeeds, and the wait for a loan is bounded below.
             .retry_connection(false)

@@ -1,0 +1,226 @@
+//! Logins, and the tokens they give: which are good, and which are not.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::harness::{Database, Launch, Peace, Reply, Turn, get, post, put, request};
+
+const SECRET: &str = "the secret of these tests, 32 bytes or more";
+const PASSWORD: &str = "correct-horse";
+
+fn one_worker(turn: &Turn, database: &Database<'_>) -> Peace {
+    Launch::on(turn, database).workers(1).env("JWT_SECRET_KEY", SECRET).serve()
+}
+
+fn login(peace: &Peace, fields: &[(&str, &str)]) -> Reply {
+    peace.ask(&post("/auth/token").form(fields))
+}
+
+/// Creates ann; answers where she is.
+fn sign_up(peace: &Peace) -> String {
+    let created = peace.ask(&post("/users").json(&json!({"name": "ann", "password": PASSWORD})));
+    assert_eq!(created.status, 201);
+    created.header("location").expect("201 says where").to_owned()
+}
+
+#[test]
+fn a_login_gives_a_token_that_opens_ones_own_routes() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let place = sign_up(&peace);
+    let reply =
+        login(&peace, &[("username", "ann"), ("password", PASSWORD), ("grant_type", "password")]);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let body = reply.json();
+    assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("bearer"), &json!(900)));
+    let token = body["access_token"].as_str().unwrap();
+    let change = put(&place).bearer(token).json(&json!({"fullname": "Ann"}));
+    assert_eq!(peace.ask(&change).status, 200);
+}
+
+#[test]
+fn a_token_outlives_the_worker_that_gave_it() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    // No secret is given: development makes one, and all workers and starts share it.
+    let mut peace = Launch::on(&turn, &database).workers(4).serve();
+    let place = sign_up(&peace);
+    let reply = login(&peace, &[("username", "ann"), ("password", PASSWORD)]);
+    let token = reply.json()["access_token"].as_str().unwrap().to_owned();
+    let change = put(&place).bearer(&token).json(&json!({"fullname": "Ann"}));
+    for _ in 0..20 {
+        assert_eq!(peace.ask(&change).status, 200, "whichever worker answers");
+    }
+    peace.kill();
+    peace.await_nothing_left(std::time::Duration::from_secs(2));
+    peace.start_again();
+    peace.await_event("serving", 0, std::time::Duration::from_secs(20), |one| one.is("serving"));
+    assert_eq!(peace.ask(&change).status, 200, "after a restart");
+}
+
+#[test]
+fn wrong_credentials_have_one_answer_whatever_is_wrong() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    sign_up(&peace);
+    database.sql().run(
+        r#"insert into "user" (id, name, password_hash)
+           values (gen_random_uuid(), 'without', null), (gen_random_uuid(), 'broken', 'x')"#,
+    );
+    let mut bodies: Vec<Value> = Vec::new();
+    for (name, password) in [
+        ("ann", "another-word"),
+        ("ann", ""),
+        ("nobody", PASSWORD),
+        ("without", PASSWORD),
+        ("Ann", PASSWORD),
+    ] {
+        let reply = login(&peace, &[("username", name), ("password", password)]);
+        assert_eq!(reply.status, 401, "{name} {password}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        let mut body = reply.json();
+        assert_eq!(body["error"], "invalid_grant");
+        body.as_object_mut().unwrap().remove("request_id");
+        bodies.push(body);
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    let broken = login(&peace, &[("username", "broken"), ("password", PASSWORD)]);
+    assert!([401, 500].contains(&broken.status), "a hash nobody can read lets nobody in");
+}
+
+#[test]
+fn a_form_that_is_not_right_is_a_422_that_lists_everything() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let nothing = login(&peace, &[]);
+    assert_eq!(nothing.status, 422);
+    assert_eq!(nothing.json()["errors"].as_array().unwrap().len(), 2, "both fields are missing");
+    assert_eq!(nothing.json()["error"], "invalid_request");
+    let one = login(&peace, &[("username", "ann")]);
+    assert_eq!(one.json()["errors"][0]["loc"], json!(["body", "password"]));
+    let grant = [("username", "ann"), ("password", PASSWORD), ("grant_type", "magic")];
+    let other = login(&peace, &grant);
+    assert_eq!((other.status, &other.json()["error"]), (422, &json!("unsupported_grant_type")));
+    let nul = login(&peace, &[("username", "a%00b"), ("password", PASSWORD)]);
+    assert_eq!(nul.status, 422);
+    let utf8 = login(&peace, &[("username", "a%ffb"), ("password", PASSWORD)]);
+    assert_eq!(utf8.status, 422);
+    let json = post("/auth/token").json(&json!({"username": "ann", "password": PASSWORD}));
+    assert_eq!(peace.ask(&json).status, 415);
+}
+
+#[test]
+fn tokens_that_prove_nothing() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let place = sign_up(&peace);
+    let ann = place.rsplit('/').next().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = |change: Value| {
+        let mut claims = json!({
+            "iss": "peace", "aud": "app", "sub": ann, "iat": now, "exp": now + 60,
+            "jti": "0193a3a0-0000-7000-8000-000000000001", "typ": "access",
+        });
+        let changes = change.as_object().unwrap().clone();
+        claims.as_object_mut().unwrap().extend(changes);
+        claims
+    };
+    let hs256 = json!({"alg": "HS256", "typ": "JWT"});
+    let good = token(&hs256, &claims(json!({})), SECRET);
+    let ask = |authorization: &str| {
+        let change = put(&place).json(&json!({"fullname": "Ann"}));
+        peace.ask(&change.header("authorization", authorization))
+    };
+    assert_eq!(ask(&format!("Bearer {good}")).status, 200, "the test's own tokens are right");
+    assert_eq!(ask(&format!("bearer {good}")).status, 200, "the scheme has no case");
+
+    let signed = |change: Value| token(&hs256, &claims(change), SECRET);
+    let unsigned = |algorithm: &str| {
+        let header = json!({"alg": algorithm, "typ": "JWT"});
+        let whole = token(&header, &claims(json!({})), SECRET);
+        format!("{}.", whole.rsplit_once('.').unwrap().0)
+    };
+    let flipped = {
+        let (body, signature) = good.rsplit_once('.').unwrap();
+        let first = if signature.starts_with('A') { 'B' } else { 'A' };
+        format!("{body}.{first}{}", &signature[1..])
+    };
+    for (what, bad) in [
+        ("expired", signed(json!({"exp": now - 60}))),
+        ("without an end", signed(json!({"exp": null}))),
+        ("of another issuer", signed(json!({"iss": "other"}))),
+        ("for another audience", signed(json!({"aud": "other"}))),
+        ("of another kind", signed(json!({"typ": "refresh"}))),
+        ("of nobody", signed(json!({"sub": "nobody"}))),
+        ("of another secret", token(&hs256, &claims(json!({})), "another secret altogether")),
+        ("of another algorithm", token(&json!({"alg": "HS512"}), &claims(json!({})), SECRET)),
+        ("alg none", unsigned("none")),
+        ("alg None", unsigned("None")),
+        ("without its signature", unsigned("HS256")),
+        ("with another signature", flipped),
+        ("with an unknown key", {
+            let header = json!({"alg": "HS256", "kid": "../../etc/passwd"});
+            token(&header, &claims(json!({})), SECRET)
+        }),
+        ("that is none", "x".to_owned()),
+        ("that is empty", String::new()),
+    ] {
+        let reply = ask(&format!("Bearer {bad}"));
+        assert_eq!(reply.status, 401, "a token {what}");
+        assert!(reply.header("www-authenticate").unwrap().starts_with("Bearer"), "{what}");
+    }
+    assert_eq!(ask(&format!("Basic {good}")).status, 401, "another scheme");
+    let in_query = request("DELETE", format!("{place}?access_token={good}"));
+    assert_eq!(peace.ask(&in_query).status, 401, "a token in the query");
+    assert_eq!(peace.ask(&get(&place)).status, 200, "reading needs none");
+}
+
+#[test]
+fn a_token_of_somebody_else_opens_nothing_of_mine() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let place = sign_up(&peace);
+    peace.ask(&post("/users").json(&json!({"name": "bob", "password": PASSWORD})));
+    let reply = login(&peace, &[("username", "bob"), ("password", PASSWORD)]);
+    let token = reply.json()["access_token"].as_str().unwrap().to_owned();
+    for request in [
+        put(&place).json(&json!({"fullname": "Bob was here"})),
+        request("PATCH", &place).json(&json!({"fullname": "Bob was here"})),
+        put(format!("{place}/password")).json(&json!({"current": PASSWORD, "new": "bobs-own-1"})),
+        request("DELETE", &place),
+    ] {
+        assert_eq!(peace.ask(&request.bearer(&token)).status, 403);
+    }
+    assert!(peace.ask(&get(&place)).json().get("fullname").is_none());
+}
+
+/// A token as RFC 7515 has it, signed with HMAC-SHA-256 whatever its header says.
+fn token(header: &Value, claims: &Value, secret: &str) -> String {
+    let signed = format!("{}.{}", base64(header.to_string()), base64(claims.to_string()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", base64(mac.finalize().into_bytes()))
+}
+
+/// base64url without padding (RFC 4648 section 5).
+fn base64(bytes: impl AsRef<[u8]>) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits_of = |three: &[u8]| {
+        let mut padded = [0; 4];
+        padded[1..=three.len()].copy_from_slice(three);
+        let bits = u32::from_be_bytes(padded);
+        let digits = (0..=three.len()).map(move |place| bits >> (18 - 6 * place) & 63);
+        digits.map(|digit| char::from(DIGITS[digit as usize])).collect::<String>()
+    };
+    bytes.as_ref().chunks(3).map(digits_of).collect()
+}

@@ -1,0 +1,174 @@
+//! README's commands, run as README has them.
+//!
+//! Every line of a console block that begins with `$ ` is run here, in its order; one of a kind that
+//! this file does not know is a failure. What differs from a reader's terminal: the port is of the
+//! system's choice, `cargo run` is the program that cargo has built for these tests, and the
+//! database's URL is that of a test's database.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::harness::{Database, Launch, Peace, Request, Turn, request};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const DEPLOY_UP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/up");
+const MIGRATE: &str = env!("CARGO_BIN_EXE_peace-migrate");
+
+/// A first build, on a slow machine.
+const BUILD: Duration = Duration::from_secs(20 * 60);
+const STOP: Duration = Duration::from_secs(15);
+
+#[test]
+fn every_command_of_readme_does_what_it_says() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let mut reader = Reader { turn: &turn, database_url: database.url(), env: None, server: None };
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let commands: Vec<&str> = commands(&readme).collect();
+    assert!(commands.len() > 5, "README has commands: {commands:?}");
+    for command in commands {
+        eprintln!("$ {command}");
+        reader.run(command);
+    }
+}
+
+/// `deploy/up` from a folder that only we may enter, with what a fresh login has in its environment.
+#[test]
+fn deploy_up_serves_from_a_private_folder() {
+    let turn = Turn::alone();
+    let mut launch = Launch::bare(&turn).program(DEPLOY_UP).with_embedded();
+    for name in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
+        if let Ok(value) = std::env::var(name) {
+            launch = launch.env(name, &value);
+        }
+    }
+    fs::set_permissions(launch.folder().path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json", "--workers", "2"]);
+    let peace = launch.start();
+    peace.await_event("it serves", 0, BUILD, |event| event.is("serving"));
+    assert_eq!(peace.ask(&request("GET", "/health/ready")).status, 200);
+    assert_eq!(peace.ask(&request("GET", "/users")).status, 200);
+    assert_eq!(peace.stop(STOP).code, Some(0));
+}
+
+/// The commands of the console blocks.
+fn commands(readme: &str) -> impl Iterator<Item = &str> {
+    let mut in_console = false;
+    readme.lines().filter_map(move |line| {
+        if let Some(language) = line.strip_prefix("```") {
+            in_console = language == "console";
+        }
+        line.strip_prefix("$ ").filter(|_| in_console)
+    })
+}
+
+/// Somebody who types what README says.
+struct Reader<'a> {
+    turn: &'a Turn,
+    /// What stands for the reader's own database.
+    database_url: String,
+    /// Whether `DATABASE_URL` is exported by now.
+    env: Option<String>,
+    server: Option<Peace>,
+}
+
+impl Reader<'_> {
+    fn run(&mut self, command: &str) {
+        let words = words(command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match &words[..] {
+            // Its own test, and the script that runs this one.
+            ["./deploy/up"] | ["./tests/run", ..] => assert_runnable(words[0]),
+            ["cargo", "run", "--release", "--bin", "peace-migrate", "--", args @ ..] => {
+                let launch = self.launch().program(MIGRATE).args(args.iter().copied());
+                assert!(launch.output().status.success(), "{command}");
+            }
+            ["cargo", "run", "--release", "--", "config", args @ ..] => {
+                let launch = self.launch().args(["config"]).args(args.iter().copied());
+                assert!(launch.output().status.success(), "{command}");
+            }
+            ["cargo", "run", "--release", "--", args @ ..] => self.serve(args),
+            ["curl", args @ ..] => self.curl(args),
+            ["export", assignment] if assignment.starts_with("DATABASE_URL=") => {
+                self.env = Some(self.database_url.clone());
+            }
+            _ => panic!("README has a command that this test cannot run: {command}"),
+        }
+    }
+
+    fn launch(&self) -> Launch {
+        let launch = Launch::bare(self.turn);
+        match &self.env {
+            Some(url) => launch.env("DATABASE_URL", url),
+            None => launch,
+        }
+    }
+
+    fn serve(&mut self, args: &[&str]) {
+        if let Some(server) = self.server.take() {
+            assert_eq!(server.stop(STOP).code, Some(0));
+        }
+        let launch = self.launch().args(args.iter().copied());
+        let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json"]);
+        let launch = if self.env.is_none() { launch.with_embedded() } else { launch };
+        self.server = Some(launch.serve());
+    }
+
+    fn curl(&self, args: &[&str]) {
+        let server = self.server.as_ref().expect("README starts a server before it uses curl");
+        let reply = server.ask(&request_of(args));
+        let body = String::from_utf8_lossy(&reply.body);
+        eprintln!("{} {body}", reply.status);
+        assert!((200..300).contains(&reply.status), "curl {args:?}: {} {body}", reply.status);
+    }
+}
+
+/// What curl would send.
+fn request_of(args: &[&str]) -> Request {
+    let mut args: VecDeque<&str> = args.iter().copied().collect();
+    let (mut target, mut media_type) = (None, "application/x-www-form-urlencoded".to_owned());
+    let mut data: Vec<&str> = Vec::new();
+    while let Some(arg) = args.pop_front() {
+        match arg {
+            "-s" | "-i" => {}
+            "-d" => data.extend(args.pop_front()),
+            "-H" => {
+                let header = args.pop_front().and_then(|header| header.split_once(": "));
+                let (name, value) = header.expect("-H takes a header");
+                assert!(name.eq_ignore_ascii_case("content-type"), "-H {name}");
+                media_type = value.to_owned();
+            }
+            url => target = url.strip_prefix("localhost:8000").map(str::to_owned),
+        }
+    }
+    let target = target.expect("curl asks localhost:8000");
+    match &data[..] {
+        [] => request("GET", target),
+        _ => request("POST", target).body(&media_type, data.join("&")),
+    }
+}
+
+fn assert_runnable(script: &str) {
+    let mode = fs::metadata(Path::new(ROOT).join(script)).expect(script).permissions().mode();
+    assert_ne!(mode & 0o111, 0, "{script} can be executed");
+}
+
+/// Splits as a shell does, as far as single quotes go.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (index, part) in command.split('\'').enumerate() {
+        let last = words.last_mut().expect("there is always a last word");
+        if index % 2 == 1 {
+            last.push_str(part);
+            continue;
+        }
+        let mut pieces = part.split(' ');
+        last.push_str(pieces.next().unwrap_or_default());
+        words.extend(pieces.map(str::to_owned));
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
