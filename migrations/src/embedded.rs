@@ -20,14 +20,14 @@ pub fn embedded() -> Result<&'static Chain, ChainError> {
 
 /// Every embedded revision, root first.
 ///
-/// **Panics** when the files do not make one chain; [`embedded`] says it as an error.
+/// **Panics** when the files do not make one chain; [`embedded()`] says it as an error.
 pub fn all() -> &'static [Revision] {
     embedded().expect("versions/ holds one chain, as the tests of this crate check").all()
 }
 
 /// The revision that this release's code needs.
 ///
-/// **Panics** when the files do not make one chain; [`embedded`] says it as an error.
+/// **Panics** when the files do not make one chain; [`embedded()`] says it as an error.
 pub fn head() -> &'static Revision {
     embedded().expect("versions/ holds one chain, as the tests of this crate check").head()
 }

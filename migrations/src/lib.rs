@@ -3,7 +3,7 @@
 //! `src` calls it (the command `peace-migrate`, the readiness check, the embedded database); it
 //! calls PostgreSQL. The revisions are pairs of plain SQL files in `versions/`, compiled in.
 //!
-//! The rooms, in the order of a run: [`parse_url`] -> [`embedded`] (files -> chain) ->
+//! The rooms, in the order of a run: [`parse_url`] -> [`embedded()`] (files -> chain) ->
 //! [`upgrade`] (session and lock -> records -> plan -> each step). README.md has the rules of the
 //! files.
 //!

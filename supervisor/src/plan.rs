@@ -66,6 +66,9 @@ pub enum Action {
     Kill(ChildId),
     /// Open the sockets.
     Listen,
+    /// Close the supervisor's copies of the sockets: each worker empties its queue and closes the last
+    /// one, so that a client who comes too late is refused at once and can go elsewhere.
+    StopListening,
     /// Let the application read its files again.
     Reload,
     /// Tell the journal.
@@ -438,6 +441,7 @@ impl Turn<'_> {
             self.record(Event::Stopping { haste });
         }
         self.worsen(outcome);
+        self.actions.push(Action::StopListening);
         self.state.roll = None;
         for attempts in self.state.slots.iter_mut().map(|slot| &mut slot.attempts) {
             attempts.restart_at_ms = None;

@@ -180,6 +180,7 @@ impl Supervisor {
             Action::Signal(id, signal) => self.processes.signal(id, signal),
             Action::Kill(id) => self.processes.kill(id),
             Action::Listen => return Ok(vec![self.listen(work.journal)]),
+            Action::StopListening => self.listeners.clear(),
             Action::Reload => return Ok(vec![Observation::Reloaded((work.reload)())]),
             Action::Record(event) => work.journal.record(&event),
         }

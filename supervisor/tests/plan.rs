@@ -216,6 +216,7 @@ fn a_graceful_stop_waits_for_what_is_in_flight_but_not_for_ever() {
     let actions = world.took();
     assert!(actions.contains(&Action::Send(1, Order::Drain)), "{actions:?}");
     assert!(actions.contains(&Action::Send(2, Order::Drain)), "{actions:?}");
+    assert!(actions.contains(&Action::StopListening), "{actions:?}");
     world.dies(1, Exit::Code(0));
     assert!(world.spawned().is_empty(), "nothing is started in a stop");
     world.after(30_500);
@@ -365,7 +366,7 @@ impl Machine {
                 let result = if refused { Err("bad file".to_owned()) } else { Ok(()) };
                 self.queue.push(Observation::Reloaded(result));
             }
-            Action::Send(..) | Action::Signal(..) | Action::Record(_) => {}
+            Action::Send(..) | Action::Signal(..) | Action::StopListening | Action::Record(_) => {}
         }
     }
 

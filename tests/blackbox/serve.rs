@@ -76,6 +76,6 @@ fn a_worker_has_one_thread_for_requests_and_one_for_passwords() {
     let peace = four_workers(&turn, &database);
     assert_eq!(proc::threads(peace.pid()).len(), 1, "the supervisor has one thread");
     for (slot, pid) in peace.workers() {
-        assert_eq!(proc::threads(pid), [format!("peace-worker/{slot}"), "passwords".to_owned()]);
+        assert_eq!(proc::threads(pid), ["passwords".to_owned(), format!("peace-worker/{slot}")]);
     }
 }

@@ -22,6 +22,8 @@ use crate::shared::Shared;
 
 /// Connections accepted in a row before those already open get their turn.
 const BATCH: usize = 32;
+/// The longest queue a kernel keeps by default (`net.core.somaxconn`): whoever is behind it came later.
+const QUEUE_MAX: usize = 4096;
 /// How long to wait when the system has no more descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +34,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
         () = shared.drain.draining() => {}
         () = keep_accepting(&listener, &shared) => shared.drain.draining().await,
     }
-    if let Err(error) = take_queued(listener, &shared) {
+    if let Err(error) = take_queued(listener, &shared).await {
         tracing::warn!(%error, "the queue of a listener could not be emptied");
     }
 }
@@ -84,10 +86,13 @@ async fn wait_for_room(listener: &TcpListener, shared: &Shared) {
 
 /// Accept what the kernel has queued. The listener leaves the event loop first, so that it is asked
 /// itself and not what the loop last knew about it.
-fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<()> {
+async fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<()> {
     let listener = listener.into_std()?;
-    // What finds no room stays in the queue: the slot keeps it for the successor.
-    while !shared.is_full() {
+    for taken in 1..=QUEUE_MAX {
+        // What finds no room stays in the queue: the slot keeps it for the successor.
+        if shared.is_full() {
+            break;
+        }
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(true)?;
@@ -95,6 +100,9 @@ fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<()> {
             }
             Err(error) if Failure::of(&error) == Failure::Gone => {}
             Err(_) => break,
+        }
+        if taken % BATCH == 0 {
+            yield_now().await;
         }
     }
     Ok(())
