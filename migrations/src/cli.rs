@@ -27,13 +27,20 @@ use crate::url::{UrlError, parse_url};
 const URL_VARIABLE: &str = "DATABASE_URL";
 const LOCK_WAIT_MAX_S: u64 = 24 * 3600;
 
+// No `Debug`: the URL may hold a password.
 /// Bring a PostgreSQL database along the schema's revisions.
-#[derive(Debug, Parser)]
-#[command(name = "peace-migrate", version, disable_help_subcommand = true)]
+#[derive(Parser)]
+#[command(
+    name = "peace-migrate",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 done, 1 error, 2 usage, 5 the database's history differs, 6 lock or \
+        timeout. Running a command again is always safe."
+)]
 struct Cli {
     /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [env:
     /// DATABASE_URL]
-    #[arg(long, global = true, value_name = "URL", hide_default_value = true)]
+    #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
     /// Take the revisions from this folder instead of those compiled in
     #[arg(long, global = true, value_name = "DIR")]
@@ -214,7 +221,11 @@ fn say(line: &dyn Display) {
 fn print(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for line in lines {
-        writeln!(out, "{}", line.as_ref())?;
+        match writeln!(out, "{}", line.as_ref()) {
+            // Whoever read it has read enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result?,
+        }
     }
     Ok(())
 }

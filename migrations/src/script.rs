@@ -137,10 +137,14 @@ impl Script {
             }
         };
         let (lock_timeout, statement_timeout) = default_timeouts(&mode, &statements);
+        let statement_timeout = header.timeout("statement-timeout", statement_timeout)?;
+        if statement_timeout.is_zero() {
+            return Err(header.fault("statement-timeout", "0 is no limit: write one".to_owned()));
+        }
         Ok(Self {
             file: file.to_owned(),
             lock_timeout: header.timeout("lock-timeout", lock_timeout)?,
-            statement_timeout: header.timeout("statement-timeout", statement_timeout)?,
+            statement_timeout,
             statements: u32::try_from(statements.len()).unwrap_or(u32::MAX),
             mode,
             sql: text,
@@ -296,6 +300,7 @@ mod tests {
         let timeout = "-- transaction: yes\n-- lock-timeout: ";
         refused(&format!("{timeout}3\n"), "x.up.sql:2: `3` is no duration");
         refused(&format!("{timeout}25h\n"), "x.up.sql:2: `25h` is no duration");
+        refused("-- transaction: yes\n-- statement-timeout: 0s\n", "x.up.sql:2: 0 is no limit");
         refused(&format!("{timeout}99999999999999999999s\n"), "x.up.sql:2: `999");
     }
 

@@ -31,7 +31,7 @@ pub struct Config {
     pub jwt_secret: Option<SecretString>,
     /// The key before; its tokens are still good.
     pub jwt_secret_previous: Option<SecretString>,
-    /// Connections of a worker for transactions: 1 to 100. The shared one for reads comes on top.
+    /// Connections of each worker to the database: 1 to 100.
     pub pool_size: usize,
     /// A worker silent for this long is hung.
     pub timeout: Duration,

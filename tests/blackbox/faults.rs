@@ -62,17 +62,20 @@ fn a_transaction_ends_although_its_client_has_left() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    let sql = database.sql();
+    let (sql, beside) = (database.sql(), database.sql_beside());
+    let sessions = |state: &str| {
+        let count = "select count(*) from pg_stat_activity \
+                     where datname = $1 and application_name like 'peace/%' and ";
+        beside.value::<i64>(&format!("{count}{state}"), &[&database.name()])
+    };
+    until_true("the pool is warm", SOON, || sessions("state = 'idle'") == 2);
     // Whoever writes to the table waits: the client leaves in the middle of its transaction.
     sql.run(r#"begin; lock table "user" in share row exclusive mode"#);
     let mut client = Connection::open(peace.address()).unwrap();
     let create = post("/users").json(&json!({"name": "ann", "password": "pass word"}));
     client.begin(&create).unwrap();
-    let beside = database.sql_beside();
-    let waiting = "select count(*) from pg_stat_activity where datname = $1 \
-                   and application_name like 'peace/%' and wait_event_type = 'Lock'";
     until_true("the transaction waits for the lock", SOON, || {
-        beside.value::<i64>(waiting, &[&database.name()]) == 1
+        sessions("wait_event_type = 'Lock'") == 1
     });
     drop(client);
     // The worker has noticed that the client is gone when it has answered somebody else since.
@@ -81,11 +84,7 @@ fn a_transaction_ends_although_its_client_has_left() {
     until_true("the row is there", SOON, || {
         sql.value::<i64>(r#"select count(*) from "user""#, &[]) == 1
     });
-    let open = "select count(*) from pg_stat_activity where datname = $1 \
-                and application_name like 'peace/%' and state <> 'idle'";
-    until_true("no transaction is left open", SOON, || {
-        beside.value::<i64>(open, &[&database.name()]) == 0
-    });
+    until_true("no transaction is left open", SOON, || sessions("state = 'idle'") == 2);
 }
 
 #[test]

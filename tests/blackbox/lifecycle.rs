@@ -170,7 +170,7 @@ fn a_worker_that_cannot_boot_at_the_first_start_ends_everything_with_one_line() 
     let database = Database::new(&turn);
     let launch = Launch::on(&turn, &database).workers(4).env("PEACE_FAULTS", "boot-exit:2");
     let ended = launch.run(SOON);
-    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert_eq!(ended.code, Some(71), "{:?}", ended.lines);
     let told: Vec<&String> = ended.lines.iter().filter(|line| !line.starts_with('{')).collect();
     assert_eq!(told.len(), 1, "{:?}", ended.lines);
     assert!(told[0].contains("slot 2"), "{}", told[0]);

@@ -30,9 +30,9 @@ mod refusals;
 mod round_trips;
 /// N workers share one port.
 mod serve;
-/// The database host falls silent.
-mod silence;
 /// The command line: `config show`, `config check`, completions.
 mod settings;
+/// The database host falls silent.
+mod silence;
 /// `/users`.
 mod users;

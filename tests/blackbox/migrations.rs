@@ -36,8 +36,7 @@ fn an_empty_database_comes_to_head() {
 fn the_two_revisions_of_the_python_template_keep_their_ids() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let rows =
-        database.sql().rows("select revision from peace_migration order by applied_at", &[]);
+    let rows = database.sql().rows("select revision from peace_migration order by applied_at", &[]);
     let revisions: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(revisions[..2], ["586f9c3cd40c", "1246b5faa711"]);
     let index = "select count(*) from pg_indexes where tablename = 'item' \

@@ -14,6 +14,9 @@ const USAGE: i32 = 64;
 const UNAVAILABLE: i32 = 69;
 const REFUSED: i32 = 71;
 
+/// What production accepts.
+const GOOD_KEY: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
+
 /// Runs it and checks how it ended. `says` are parts of the one line: what is wrong, how to mend it.
 fn check(launch: Launch, code: i32, says: &[&str]) {
     let ended = launch.run(LIMIT);
@@ -59,7 +62,6 @@ fn wrong_variables_and_files() {
 fn weak_settings_in_production() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let good_key = "0123456789abcdefghijklmnopqrstuvwxyz";
     let production = |key: &str| {
         let launch = Launch::on(&turn, &database).env("PEACE_ENV", "production");
         launch.env("JWT_SECRET_KEY", key)
@@ -69,10 +71,10 @@ fn weak_settings_in_production() {
     for weak in ["short", "my-secret-jwt-key", &"a".repeat(40)] {
         check(production(weak), USAGE, &["JWT_SECRET_KEY", "openssl rand"]);
     }
-    check(production(good_key).env("PEACE_FAULTS", "1"), USAGE, &["PEACE_FAULTS", "remove"]);
-    check(production(good_key).env("DEBUG", "1"), USAGE, &["DEBUG", "remove"]);
+    check(production(GOOD_KEY).env("PEACE_FAULTS", "1"), USAGE, &["PEACE_FAULTS", "remove"]);
+    check(production(GOOD_KEY).env("DEBUG", "1"), USAGE, &["DEBUG", "remove"]);
     let embedded = Launch::bare(&turn).env("PEACE_ENV", "production");
-    check(embedded.env("JWT_SECRET_KEY", good_key), USAGE, &["DATABASE_URL", "production"]);
+    check(embedded.env("JWT_SECRET_KEY", GOOD_KEY), USAGE, &["DATABASE_URL", "production"]);
 }
 
 #[test]
@@ -155,5 +157,6 @@ fn an_address_that_is_not_ours() {
     let database = Database::new(&turn);
     // Of the block for documentation (RFC 5737): no machine has it.
     let launch = Launch::bare(&turn).env("DATABASE_URL", &database.url());
+    let launch = launch.env("PEACE_ENV", "production").env("JWT_SECRET_KEY", GOOD_KEY);
     check(launch.args(["--bind", "192.0.2.1:8000"]), REFUSED, &["192.0.2.1:8000"]);
 }

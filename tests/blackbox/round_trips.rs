@@ -30,10 +30,9 @@ fn a_page_of_users_is_read_with_one_call() {
 
 /// The program on `database`, all of whose statements the server logs.
 fn warm(turn: &Turn, database: &Database<'_>) -> Peace {
-    database.sql_beside().run(&format!(
-        "alter database {} set log_min_duration_statement = 0",
-        database.name()
-    ));
+    database
+        .sql_beside()
+        .run(&format!("alter database {} set log_min_duration_statement = 0", database.name()));
     Launch::on(turn, database).workers(2).serve()
 }
 
@@ -51,7 +50,8 @@ fn check_calls(database: &Database<'_>, peace: &Peace, target: &str) {
     // Every worker has answered it once: what follows is the steady state.
     read(&mut connections, target, 8);
 
-    let reset = "select pg_stat_statements_reset(0, oid, 0)::text from pg_database where datname = $1";
+    let reset =
+        "select pg_stat_statements_reset(0, oid, 0)::text from pg_database where datname = $1";
     sql.rows(reset, &[&database.name()]);
     let log_start = Cluster::shared().log().len();
     read(&mut connections, target, REQUESTS);
@@ -68,7 +68,9 @@ fn check_calls(database: &Database<'_>, peace: &Peace, target: &str) {
 
     let log = Cluster::shared().log().split_off(log_start);
     let ours = format!("{}|peace/", database.name());
-    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with(&ours)).collect();
+    // A second line tells the parameters of each.
+    let is_step = |line: &&str| line.starts_with(&ours) && line.contains("|LOG:");
+    let lines: Vec<&str> = log.lines().filter(is_step).collect();
     let count = |step: &str| lines.iter().filter(|line| line.contains(step)).count();
     assert_eq!(count(" ms  execute "), REQUESTS);
     assert_eq!(count(" ms  bind "), REQUESTS);

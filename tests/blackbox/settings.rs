@@ -26,7 +26,9 @@ fn sources_rank_from_the_flag_to_the_default_and_each_is_named() {
         .env("PEACE_BACKLOG", "100")
         .env("PEACE_TIMEOUT", "11s");
     launch.folder().write(".env", "PEACE_BACKLOG=200\nPEACE_POOL_SIZE=7\nPEACE_TIMEOUT=12s\n");
-    launch.folder().write("peace.toml", "pool-size = 8\nboot-timeout = \"20s\"\ntimeout = \"13s\"\n");
+    launch
+        .folder()
+        .write("peace.toml", "pool-size = 8\nboot-timeout = \"20s\"\ntimeout = \"13s\"\n");
     let args = ["config", "show", "--config", "peace.toml", "--workers", "3"];
     let (output, shown, _) = run(launch, &args);
     assert!(output.status.success());
@@ -47,7 +49,7 @@ fn sources_rank_from_the_flag_to_the_default_and_each_is_named() {
 fn secrets_are_hidden_wherever_they_come_from() {
     let turn = Turn::shared();
     let launch = Launch::bare(&turn)
-        .env("DATABASE_URL", "postgres://ann:secret-word@db.example/peace")
+        .env("DATABASE_URL", "postgres://ann:secret-word@db.example/peace?sslmode=disable")
         .env("JWT_SECRET_KEY_FILE", "key");
     launch.folder().write("key", "another-secret-word-of-32-bytes-or-more\n");
     let (output, shown, told) = run(launch, &["config", "show"]);

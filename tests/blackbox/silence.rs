@@ -51,7 +51,9 @@ fn a_silent_host_is_answered_for_within_four_seconds() {
     assert!(slowest < ANSWERED + SLACK, "{slowest:?}");
 
     wire.set_silent(false);
-    until_true("it serves again", Duration::from_secs(5), || peace.ask(&get("/users")).status == 200);
+    until_true("it serves again", Duration::from_secs(5), || {
+        peace.ask(&get("/users")).status == 200
+    });
     assert_eq!(peace.workers(), workers);
 }
 
@@ -83,7 +85,9 @@ impl Wire {
         // Its threads end with the test process: each only waits.
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, UnixStream::connect(&socket)) else { return };
+                let (Ok(client), Ok(server)) = (client, UnixStream::connect(&socket)) else {
+                    return;
+                };
                 carry_both_ways(&client, &server, &for_thread);
             }
         });

@@ -48,7 +48,8 @@ impl Config {
 /// The limits, published in README; each has a test at its edge.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at one time; more wait in the kernel's queue, then are refused.
+    /// Connections at one time; more wait in the kernel's queue, then are refused. While all are in
+    /// use, every response is the last one of its connection.
     pub connections_max: usize,
     /// How long clients wait in a full worker's queue before they are refused with a 503.
     pub queue_wait: Duration,

@@ -65,9 +65,10 @@ impl Connection {
         settled
     }
 
-    /// Whether the client may still be sending when we close.
+    /// Whether the client may still be sending when we close: a body that nobody read, or a head that
+    /// hyper refused.
     pub(crate) fn lingers(&self) -> bool {
-        self.lingers.get()
+        self.lingers.get() || self.watch.is_in_head()
     }
 }
 

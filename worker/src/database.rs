@@ -1,7 +1,7 @@
 //! The database as a handler sees it: statements, transactions, and named failures.
 //!
-//! Handlers call [`Database`]; it calls the pool, which lends sessions (`pool`), opens them
-//! (`connector`), runs statements on them (`session`) and knows whether the server is there
+//! Handlers call [`Database`]; it borrows a session (`pool`, `loan`), opened by the `connector`, runs
+//! statements on it (`session`, `transaction`, `retry`), and knows whether the server is there
 //! (`link`).
 //! Promises: a statement costs one round trip once it is prepared, and no other traffic is made for
 //! it; a transaction runs to its end even when its caller has left; every wait has a limit; a server
@@ -12,12 +12,18 @@ mod config;
 mod connector;
 mod error;
 mod link;
+mod loan;
 mod pool;
+mod retry;
 mod session;
 mod tasks;
 mod transaction;
 
-use std::{panic::resume_unwind, rc::Rc, time::Duration};
+use std::{
+    panic::resume_unwind,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use tokio::time::timeout;
 use tokio_postgres::Row;
@@ -28,7 +34,7 @@ pub use self::{
     session::Params,
     transaction::Transaction,
 };
-use self::{pool::Pool, session::Answer};
+use self::{pool::Pool, retry::Retry, session::Answer};
 
 /// One worker's pool of sessions. Cheap to clone; lives on one thread.
 #[derive(Clone)]
@@ -53,7 +59,8 @@ impl Database {
         })
     }
 
-    /// Runs one statement, which is its own transaction, and gives all its rows.
+    /// Runs one statement, which is its own transaction, and gives all its rows. Where another
+    /// transaction stands in its way, it is run again.
     ///
     /// A statement that begins with SELECT must only read: if its session ends before the answer
     /// has come, it is asked again on another one.
@@ -120,7 +127,24 @@ impl Database {
         }
     }
 
+    /// Runs one statement, again where another transaction stood in its way.
     async fn ask(&self, sql: &'static str, params: Params<'_>) -> Result<Answer, DbError> {
+        let mut retry = None;
+        loop {
+            match self.ask_any(sql, params).await {
+                Err(DbError::Conflict(refusal)) => {
+                    let retry = retry.get_or_insert_with(|| Retry::new(Instant::now()));
+                    if !retry.wait(&self.pool.counts.retries).await {
+                        return Err(DbError::Conflict(refusal));
+                    }
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Runs one statement on any session; a SELECT on another one where the session was lost.
+    async fn ask_any(&self, sql: &'static str, params: Params<'_>) -> Result<Answer, DbError> {
         // Each try ends a session that the server had ended; after that many, all are new.
         let mut tries_left = self.pool.config.pool_size;
         loop {
@@ -154,7 +178,7 @@ pub struct DatabaseStats {
     pub waits_over: u64,
     /// Statements cut off, by the server or by us.
     pub timeouts: u64,
-    /// Transactions run again because of others.
+    /// Transactions and statements run again because of others.
     pub retries: u64,
 }
 
@@ -173,7 +197,7 @@ fn is_select(sql: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, os::unix::net::UnixListener, path::PathBuf, process, time::Instant};
+    use std::{env, fs, os::unix::net::UnixListener, path::PathBuf, process};
 
     use tokio::runtime::{Builder, LocalOptions};
 

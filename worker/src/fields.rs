@@ -1,18 +1,18 @@
 //! Payloads: one function per payload is both its parser and its description.
 //!
-//! `request.rs` calls it with what the client sent, `route.rs` calls the same function in describing
-//! mode; `rules.rs` judges single values.
+//! `request.rs` calls it with what the client sent (`given.rs` finds the values in it), `route.rs` calls
+//! the same function in describing mode; `rules.rs` judges single values.
 //! Promises: all failures of a payload are collected, not just the first; texts and types are those
 //! of FastAPI (pydantic 2), so that clients written against it understand them.
 //! Does not know: HTTP, status codes, how a body arrives.
-//! Source: RFC 6901 (pointers), the URL standard's application/x-www-form-urlencoded.
+//! Source: RFC 6901 (pointers), RFC 7396 (changes).
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
+use crate::given::Given;
 use crate::rules::{Fault, Rule, Value};
 
 /// A typed input of a handler, read from a body, a query string or the path.
@@ -121,21 +121,6 @@ pub struct Fields<'a> {
     closed: bool,
 }
 
-/// What the client sent, undecoded: a value is decoded when a field asks for it.
-#[derive(Clone, Copy)]
-pub(crate) enum Given<'a> {
-    /// A JSON object.
-    Object(&'a Map<String, Json>),
-    /// A query string.
-    Query(&'a str),
-    /// A form body.
-    Form(&'a str),
-    /// A path, and the pattern it matched.
-    Path { pattern: &'a str, path: &'a str },
-    /// Nothing: the payload is being described.
-    Nothing,
-}
-
 #[allow(
     clippy::needless_pass_by_value,
     reason = "a rule is written where it is used, as in `required(\"name\", Text::max(30))`"
@@ -201,14 +186,10 @@ impl<'a> Fields<'a> {
 
     /// The value called `name`. The outer `None`: a failure was noted, or there is no input at all.
     fn find(&mut self, name: &'static str) -> Option<Option<Value<'a>>> {
-        let found = match self.given {
-            Given::Object(members) => Ok(members.get(name).map(Value::Json)),
-            Given::Query(text) => last_pair(text, name),
-            Given::Form(text) => only_pair(text, name),
-            Given::Path { pattern, path } => path_parameter(pattern, path, name),
-            Given::Nothing => return None,
-        };
-        found.map_err(|fault| self.fail(name, fault)).ok()
+        if matches!(self.given, Given::Nothing) {
+            return None;
+        }
+        self.given.find(name).map_err(|fault| self.fail(name, fault)).ok()
     }
 
     fn check<R: Rule>(
@@ -228,16 +209,8 @@ impl<'a> Fields<'a> {
     /// Note every member that the payload does not read.
     fn refuse_others<T: Payload>(&mut self) {
         let known = Fields::describe::<T>().fields;
-        let unknown = |name: &str| known.iter().all(|field| field.name != name);
-        let others: Vec<String> = match self.given {
-            Given::Object(members) => {
-                members.keys().filter(|name| unknown(name)).cloned().collect()
-            }
-            Given::Query(text) | Given::Form(text) => {
-                pairs(text).map(|(name, _)| lossy(name)).filter(|name| unknown(name)).collect()
-            }
-            Given::Path { .. } | Given::Nothing => Vec::new(),
-        };
+        let is_unknown = |name: &String| known.iter().all(|field| field.name != name);
+        let others: Vec<String> = self.given.names().into_iter().filter(is_unknown).collect();
         for name in others {
             self.failures.push(Invalid::at(self.source, name, Fault::extra()));
         }
@@ -262,73 +235,6 @@ pub(crate) fn read<T: Payload>(source: Source, given: Given<'_>) -> Result<T, Ve
         }
         _ => Err(fields.failures),
     }
-}
-
-/// The undecoded `name=value` pairs of a query string or form.
-fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-fn values_of<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
-    pairs(text).filter(move |(raw, _)| *raw == name || lossy(raw) == name).map(|(_, value)| value)
-}
-
-/// Of a repeated query parameter the last one counts, as in FastAPI.
-fn last_pair<'a>(text: &'a str, name: &str) -> Result<Option<Value<'a>>, Fault> {
-    values_of(text, name).last().map(|raw| decode(raw).map(Value::Text)).transpose()
-}
-
-/// A form field may be there once: RFC 6749 section 3.2 forbids to choose among several.
-fn only_pair<'a>(text: &'a str, name: &str) -> Result<Option<Value<'a>>, Fault> {
-    let mut values = values_of(text, name);
-    let Some(raw) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Fault::value("field given more than once"));
-    }
-    decode(raw).map(|text| Some(Value::Text(text)))
-}
-
-/// Walk pattern and path side by side; the router has matched them, so the segments correspond.
-fn path_parameter<'a>(
-    pattern: &str,
-    path: &'a str,
-    name: &str,
-) -> Result<Option<Value<'a>>, Fault> {
-    let mut rest = path;
-    for expected in pattern.split('/') {
-        let (segment, after) = rest.split_once('/').unwrap_or((rest, ""));
-        if parameter_name(expected) == Some(name) {
-            let raw = if expected.starts_with("{*") { rest } else { segment };
-            return utf8(raw).map(|text| Some(Value::Text(text)));
-        }
-        rest = after;
-    }
-    Ok(None)
-}
-
-/// The name in a `{name}` or `{*name}` segment of a pattern.
-pub(crate) fn parameter_name(segment: &str) -> Option<&str> {
-    let name = segment.strip_prefix('{')?.strip_suffix('}')?;
-    Some(name.strip_prefix('*').unwrap_or(name))
-}
-
-/// Decode a form-encoded text: plus is a space, `%XX` a byte.
-fn decode(raw: &str) -> Result<Cow<'_, str>, Fault> {
-    if !raw.contains('+') {
-        return utf8(raw);
-    }
-    utf8(&raw.replace('+', " ")).map(|text| Cow::Owned(text.into_owned()))
-}
-
-fn utf8(raw: &str) -> Result<Cow<'_, str>, Fault> {
-    percent_decode_str(raw).decode_utf8().map_err(|_| Fault::unicode())
-}
-
-/// A name, decoded as far as it can be: an undecodable one equals no field.
-fn lossy(raw: &str) -> String {
-    percent_decode_str(&raw.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 /// What a payload asks for.
@@ -357,6 +263,7 @@ mod tests {
     use uuid::Uuid as Id;
 
     use super::*;
+    use crate::given::Given;
     use crate::rules::{Boolean, Integer, Text, Uuid};
 
     #[derive(Debug, PartialEq)]

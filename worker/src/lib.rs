@@ -15,7 +15,8 @@
 //! | `response`, `problem` | success, problem | bytes | nothing |
 //!
 //! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
-//! to leave, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads.
+//! to leave, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads,
+//! [`CpuThread`] is where work goes that would hold the loop.
 //!
 //! The application gives [`run`] its [`Inputs`], a [`Config`] and a function that makes the [`Router`];
 //! [`Routes`] is the table it fills with handlers. Everything on the thread is `Rc` and `Cell`: there is
@@ -36,6 +37,7 @@ mod database;
 mod drain;
 mod error;
 mod fields;
+mod given;
 mod json;
 pub mod kinds;
 mod media;

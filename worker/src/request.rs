@@ -15,7 +15,8 @@ use hyper::{Method, Uri};
 
 use crate::body::Body;
 use crate::error::HttpError;
-use crate::fields::{self, Fields, Given, Invalid, Payload, PayloadSpec, Source};
+use crate::fields::{self, Fields, Invalid, Payload, PayloadSpec, Source};
+use crate::given::Given;
 use crate::json;
 use crate::media::{FORM, JSON};
 use crate::request_id::RequestId;

@@ -12,7 +12,8 @@ use hyper::header::HeaderValue;
 use thiserror::Error;
 
 use crate::error::HttpError;
-use crate::fields::{Source, parameter_name};
+use crate::fields::Source;
+use crate::given::parameter_name;
 use crate::route::{Endpoint, Operation};
 
 /// Where requests go. Made by [`Routes::seal`](crate::Routes::seal).

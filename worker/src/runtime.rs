@@ -105,8 +105,8 @@ where
 {
     let mut inbox = Inbox::open(inputs.orders).map_err(Error::Signals)?;
     let stats = Rc::new(Stats::default());
-    spawn_local(beat(Rc::clone(&stats), inputs.on_beat));
     let database = Database::open(config.database.clone());
+    spawn_local(beat(load(&stats, &database), inputs.on_beat));
     let router = tokio::select! {
         biased;
         // Told to leave before anyone was served: there is nothing to finish.
@@ -121,6 +121,12 @@ where
     let order = inbox.next().await;
     let finish = async |within| finish(accepting, &shared, &database, within).await;
     Ok(leave(order, async || inbox.next().await, &config, &shared, finish).await)
+}
+
+/// What a heartbeat carries.
+fn load(stats: &Rc<Stats>, database: &Database) -> impl Fn(Duration) -> Load + use<> {
+    let (stats, database) = (Rc::clone(stats), database.clone());
+    move |lag| Load { database: database.stats(), ..stats.load(lag) }
 }
 
 /// Give the database its chance, then build the application.

@@ -2,7 +2,7 @@
 //!
 //! Made by `connection.rs`, driven by hyper.
 //! Promises: reads and writes are passed on as they are, vectored writes included; when a request was
-//! answered before its body was read, closing waits a moment for the client to notice, since a close
+//! answered before all of it was read, closing waits a moment for the client to notice, since a close
 //! with unread bytes in the queue resets the connection and the answer is lost.
 //! Source: RFC 9112 section 9.6 (closing in stages).
 
@@ -25,11 +25,12 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Socket<T> {
     io: TokioIo<T>,
     connection: Rc<Connection>,
+    lingering: bool,
 }
 
 impl<T> Socket<T> {
     pub(crate) fn new(stream: T, connection: Rc<Connection>) -> Self {
-        Self { io: TokioIo::new(stream), connection }
+        Self { io: TokioIo::new(stream), connection, lingering: false }
     }
 }
 
@@ -75,11 +76,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Socket<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.connection.lingers() {
-            return Pin::new(&mut self.io).poll_shutdown(cx);
-        }
-        if self.connection.watch.lingers(Instant::now() + LINGER) {
+        if !self.lingering {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            if !self.connection.lingers() {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingering = true;
+            self.connection.watch.lingers(Instant::now() + LINGER);
         }
         self.discard(cx)
     }

@@ -5,9 +5,10 @@
 //! Does not know: who reads the numbers.
 
 use std::cell::Cell;
-use std::rc::Rc;
 
 use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::database::DatabaseStats;
 
 /// Time between two heartbeats.
 const BEAT: Duration = Duration::from_millis(100);
@@ -27,6 +28,8 @@ pub struct Load {
     pub panics: u64,
     /// Connections refused since the start because all were in use.
     pub shed: u64,
+    /// What the database pool does and did.
+    pub database: DatabaseStats,
 }
 
 /// The counters of one worker.
@@ -59,7 +62,8 @@ impl Count {
 }
 
 impl Stats {
-    fn load(&self, lag: Duration) -> Load {
+    /// The numbers now, without those of other rooms.
+    pub(crate) fn load(&self, lag: Duration) -> Load {
         Load {
             requests: self.requests.get(),
             in_flight: self.in_flight.get(),
@@ -67,23 +71,25 @@ impl Stats {
             loop_lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
             panics: self.panics.get(),
             shed: self.shed.get(),
+            database: DatabaseStats::default(),
         }
     }
 }
 
-/// Beat for ever.
-pub(crate) async fn beat(stats: Rc<Stats>, mut on_beat: Box<dyn FnMut(&Load)>) {
-    on_beat(&stats.load(Duration::ZERO));
+/// Beat for ever. `load` gives the numbers, after a heartbeat that came late by as much.
+pub(crate) async fn beat(load: impl Fn(Duration) -> Load, mut on_beat: Box<dyn FnMut(&Load)>) {
+    on_beat(&load(Duration::ZERO));
     loop {
         let due = Instant::now() + BEAT;
         sleep_until(due).await;
-        on_beat(&stats.load(Instant::now().duration_since(due)));
+        on_beat(&load(Instant::now().duration_since(due)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::rc::Rc;
 
     use super::*;
 
@@ -95,7 +101,7 @@ mod tests {
         let heard = Rc::clone(&beats);
         let on_beat = Box::new(move |load: &Load| heard.borrow_mut().push(*load));
         let start = Instant::now();
-        let beating = tokio::task::spawn_local(beat(stats, on_beat));
+        let beating = tokio::task::spawn_local(beat(move |lag| stats.load(lag), on_beat));
         while beats.borrow().len() < 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

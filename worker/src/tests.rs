@@ -3,6 +3,7 @@
 mod drain;
 mod http;
 mod limits;
+mod log;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -83,13 +83,14 @@ impl Watch {
         }
     }
 
-    /// All is said; what the client still sends is awaited until `due`. Whether this is news.
-    pub(crate) fn lingers(&self, due: Instant) -> bool {
-        let news = self.phase.get() != Phase::Linger;
-        if news {
-            self.enter(Phase::Linger, Some(due));
-        }
-        news
+    /// All is said; what the client still sends is awaited until `due`.
+    pub(crate) fn lingers(&self, due: Instant) {
+        self.enter(Phase::Linger, Some(due));
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.phase.get() == Phase::Head
     }
 
     /// When the connection is to be cut; `None` while a handler works.

@@ -1,6 +1,8 @@
 //! A worker's whole life, in a process of its own: real signals, a real channel, real sockets, and no
 //! database, since a worker has to live without one.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;

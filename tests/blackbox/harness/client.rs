@@ -132,13 +132,6 @@ impl Connection {
         self.stream.get_ref().local_addr().expect("an open connection has two ends")
     }
 
-    /// Whether the server has closed its end. Waits for it up to `limit`.
-    pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
-        self.stream.get_ref().set_read_timeout(Some(limit)).expect("a timeout above zero");
-        let heard = self.stream.fill_buf();
-        matches!(heard, Ok([])) || heard.is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
-    }
-
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {

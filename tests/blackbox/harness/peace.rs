@@ -102,8 +102,9 @@ impl Launch {
 
     /// Starts it.
     pub(crate) fn start(self) -> Peace {
+        let started = Instant::now();
         let (child, log) = self.spawn();
-        Peace { launch: self, child, log, started: Instant::now() }
+        Peace { launch: self, child, log, started }
     }
 
     /// Runs it to its end, which has to come within `limit`.
@@ -137,8 +138,7 @@ impl Launch {
         let start = Instant::now();
         loop {
             let folders = [Some(self.folder.path()), self.embedded.as_deref()];
-            let left: Vec<i32> =
-                folders.into_iter().flatten().flat_map(proc::working_in).collect();
+            let left: Vec<i32> = folders.into_iter().flatten().flat_map(proc::working_in).collect();
             if left.is_empty() || start.elapsed() >= limit {
                 return left;
             }
@@ -238,8 +238,8 @@ impl Peace {
     /// Starts it again in the same folder; the last one has to be gone.
     pub(crate) fn start_again(&mut self) {
         assert!(matches!(self.child.try_wait(), Ok(Some(_))), "it still runs");
-        (self.child, self.log) = self.launch.spawn();
         self.started = Instant::now();
+        (self.child, self.log) = self.launch.spawn();
     }
 
     /// Stops it gracefully.

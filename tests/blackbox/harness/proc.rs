@@ -50,9 +50,8 @@ pub(crate) fn listeners(port: u16) -> usize {
 
 /// Which of `pids` holds the server's end of the connection between `client` and `server`.
 pub(crate) fn holder(server: SocketAddr, client: SocketAddr, pids: &[i32]) -> Option<i32> {
-    let end = sockets().find(|socket| {
-        socket.local_port == server.port() && socket.remote_port == client.port()
-    })?;
+    let end = sockets()
+        .find(|socket| socket.local_port == server.port() && socket.remote_port == client.port())?;
     let link = format!("socket:[{}]", end.inode);
     pids.iter().copied().find(|pid| {
         numbers_in(&format!("/proc/{pid}/fd")).any(|fd| {

@@ -1,23 +1,20 @@
-//! The sessions of one worker and the loans of them.
+//! The sessions of one worker, lent to one caller at a time.
 //!
-//! `Database` and `Transaction` ask here for a [`Loan`]; bb8 keeps the sessions behind it.
+//! `Database` and the transactions ask here for a [`Loan`]; bb8 keeps the sessions behind it.
 //! Promises: loans are given in the order of asking, and every wait is bounded (callers, time); a
-//! server known to be away is told at once; a statement is answered, or given up, under a deadline;
-//! a server that falls silent is noticed before that deadline; a loan dropped while its answer is
-//! outstanding comes back only when the session is idle again.
+//! server known to be away is told at once; closing waits for what runs on its own.
 //! Does not know: what is asked.
 
 use std::{
     cell::{Cell, RefCell},
-    pin::pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use bb8::{PooledConnection, QueueStrategy};
+use bb8::QueueStrategy;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -27,13 +24,12 @@ use super::{
     connector::{Connector, Manager, Reporter},
     error::DbError,
     link::Link,
-    session::{Answer, Params, Session, State},
+    loan::Loan,
     tasks::Tasks,
 };
 
-/// An answer that takes longer than this, while no other statement is answered, makes us ask
-/// whether the server lives at all.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// How long ending the sessions may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool {
     pub(super) config: DatabaseConfig,
@@ -47,7 +43,7 @@ pub(super) struct Pool {
     tasks: Tasks,
     waiting: Cell<usize>,
     /// Statements answered, one way or the other: a sign that the server lives.
-    answers: Cell<u64>,
+    pub(super) answers: Cell<u64>,
     probing: Cell<bool>,
     pub(super) counts: Counts,
 }
@@ -126,7 +122,7 @@ impl Pool {
         let permit = permits.acquire_owned().await.map_err(|_| closed())?;
         let sessions = self.sessions.borrow().clone().ok_or_else(closed)?;
         let session = sessions.get_owned().await.map_err(|_| self.waited_in_vain())?;
-        Ok(Loan { held: Rc::new(Held { session, _permit: permit }), pool: Rc::clone(self) })
+        Ok(Loan::new(session, permit, Rc::clone(self)))
     }
 
     /// Tells a pool in use from a server that is away.
@@ -180,7 +176,7 @@ impl Pool {
 
     /// Waits until the server is known to be silent; gives the cause. Asks it first, unless it has
     /// answered anyone since there were `answers`. For as long as it lives, this never ends.
-    async fn silent(&self, answers: u64) -> Arc<str> {
+    pub(super) async fn silent(&self, answers: u64) -> Arc<str> {
         if self.answers.get() == answers && !self.probing.replace(true) {
             let _turn = Reset(&self.probing);
             if let Err(cause) = self.connector.probe().await {
@@ -188,128 +184,6 @@ impl Pool {
             }
         }
         self.link.lost().await
-    }
-}
-
-/// How long ending the sessions may take.
-const GOODBYE: Duration = Duration::from_secs(1);
-
-/// One session, lent to one caller.
-pub(super) struct Loan {
-    held: Rc<Held>,
-    pool: Rc<Pool>,
-}
-
-/// The session goes back to bb8 before the permit wakes the next caller.
-struct Held {
-    session: PooledConnection<'static, Manager>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Loan {
-    fn session(&self) -> &Session {
-        &self.held.session
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        self.session().state() == State::Lost
-    }
-
-    /// Runs one statement by itself (it is its own transaction).
-    pub(super) async fn ask(
-        &self,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Result<Answer, DbError> {
-        self.session().enter(State::Asked);
-        let answer = self.answered(self.session().run(sql, params)).await;
-        self.session().enter(State::Idle);
-        answer
-    }
-
-    /// Opens a transaction.
-    pub(super) async fn begin(&self) -> Result<(), DbError> {
-        self.session().enter(State::InTransaction);
-        self.answered(self.session().command("START TRANSACTION")).await
-    }
-
-    /// Runs one statement of the open transaction.
-    pub(super) async fn ask_within(
-        &self,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Result<Answer, DbError> {
-        self.answered(self.session().run(sql, params)).await
-    }
-
-    /// Ends the open transaction by `command`, COMMIT or ROLLBACK. A session whose transaction
-    /// did not end is not given to anyone.
-    pub(super) async fn end(&self, command: &'static str) -> Result<(), DbError> {
-        let ended = self.answered(self.session().command(command)).await;
-        // A refused COMMIT has ended the transaction too.
-        if ended.is_ok() || command == "COMMIT" {
-            self.session().enter(State::Idle);
-        }
-        ended
-    }
-
-    /// Waits for an answer, up to our deadline or until the server is known to be silent. Given
-    /// up, the session is lost.
-    async fn answered<T>(
-        &self,
-        question: impl Future<Output = Result<T, DbError>>,
-    ) -> Result<T, DbError> {
-        let mut question = pin!(question);
-        let limit = self.pool.config.answer_timeout();
-        let answers = self.pool.answers.get();
-        let mut outcome = timeout(SILENCE.min(limit), &mut question).await.map_err(|_| None);
-        if outcome.is_err() {
-            let rest = limit.saturating_sub(SILENCE);
-            outcome = tokio::select! {
-                biased;
-                answer = timeout(rest, question) => answer.map_err(|_| None),
-                cause = self.pool.silent(answers) => Err(Some(cause)),
-            };
-        }
-        match outcome {
-            Ok(answer) => self.heard(answer),
-            Err(cause) => Err(self.give_up(cause)),
-        }
-    }
-
-    fn heard<T>(&self, answer: Result<T, DbError>) -> Result<T, DbError> {
-        add(&self.pool.answers);
-        if matches!(answer, Err(DbError::Timeout { .. })) {
-            add(&self.pool.counts.timeouts);
-        }
-        answer
-    }
-
-    fn give_up(&self, silence: Option<Arc<str>>) -> DbError {
-        self.session().enter(State::Lost);
-        if let Some(cause) = silence {
-            return DbError::Unavailable { cause };
-        }
-        add(&self.pool.counts.timeouts);
-        let limit = self.pool.config.answer_timeout();
-        DbError::timeout(&format!("the server gave no answer within {limit:?}"))
-    }
-}
-
-impl Drop for Loan {
-    /// An answer still owed belongs to nobody: the session waits for it before it goes back.
-    /// (A session in any other state but `Idle` is closed by bb8, which asks `has_broken`.)
-    fn drop(&mut self) {
-        if self.session().state() != State::Asked {
-            return;
-        }
-        let held = Rc::clone(&self.held);
-        let limit = self.pool.config.answer_timeout();
-        self.pool.spawn(async move {
-            if let Ok(Ok(())) = timeout(limit, held.session.settle()).await {
-                held.session.enter(State::Idle);
-            }
-        });
     }
 }
 

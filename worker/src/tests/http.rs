@@ -267,6 +267,16 @@ async fn hyper_refuses_a_head_that_is_too_long_or_no_http() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_head_that_goes_on_and_on_still_gets_its_answer() {
+    let mut client = Rooms::new().client().await;
+    client.send("GET /hello HTTP/1.1\r\na: ").await;
+    // The client sends all of it before it reads: a reset would cost it the answer.
+    client.send("x".repeat(16 * 1024 * 1024)).await;
+    assert_eq!(client.answer().await.status, 431);
+    client.closed().await;
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_client_that_leaves_is_not_counted_any_more() {
     let rooms = Rooms::new();
     let mut client = rooms.client().await;
