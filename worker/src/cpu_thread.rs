@@ -76,7 +76,7 @@ fn work_off(queue: &Receiver<Job>) {
         warn!(%error, "the thread for heavy work runs at normal priority");
     }
     while let Ok(job) = queue.recv() {
-        // A panic drops the caller's sender, which tells it. The panic itself is logged by the hook.
+        // A panic drops the caller's sender, which tells it; the panic hook logs it.
         let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }

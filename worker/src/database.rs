@@ -1,11 +1,11 @@
 //! The database as a handler sees it: statements, transactions, and named failures.
 //!
-//! Handlers call [`Database`]; it borrows a session (`pool`, `loan`), opened by the `connector`, runs
-//! statements on it (`session`, `transaction`, `retry`), and knows whether the server is there
+//! Handlers call [`Database`]; it borrows a session (`pool`, `loan`) that the `connector` opened,
+//! runs statements on it (`session`, `transaction`, `retry`), and knows whether the server is there
 //! (`link`).
 //! Promises: a statement costs one round trip once it is prepared, and no other traffic is made for
-//! it; a transaction runs to its end even when its caller has left; every wait has a limit; a server
-//! that is away is told at once, and used again within a second of its return.
+//! it; a transaction runs to its end even when its caller has left; every wait has a limit; a
+//! server that is away is told at once, and used again within a second of its return.
 //! Does not know: HTTP, tables, or who asks.
 
 mod config;

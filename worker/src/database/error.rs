@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_refused_value_is_struck_out() {
         for (message, kept) in [
-            (r#"invalid input syntax for type uuid: "s3cret""#, r#"for type uuid: "…" (SQLSTATE"#),
+            (r#"invalid input syntax for type uuid: "s3cret""#, r#"type uuid: "…" (SQLSTATE"#),
             (r#"invalid input syntax: "s3"cret""#, r#"syntax: "…" (SQLSTATE"#),
             (r#"value "s3cret" is out of range"#, r#"value "…" is out of range"#),
             (r#"unfinished " quote"#, r#"unfinished "…" quote"#),
