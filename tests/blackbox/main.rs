@@ -3,6 +3,7 @@
 //! A test sees what an operator or a client can see: replies, log lines, exit codes, processes and
 //! sockets as the kernel lists them, and the database. It waits for events, under a deadline; it
 //! does not sleep and it mocks nothing. A missing PostgreSQL is a failure.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod harness;
 

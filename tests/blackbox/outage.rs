@@ -12,8 +12,9 @@ use serde_json::json;
 use crate::harness::cluster::Cluster;
 use crate::harness::peace::signal_to;
 use crate::harness::wait::pause;
-use crate::harness::{Database, Launch, Peace, Turn, get, post};
+use crate::harness::{Database, Launch, Peace, Request, Turn, get, post};
 
+const PASSWORD: &str = "correct-horse";
 const OUTAGE: Duration = Duration::from_secs(10);
 /// In which every request is answered while there is no database.
 const ANSWERED: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ const SLACK: Duration = Duration::from_millis(200);
 struct Answer {
     at: Instant,
     took: Duration,
-    target: String,
+    what: &'static str,
     status: u16,
     has_retry_after: bool,
 }
@@ -39,11 +40,18 @@ fn ten_seconds_without_a_database_are_answered_and_survived() {
     let steady = Launch::on(&turn, &database).workers(2).serve();
     let victim = Launch::on(&turn, &database).workers(1).serve();
     let (steady_workers, mark) = (steady.workers(), steady.log().len());
-    let user = steady.ask(&post("/users").json(&json!({"name": "ann", "password": "pass word"})));
-    let user = user.header("location").expect("201 says where").to_owned();
+    let user = steady.ask(&post("/users").json(&json!({"name": "ann", "password": PASSWORD})));
+    let user = get(user.header("location").expect("201 says where"));
+    let login = post("/auth/token").form(&[("username", "ann"), ("password", PASSWORD)]);
 
-    let targets = [user.as_str(), "/users", "/health/ready", "/health/live"];
-    let (answers, (stopped, resumed)) = under_load(&steady, &targets, || {
+    let requests = [
+        ("one", user.clone()),
+        ("page", get("/users")),
+        ("login", login),
+        ("ready", get("/health/ready")),
+        ("live", get("/health/live")),
+    ];
+    let (answers, (stopped, resumed)) = under_load(&steady, &requests, || {
         pause(Duration::from_millis(500));
         cluster.stop();
         let stopped = Instant::now();
@@ -57,20 +65,20 @@ fn ten_seconds_without_a_database_are_answered_and_survived() {
     });
 
     report(&answers, stopped, resumed);
-    for Answer { took, target, status, has_retry_after, .. } in &answers {
-        assert!(*took < ANSWERED + SLACK, "{target} took {took:?}");
-        assert!(*status == 200 || *status == 503, "{target}: {status}");
-        assert_eq!(*has_retry_after, *status == 503, "{target}");
-        assert!(target != "/health/live" || *status == 200, "live is about the process alone");
+    for Answer { took, what, status, has_retry_after, .. } in &answers {
+        assert!(*took < ANSWERED + SLACK, "{what} took {took:?}");
+        assert!(*status == 200 || *status == 503, "{what}: {status}");
+        assert_eq!(*has_retry_after, *status == 503, "{what}");
+        assert!(*what != "live" || *status == 200, "live is about the process alone");
     }
     let during = |answer: &&Answer| answer.at > stopped && answer.at + answer.took < resumed;
-    for answer in answers.iter().filter(during).filter(|one| one.target != "/health/live") {
-        assert_eq!(answer.status, 503, "{} while there was no database", answer.target);
+    for answer in answers.iter().filter(during).filter(|answer| answer.what != "live") {
+        assert_eq!(answer.status, 503, "{} while there was no database", answer.what);
     }
     for answer in answers.iter().filter(|answer| answer.at > resumed + RECOVERED) {
-        assert_eq!(answer.status, 200, "{} after the recovery", answer.target);
+        assert_eq!(answer.status, 200, "{} after the recovery", answer.what);
     }
-    assert_eq!(victim.ask(&get(&user)).status, 200);
+    assert_eq!(victim.ask(&user).status, 200);
     assert_eq!(steady.workers(), steady_workers);
     let later = steady.log().events().split_off(mark);
     assert!(!later.iter().any(|event| event.is("exited")), "no worker was restarted");
@@ -87,34 +95,32 @@ fn kill_its_worker(peace: &Peace) {
     eprintln!("a worker killed meanwhile was replaced after {:?}", killed.elapsed());
 }
 
-/// Asks for every target, each 20 times a second over fresh connections, while `happening` goes on.
+/// Sends every request, each about 20 times a second over fresh connections, while `happening` goes
+/// on.
 fn under_load<T>(
     peace: &Peace,
-    targets: &[&str],
+    requests: &[(&'static str, Request)],
     happening: impl FnOnce() -> T,
 ) -> (Vec<Answer>, T) {
     let (answers, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let address = peace.address();
+    let ask = |what, request: &Request| {
+        let at = Instant::now();
+        let reply = request.fresh(address).expect("every request is answered");
+        let has_retry_after = reply.header("retry-after").is_some();
+        Answer { at, took: at.elapsed(), what, status: reply.status, has_retry_after }
+    };
     let result = thread::scope(|scope| {
-        for target in targets {
-            // Two clients each, so that one slow answer does not hide the next.
-            for _ in 0..2 {
-                let (answers, over) = (&answers, &over);
-                scope.spawn(move || {
-                    while !over.load(Ordering::Relaxed) {
-                        let at = Instant::now();
-                        let reply = get(*target).fresh(address).expect("every request is answered");
-                        answers.lock().unwrap().push(Answer {
-                            at,
-                            took: at.elapsed(),
-                            target: (*target).to_owned(),
-                            status: reply.status,
-                            has_retry_after: reply.header("retry-after").is_some(),
-                        });
-                        pause(Duration::from_millis(100));
-                    }
-                });
-            }
+        // Two clients each, so that one slow answer does not hide the next.
+        for (what, request) in requests.iter().chain(requests) {
+            let (answers, over, ask) = (&answers, &over, &ask);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let answer = ask(what, request);
+                    answers.lock().unwrap().push(answer);
+                    pause(Duration::from_millis(100));
+                }
+            });
         }
         let result = happening();
         over.store(true, Ordering::Relaxed);

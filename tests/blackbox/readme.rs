@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Launch, Peace, Request, Turn, request};
 
@@ -47,8 +47,10 @@ fn deploy_up_serves_from_a_private_folder() {
     }
     fs::set_permissions(launch.folder().path(), fs::Permissions::from_mode(0o700)).unwrap();
     let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json", "--workers", "2"]);
+    let start = Instant::now();
     let peace = launch.start();
     peace.await_event("it serves", 0, BUILD, |event| event.is("serving"));
+    eprintln!("deploy/up served after {:.1} s, the build included", start.elapsed().as_secs_f64());
     assert_eq!(peace.ask(&request("GET", "/health/ready")).status, 200);
     assert_eq!(peace.ask(&request("GET", "/users")).status, 200);
     assert_eq!(peace.stop(STOP).code, Some(0));

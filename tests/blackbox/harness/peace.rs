@@ -1,21 +1,20 @@
 //! The real program: how it is started, what can be asked of it, and that nothing is left of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use peace::embedded::Place;
+use peace::embedded::{Cluster, Place};
 
 use super::client::{Reply, Request};
 use super::database::Database;
 use super::folder::Folder;
 use super::log::{Event, Log};
-use super::proc;
+use super::proc::{self, Process};
 use super::turn::Turn;
 use super::wait::{pause, until};
 
@@ -30,7 +29,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 pub(crate) struct Launch {
     program: &'static str,
     folder: Folder,
-    embedded: Option<PathBuf>,
+    embedded: Option<Place>,
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -66,7 +65,7 @@ impl Launch {
     /// Sees to it that the embedded database is watched, and removed at the end.
     pub(crate) fn with_embedded(mut self) -> Self {
         let place = Place::of_project(self.folder.path()).expect("a place for the data");
-        self.embedded = Some(place.base().to_owned());
+        self.embedded = Some(place);
         self
     }
 
@@ -104,7 +103,7 @@ impl Launch {
     pub(crate) fn start(self) -> Peace {
         let started = Instant::now();
         let (child, log) = self.spawn();
-        Peace { launch: self, child, log, started }
+        Peace { launch: self, child, log, started, family: BTreeSet::new() }
     }
 
     /// Runs it to its end, which has to come within `limit`.
@@ -133,17 +132,10 @@ impl Launch {
         command
     }
 
-    /// What still runs of anything started here, after giving it up to `limit` to leave.
-    fn leftovers(&self, limit: Duration) -> Vec<i32> {
-        let start = Instant::now();
-        loop {
-            let folders = [Some(self.folder.path()), self.embedded.as_deref()];
-            let left: Vec<i32> = folders.into_iter().flatten().flat_map(proc::working_in).collect();
-            if left.is_empty() || start.elapsed() >= limit {
-                return left;
-            }
-            pause(Duration::from_millis(2));
-        }
+    /// What runs of anything started here.
+    fn processes(&self) -> impl Iterator<Item = Process> {
+        let folders = [Some(self.folder.path()), self.embedded.as_ref().map(Place::base)];
+        folders.into_iter().flatten().flat_map(proc::working_in)
     }
 }
 
@@ -151,7 +143,7 @@ impl Drop for Launch {
     fn drop(&mut self) {
         if let Some(place) = &self.embedded {
             // Inside our own folder unless we are root; then it is gone with that.
-            let _ = std::fs::remove_dir_all(place);
+            let _ = std::fs::remove_dir_all(place.base());
         }
     }
 }
@@ -162,6 +154,8 @@ pub(crate) struct Peace {
     child: Child,
     log: Log,
     started: Instant,
+    /// Every process that was seen of it.
+    family: BTreeSet<Process>,
 }
 
 /// How the program ended.
@@ -223,16 +217,37 @@ impl Peace {
         signal_to(self.pid(), signal);
     }
 
+    /// The database that it runs itself.
+    pub(crate) fn embedded(&self) -> Cluster {
+        let place = self.launch.embedded.clone().expect("it was started with one");
+        Cluster::new(place).expect("PostgreSQL is installed")
+    }
+
     /// Kills the supervisor, and it alone.
     pub(crate) fn kill(&mut self) {
+        self.family.extend(self.launch.processes());
+        self.family.extend(proc::descendants(self.pid()));
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
 
     /// Waits until nothing runs any more of what was started, the database included.
-    pub(crate) fn await_nothing_left(&self, limit: Duration) {
-        let left = described(&self.launch.leftovers(limit));
+    pub(crate) fn await_nothing_left(&mut self, limit: Duration) {
+        let left = described(&self.leftovers(limit));
         assert!(left.is_empty(), "left after {limit:?}: {left}\n{}", self.log.tail());
+    }
+
+    /// What still runs after giving it up to `limit` to leave.
+    fn leftovers(&mut self, limit: Duration) -> Vec<Process> {
+        let start = Instant::now();
+        loop {
+            self.family.extend(self.launch.processes());
+            self.family.retain(|process| process.is_alive());
+            if self.family.is_empty() || start.elapsed() >= limit {
+                return self.family.iter().copied().collect();
+            }
+            pause(Duration::from_millis(2));
+        }
     }
 
     /// Starts it again in the same folder; the last one has to be gone.
@@ -270,12 +285,13 @@ impl Drop for Peace {
             eprintln!("{}", self.log.tail());
         }
         // Its children follow by themselves: that is part of what is tested.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let left = self.launch.leftovers(LEAVE);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+        let left = self.leftovers(LEAVE);
         let told = described(&left);
-        for pid in left {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        for process in left {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
         }
         assert!(told.is_empty() || is_panicking, "processes were left: {told}");
     }
@@ -285,8 +301,10 @@ pub(crate) fn signal_to(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
 }
 
-fn described(pids: &[i32]) -> String {
-    let lines: Vec<String> =
-        pids.iter().map(|pid| format!("{pid} {}", proc::command_line(*pid))).collect();
-    lines.join("; ")
+fn described(processes: &[Process]) -> String {
+    let described: Vec<String> = processes
+        .iter()
+        .map(|process| format!("{} {}", process.pid, proc::command_line(process.pid)))
+        .collect();
+    described.join("; ")
 }

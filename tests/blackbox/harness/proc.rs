@@ -6,20 +6,59 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Process ids of everything that works in `folder` or below it.
+/// One process. Its start time tells it from a later one with the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    start_ticks: u64,
+}
+
+impl Process {
+    fn of(pid: i32) -> Option<Self> {
+        let start_ticks = Self::stat(pid)?.get(19)?.parse().ok()?;
+        Some(Self { pid, start_ticks })
+    }
+
+    /// Whether it has not ended. A zombie has: it holds nothing any more.
+    pub(crate) fn is_alive(self) -> bool {
+        let state = Self::stat(self.pid).and_then(|fields| fields.into_iter().next());
+        Self::of(self.pid) == Some(self) && state.is_some_and(|state| state != "Z" && state != "X")
+    }
+
+    /// The fields behind the name, which may hold anything.
+    fn stat(pid: i32) -> Option<Vec<String>> {
+        let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, fields) = line.rsplit_once(") ")?;
+        Some(fields.split(' ').map(str::to_owned).collect())
+    }
+}
+
+/// Everything that works in `folder` or below it.
 ///
 /// Neither the program nor PostgreSQL leaves the folder it was started in, so this finds what is
-/// left of them whoever their parent is by now. A zombie has no folder: it is gone.
-pub(crate) fn working_in(folder: &Path) -> Vec<i32> {
-    let works_there = |pid: &i32| {
+/// left of them whoever their parent is by now. A process that is about to end has no folder any
+/// more, but may hold a lock for a moment longer: remember what was found, and ask `is_alive`.
+pub(crate) fn working_in(folder: &Path) -> impl Iterator<Item = Process> {
+    let works_there = move |pid: &i32| {
         fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
     };
-    numbers_in("/proc").filter(works_there).collect()
+    numbers_in("/proc").filter(works_there).filter_map(Process::of)
 }
 
 /// The children of `pid`.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     numbers_in("/proc").filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+/// The children of `pid`, theirs, and so on.
+pub(crate) fn descendants(pid: i32) -> Vec<Process> {
+    let mut family: Vec<Process> = children(pid).into_iter().filter_map(Process::of).collect();
+    let mut next = 0;
+    while let Some(one) = family.get(next) {
+        family.extend(children(one.pid).into_iter().filter_map(Process::of).collect::<Vec<_>>());
+        next += 1;
+    }
+    family
 }
 
 fn parent(pid: i32) -> Option<i32> {
