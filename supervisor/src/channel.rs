@@ -52,6 +52,17 @@ pub enum Received {
     Orphaned,
 }
 
+/// What the supervisor's look at a channel gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A message.
+    Message(Message),
+    /// Nothing waits.
+    Nothing,
+    /// The child has ended, or has become another program.
+    End,
+}
+
 /// Opens a pair: the supervisor's end and the child's.
 pub(crate) fn pair() -> io::Result<(SupervisorChannel, ChildChannel)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -69,25 +80,19 @@ impl SupervisorChannel {
         let _ = send(self.0.as_raw_fd(), &encode_order(order), SEND_FLAGS);
     }
 
-    /// The next message, `None` when nothing waits or the child is gone.
-    pub(crate) fn receive(&self) -> Option<Message> {
+    /// The next message.
+    pub(crate) fn receive(&self) -> Heard {
         loop {
             match receive(self.0.as_fd()) {
                 Packet::Bytes(bytes) => match decode_message(&bytes) {
-                    Some(message) => return Some(message),
+                    Some(message) => return Heard::Message(message),
                     // A packet of another version says nothing; the next one may.
                     None => continue,
                 },
-                Packet::None | Packet::End => return None,
+                Packet::None => return Heard::Nothing,
+                Packet::End => return Heard::End,
             }
         }
-    }
-
-    /// Whether the child has closed its end.
-    pub(crate) fn is_closed(&self) -> bool {
-        let mut buffer = [0_u8; 1];
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        matches!(recv(self.0.as_raw_fd(), &mut buffer, flags), Ok(0))
     }
 }
 
@@ -211,9 +216,11 @@ mod tests {
         let failed = Message::BootFailed { code: 69, text: "no database".into() };
         down.send(&Message::Ready);
         down.send(&failed);
-        assert_eq!(up.receive(), Some(Message::Ready));
-        assert_eq!(up.receive(), Some(failed));
-        assert_eq!(up.receive(), None);
+        assert_eq!(up.receive(), Heard::Message(Message::Ready));
+        assert_eq!(up.receive(), Heard::Message(failed));
+        assert_eq!(up.receive(), Heard::Nothing);
+        drop(down);
+        assert_eq!(up.receive(), Heard::End);
     }
 
     #[test]
@@ -230,7 +237,9 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         let (up, down) = pair().unwrap();
         down.send(&Message::BootFailed { code: 64, text: "é".repeat(300) });
-        let Some(Message::BootFailed { text, .. }) = up.receive() else { panic!("no message") };
+        let Heard::Message(Message::BootFailed { text, .. }) = up.receive() else {
+            panic!("no message")
+        };
         assert_eq!(text, "é".repeat(TEXT_BYTES_MAX / 2));
     }
 
@@ -239,6 +248,6 @@ mod tests {
         let (up, down) = pair().unwrap();
         send(down.0.as_raw_fd(), b"?from another version", SEND_FLAGS).unwrap();
         down.send(&Message::Ready);
-        assert_eq!(up.receive(), Some(Message::Ready));
+        assert_eq!(up.receive(), Heard::Message(Message::Ready));
     }
 }

@@ -65,8 +65,9 @@ pub(crate) fn settle(role: Role, supervisor: Pid) -> io::Result<()> {
     prctl::set_name(&name(role))?;
     match role {
         Role::Worker { .. } => {
-            sys::die_one_second_after(Signal::SIGUSR2)?;
-            die_with(supervisor, Signal::SIGUSR2)
+            // A signal that nobody sends by hand.
+            sys::die_one_second_after(Signal::SIGPWR)?;
+            die_with(supervisor, Signal::SIGPWR)
         }
         Role::Step { .. } | Role::Service { .. } => {
             die_with(supervisor, Signal::SIGKILL)?;

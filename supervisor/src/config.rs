@@ -50,5 +50,7 @@ pub enum ProgramKind {
     Service {
         /// The signal that asks it to end (signal(7) number).
         stop_signal: i32,
+        /// The signal that asks it to end at once.
+        hurry_signal: i32,
     },
 }

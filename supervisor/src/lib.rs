@@ -42,6 +42,7 @@ pub use child::Post;
 pub use config::{Config, ProgramKind, SLOTS_MAX};
 pub use error::Error;
 pub use journal::{Event, Journal};
+pub use plan::Reload;
 pub use scoreboard::{Cell, Load};
 pub use state::{Exit, Outcome, Role};
 pub use supervisor::{Program, Supervisor, Task, Work};

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use crate::channel::{self, ChildChannel, Message, Order, SupervisorChannel};
+use crate::channel::{self, ChildChannel, Heard, Message, Order, SupervisorChannel};
 use crate::scoreboard::{Cell, Scoreboard};
 use crate::state::{ChildId, Exit, Role};
 use crate::sys::{self, Side};
@@ -105,14 +105,16 @@ impl Processes {
     pub(crate) fn messages(&self, epoll: &Epoll) -> Vec<(ChildId, Message)> {
         let mut messages = Vec::new();
         for (id, child) in &self.children {
-            let mut heard = false;
-            while let Some(message) = child.channel.receive() {
-                heard = true;
-                messages.push((*id, message));
-            }
-            if !heard && child.channel.is_closed() {
-                // An exec has closed the other end; its end of file would wake the loop for ever.
-                let _ = epoll.delete(child.channel.as_fd());
+            loop {
+                match child.channel.receive() {
+                    Heard::Message(message) => messages.push((*id, message)),
+                    Heard::Nothing => break,
+                    Heard::End => {
+                        // Its death is reaped elsewhere; an end of file would wake the loop for ever.
+                        let _ = epoll.delete(child.channel.as_fd());
+                        break;
+                    }
+                }
             }
         }
         messages

@@ -7,10 +7,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::plan::Signal;
+use crate::sys;
 
 /// What the supervisor reacts to. Others keep their default action.
 const WATCHED: [Number; 10] = [
@@ -31,15 +33,19 @@ const WATCHED: [Number; 10] = [
 pub(crate) struct Signals {
     fd: SignalFd,
     started_on_terminal: bool,
+    ignores_hangup: bool,
 }
 
 impl Signals {
     /// Blocks all watched signals and opens the descriptor they are read from.
     pub(crate) fn block() -> io::Result<Self> {
+        sys::default_action(Number::SIGCHLD)?;
+        sys::default_action(Number::SIGALRM)?;
         let set: SigSet = WATCHED.into_iter().collect();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { fd, started_on_terminal: on_terminal() })
+        let ignores_hangup = is_ignored(Number::SIGHUP);
+        Ok(Self { fd, started_on_terminal: on_terminal(), ignores_hangup })
     }
 
     /// The next signal that asks for something. A child's death is `None`: it only wakes the loop,
@@ -50,6 +56,8 @@ impl Signals {
             match number {
                 Some(Number::SIGTERM) => return Ok(Some(Signal::Stop)),
                 Some(Number::SIGINT | Number::SIGQUIT) => return Ok(Some(Signal::Quit)),
+                // nohup(1): the operator wants it to outlive the terminal.
+                Some(Number::SIGHUP) if self.terminal_is_gone() && self.ignores_hangup => {}
                 Some(Number::SIGHUP) if self.terminal_is_gone() => return Ok(Some(Signal::Stop)),
                 Some(Number::SIGHUP) => return Ok(Some(Signal::Reload)),
                 // The kernel sends it whenever somebody resizes the terminal.
@@ -73,7 +81,18 @@ impl AsFd for Signals {
     }
 }
 
-/// Whether this process has a controlling terminal. Source: tty(4).
+/// Whether this process has a controlling terminal: only ENXIO says that it has none. Source: tty(4).
 fn on_terminal() -> bool {
-    File::open("/dev/tty").is_ok()
+    match File::open("/dev/tty") {
+        Ok(_) => true,
+        Err(refused) => refused.raw_os_error() != Some(Errno::ENXIO as i32),
+    }
+}
+
+/// Whether the process was started with `signal` ignored. Source: proc_pid_status(5), `SigIgn`.
+fn is_ignored(signal: Number) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }

@@ -18,7 +18,7 @@ pub struct State {
     /// What the operator chose.
     pub config: Config,
     /// The programs beside the workers, in the order of their start; they end in reverse.
-    pub programs: Vec<ProgramKind>,
+    pub programs: Vec<ProgramSpec>,
     /// Where in its life the supervisor is.
     pub phase: Phase,
     /// One record per slot.
@@ -29,6 +29,10 @@ pub struct State {
     pub children: BTreeMap<ChildId, Child>,
     /// The replacement of all workers, while one is under way.
     pub roll: Option<Roll>,
+    /// The application was asked to read its files, and has not answered yet.
+    pub reload_asked: bool,
+    /// A reload was asked for while it could not begin: it follows as soon as it can.
+    pub reload_again: bool,
     /// The id the next child gets.
     pub next_child: ChildId,
 }
@@ -85,6 +89,17 @@ pub enum Outcome {
     },
 }
 
+/// A program beside the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSpec {
+    /// What people call it.
+    pub name: String,
+    /// What to do when it fails without saying why, for example where its log is.
+    pub hint: Option<String>,
+    /// Step or service.
+    pub kind: ProgramKind,
+}
+
 /// A numbered place for one worker; it outlives its workers, and so does its socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
@@ -118,6 +133,8 @@ pub struct Child {
     pub life: Life,
     /// Whether it ever served: only then can its end have cost a client something.
     pub served: bool,
+    /// Whether it was told to end.
+    pub asked: bool,
     /// Why it could not start, when it said so.
     pub boot_failure: Option<(u8, String)>,
 }
@@ -176,8 +193,6 @@ pub struct Roll {
     pub slot: usize,
     /// What has to happen before the next slot.
     pub waits_for: RollStep,
-    /// Another roll was asked for meanwhile.
-    pub again: bool,
 }
 
 /// The two halves of replacing one worker.
@@ -203,7 +218,7 @@ pub enum Exit {
 impl State {
     /// A supervisor that has done nothing yet.
     #[must_use]
-    pub fn new(config: Config, programs: Vec<ProgramKind>) -> Self {
+    pub fn new(config: Config, programs: Vec<ProgramSpec>) -> Self {
         Self {
             slots: vec![Slot::default(); config.workers],
             services: vec![Attempts::default(); programs.len()],
@@ -212,6 +227,8 @@ impl State {
             phase: Phase::Boot { program: 0 },
             children: BTreeMap::new(),
             roll: None,
+            reload_asked: false,
+            reload_again: false,
             next_child: 1,
         }
     }
@@ -283,6 +300,17 @@ impl Role {
 }
 
 impl Life {
+    /// The same state with its deadline, if it has one, `by_ms` later.
+    #[must_use]
+    pub fn postponed(self, by_ms: u64) -> Self {
+        match self {
+            Self::Booting { deadline_ms } => Self::Booting { deadline_ms: deadline_ms + by_ms },
+            Self::Draining { deadline_ms } => Self::Draining { deadline_ms: deadline_ms + by_ms },
+            Self::Killed { deadline_ms } => Self::Killed { deadline_ms: deadline_ms + by_ms },
+            Self::Serving { .. } => self,
+        }
+    }
+
     /// When the clock ends this state, if it does.
     #[must_use]
     pub fn deadline_ms(self) -> Option<u64> {

@@ -5,8 +5,9 @@
 //! until the next deadline. It has no opinion of its own.
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -18,11 +19,11 @@ use crate::config::{Config, ProgramKind, SLOTS_MAX};
 use crate::error::Error;
 use crate::journal::{Event, Journal};
 use crate::listener;
-use crate::plan::{Action, Observation, REFUSED, plan};
+use crate::plan::{Action, Observation, REFUSED, Reload, plan};
 use crate::process::{Processes, Spawned};
 use crate::scoreboard::Scoreboard;
 use crate::signals::Signals;
-use crate::state::{ChildId, Exit, Outcome, Phase, Role, State};
+use crate::state::{ChildId, Exit, Outcome, Phase, ProgramSpec, Role, State};
 use crate::sys;
 
 /// Work of a child: runs in the forked process; its result is the exit code.
@@ -30,6 +31,10 @@ pub type Task<'a> = Box<dyn FnMut(Post) -> u8 + 'a>;
 
 /// A program beside the workers.
 pub struct Program<'a> {
+    /// What people call it.
+    pub name: &'static str,
+    /// What to do when it fails without saying why, for example where its log is.
+    pub hint: Option<String>,
     /// Step or service.
     pub kind: ProgramKind,
     /// What it does.
@@ -42,8 +47,9 @@ pub struct Work<'a> {
     pub programs: Vec<Program<'a>>,
     /// What a worker does.
     pub worker: Task<'a>,
-    /// Reads the files again (HUP); runs in the supervisor. An error refuses the reload.
-    pub reload: Box<dyn FnMut() -> Result<(), String> + 'a>,
+    /// Reads the settings again (HUP), keeps them or goes back; runs in the supervisor. An error at
+    /// reading refuses the reload.
+    pub reload: Box<dyn FnMut(Reload) -> Result<(), String> + 'a>,
     /// Where facts go.
     pub journal: &'a mut dyn Journal,
 }
@@ -55,7 +61,8 @@ pub struct Supervisor {
     signals: Signals,
     epoll: Epoll,
     processes: Processes,
-    listeners: Vec<TcpListener>,
+    /// Per slot. A socket that all slots share stands in every list.
+    listeners: Vec<Vec<TcpListener>>,
 }
 
 /// Why a turn of the loop ended early.
@@ -63,6 +70,13 @@ enum Detour {
     /// This process is a new child.
     Child(Post),
 }
+
+/// Exit code of a child whose task panicked, as Rust programs have it.
+const PANICKED: u8 = 101;
+/// How long a start waits for a predecessor that was killed: its workers leave within a second.
+const PREDECESSOR_MS: u64 = 1_500;
+/// How often it looks.
+const PREDECESSOR_POLL_MS: u16 = 50;
 
 /// Marks the signal descriptor in epoll; children have ids from 1.
 const SIGNALS: u64 = 0;
@@ -79,7 +93,6 @@ impl Supervisor {
         if config.workers > SLOTS_MAX {
             return Err(Error::TooManyWorkers(config.workers));
         }
-        listener::probe(config.bind)?;
         let scoreboard =
             Scoreboard::new(config.cell_words).map_err(Error::system("memfd_create"))?;
         let signals = Signals::block().map_err(Error::system("signalfd"))?;
@@ -89,6 +102,7 @@ impl Supervisor {
                 Ok(epoll)
             })
             .map_err(Error::system("epoll"))?;
+        probe_patiently(config.bind, &epoll)?;
         let processes = Processes::new(scoreboard);
         Ok(Self { config, signals, epoll, processes, listeners: Vec::new() })
     }
@@ -98,7 +112,7 @@ impl Supervisor {
     /// # Errors
     /// When the loop itself cannot go on. Failures of children are part of the [`Outcome`].
     pub fn run(mut self, mut work: Work<'_>) -> Result<Outcome, Error> {
-        let programs = work.programs.iter().map(|program| program.kind.clone()).collect();
+        let programs = work.programs.iter().map(Program::spec).collect();
         let mut state = State::new(self.config.clone(), programs);
         match self.supervise(&mut state, &mut work)? {
             Ok(outcome) => Ok(outcome),
@@ -113,7 +127,9 @@ impl Supervisor {
                         &mut work.programs[program].task
                     }
                 };
-                sys::leave(task(post))
+                // A panic must not unwind into frames that are the parent's.
+                let code = catch_unwind(AssertUnwindSafe(|| task(post))).unwrap_or(PANICKED);
+                sys::leave(code)
             }
         }
     }
@@ -181,7 +197,11 @@ impl Supervisor {
             Action::Kill(id) => self.processes.kill(id),
             Action::Listen => return Ok(vec![self.listen(work.journal)]),
             Action::StopListening => self.listeners.clear(),
-            Action::Reload => return Ok(vec![Observation::Reloaded((work.reload)())]),
+            Action::Reload(Reload::Read) => {
+                return Ok(vec![Observation::Reloaded((work.reload)(Reload::Read))]);
+            }
+            // Keeping and going back are memory only: nothing can refuse them.
+            Action::Reload(done) => drop((work.reload)(done)),
             Action::Record(event) => work.journal.record(&event),
         }
         Ok(Vec::new())
@@ -191,8 +211,10 @@ impl Supervisor {
         match self.processes.spawn(id, role, &self.epoll) {
             Ok(Spawned::Parent(pid)) => Ok(vec![Observation::Spawned(id, pid)]),
             Ok(Spawned::Child { channel, cell, supervisor }) => {
-                if settle(role, supervisor).is_err() {
-                    sys::leave(0);
+                if let Err(refused) = settle(role, supervisor) {
+                    let text = format!("a new process could not settle: {refused}");
+                    channel.send(&Message::BootFailed { code: REFUSED, text });
+                    sys::leave(REFUSED);
                 }
                 let listeners = self.take_listeners(role);
                 let supervisor = supervisor.as_raw();
@@ -209,7 +231,7 @@ impl Supervisor {
     /// In the child: its slot's sockets. The rest is dropped with the supervisor's copy.
     fn take_listeners(&mut self, role: Role) -> Vec<TcpListener> {
         match role {
-            Role::Worker { slot, .. } => vec![self.listeners.swap_remove(slot)],
+            Role::Worker { slot, .. } => self.listeners.swap_remove(slot),
             Role::Step { .. } | Role::Service { .. } => Vec::new(),
         }
     }
@@ -220,10 +242,31 @@ impl Supervisor {
             Ok(listeners) => {
                 let address = listeners[0].local_addr().unwrap_or(config.bind);
                 journal.record(&Event::Listening { address, slots: listeners.len() });
-                self.listeners = listeners;
+                self.listeners = listeners.into_iter().map(|listener| vec![listener]).collect();
                 Observation::Listening(Ok(()))
             }
             Err(refused) => Observation::Listening(Err(refused.to_string())),
+        }
+    }
+}
+
+impl Program<'_> {
+    fn spec(&self) -> ProgramSpec {
+        ProgramSpec { name: self.name.to_owned(), hint: self.hint.clone(), kind: self.kind.clone() }
+    }
+}
+
+/// Refuses an address that is taken, and stays so: orphans of a killed supervisor give it up by
+/// themselves. A signal ends the wait.
+fn probe_patiently(address: SocketAddr, epoll: &Epoll) -> Result<(), Error> {
+    let give_up_ms = now_ms() + PREDECESSOR_MS;
+    loop {
+        let refused = match listener::probe(address) {
+            Err(refused @ Error::AddressInUse(_)) if now_ms() < give_up_ms => refused,
+            result => return result,
+        };
+        if epoll.wait(&mut [EpollEvent::empty()], PREDECESSOR_POLL_MS) != Ok(0) {
+            return Err(refused);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The only `unsafe` code of the project: what the kernel offers and the type system cannot check.
 //!
-//! Four operations, each a safe function whose premises are numbered and ensured here: fork,
-//! map shared memory, arm a delayed death, leave. Called by `process` and `scoreboard`; knows no
+//! Five operations, each a safe function whose premises are numbered and ensured here: fork,
+//! map shared memory, forget inherited actions, arm a delayed death, leave. Called by `process` and `scoreboard`; knows no
 //! policy. Each has a test in `tests/fork.rs`, which runs without the multi-threaded harness.
 #![allow(unsafe_code)] // The fence: tests/tidy.rs fails on `unsafe` in any other file.
 
@@ -38,8 +38,8 @@ pub(crate) fn fork_single_threaded() -> io::Result<Side> {
     //    starts one.
     // 2. So no lock of the allocator, of std or of a library is held by a thread that does not exist
     //    in the child: the child may go on as an ordinary process.
-    // 3. The child must not unwind into frames that think they are the parent: `supervisor::run`
-    //    drops the supervisor, runs the child's closure and ends with `leave`.
+    // 3. The child must not unwind into frames that think they are the parent: `Supervisor::run`
+    //    drops the supervisor, catches a panic of the child's task and ends with `leave`.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
         ForkResult::Child => Ok(Side::Child),
@@ -77,6 +77,22 @@ pub(crate) fn map_shared(file: impl AsFd, words: usize) -> io::Result<&'static [
     // 3. It is never unmapped in this process, so `'static` holds.
     // 4. Other processes change it at any time; all access, theirs included, goes through atomics.
     Ok(unsafe { std::slice::from_raw_parts(address.as_ptr().cast::<AtomicU64>(), words) })
+}
+
+/// Gives `signal` its default action, whatever this process inherited: an ignored SIGCHLD would let
+/// the kernel reap children unseen, an ignored SIGALRM would let a hung worker live. Source:
+/// sigaction(2), wait(2).
+///
+/// # Errors
+/// When the system refuses; it never does for these.
+pub(crate) fn default_action(signal: Signal) -> io::Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY:
+    // 1. The default action runs no code of this process.
+    // 2. What was installed before is forgotten; it was inherited over an exec, which keeps only
+    //    "ignored" and "default", so no handler of ours is lost.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
 }
 
 /// Lets `signal` end this process one second after it arrives, even when the process hangs.
@@ -124,6 +140,14 @@ pub mod test_hooks {
             Side::Parent(pid) => Ok(pid.as_raw()),
             Side::Child => leave(work()),
         }
+    }
+
+    /// See [`super::default_action`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn default_action(signal: Signal) -> io::Result<()> {
+        super::default_action(signal)
     }
 
     /// See [`super::die_one_second_after`].

@@ -12,12 +12,19 @@ use nix::unistd::Pid;
 use supervisor::scoreboard::Scoreboard;
 use supervisor::{Load, test_hooks};
 
+/// Asks this program for the second half of one test only.
+const REAP: &str = "--reap";
+
 fn main() {
+    if std::env::args().any(|arg| arg == REAP) {
+        return a_child_is_reaped_by_us_although_sigchld_was_ignored();
+    }
     a_child_leaves_with_the_code_of_its_work();
     shared_memory_is_shared_with_children();
     a_hanging_process_ends_one_second_after_the_signal();
+    a_child_is_reaped_by_us_although_sigchld_was_ignored();
     a_process_with_two_threads_is_not_forked();
-    println!("4 passed, 0 failed");
+    println!("5 passed, 0 failed");
 }
 
 fn a_child_leaves_with_the_code_of_its_work() {
@@ -56,6 +63,20 @@ fn a_hanging_process_ends_one_second_after_the_signal() {
     assert_eq!(waitpid(pid, None), Ok(WaitStatus::Signaled(pid, Signal::SIGALRM, false)));
     let took = sent.elapsed().as_millis();
     assert!((900..5_000).contains(&took), "ended after {took} ms");
+}
+
+fn a_child_is_reaped_by_us_although_sigchld_was_ignored() {
+    let program = std::env::current_exe().expect("this program");
+    if std::env::args().any(|arg| arg == REAP) {
+        test_hooks::default_action(Signal::SIGCHLD).expect("a default action");
+        let pid = fork(|| 7);
+        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 7)));
+        return;
+    }
+    let mut shell = std::process::Command::new("sh");
+    let script = "trap '' CHLD; exec \"$0\" \"$1\"";
+    let status = shell.args(["-c", script]).arg(program).arg(REAP).status().expect("sh runs");
+    assert!(status.success(), "{status}");
 }
 
 fn a_process_with_two_threads_is_not_forked() {

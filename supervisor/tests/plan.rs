@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use supervisor::plan::{Action, Observation, Signal, plan};
-use supervisor::state::{ChildId, Haste, Life, Phase, State};
-use supervisor::{Config, Event, Exit, Message, Order, Outcome, ProgramKind, Role};
+use supervisor::state::{ChildId, Haste, Life, Phase, ProgramSpec, State};
+use supervisor::{Config, Event, Exit, Message, Order, Outcome, ProgramKind, Reload, Role};
 
 const INT: i32 = 2;
+const QUIT: i32 = 3;
 
 fn config(workers: usize) -> Config {
     Config {
@@ -25,6 +26,15 @@ fn config(workers: usize) -> Config {
     }
 }
 
+fn specs(kinds: impl IntoIterator<Item = ProgramKind>) -> Vec<ProgramSpec> {
+    let spec = |kind| ProgramSpec { name: "tool".into(), hint: Some("see its log".into()), kind };
+    kinds.into_iter().map(spec).collect()
+}
+
+fn service(stop_signal: i32) -> ProgramKind {
+    ProgramKind::Service { stop_signal, hurry_signal: QUIT }
+}
+
 /// A state, a clock, and a world in which every fork succeeds.
 struct World {
     state: State,
@@ -35,7 +45,7 @@ struct World {
 
 impl World {
     fn new(workers: usize, programs: Vec<ProgramKind>) -> Self {
-        let state = State::new(config(workers), programs);
+        let state = State::new(config(workers), specs(programs));
         let mut world = Self { state, now_ms: 1_000, done: Vec::new(), next_pid: 100 };
         world.see(Observation::Clock);
         world
@@ -101,8 +111,7 @@ impl World {
 #[test]
 fn programs_run_in_order_and_the_sockets_open_behind_them() {
     let step = ProgramKind::Step { timeout_ms: 5_000 };
-    let service = ProgramKind::Service { stop_signal: INT };
-    let mut world = World::new(2, vec![service, step.clone(), step]);
+    let mut world = World::new(2, vec![service(INT), step.clone(), step]);
     assert_eq!(world.spawned(), [Role::Service { program: 0 }, Role::Step { program: 1 }]);
     world.dies(2, Exit::Code(0));
     assert_eq!(world.spawned(), [Role::Step { program: 2 }]);
@@ -130,7 +139,49 @@ fn a_step_over_its_time_is_killed() {
     world.after(1);
     assert!(world.took().contains(&Action::Kill(1)));
     world.dies(1, Exit::Signal(9));
-    assert!(matches!(world.state.phase, Phase::Over(Outcome::Failed { code: 71, .. })));
+    let text = "tool failed (signal 9): see its log".to_owned();
+    assert_eq!(world.state.phase, Phase::Over(Outcome::Failed { code: 71, text }));
+}
+
+#[test]
+fn a_stop_during_a_step_is_a_stop_and_not_a_failure() {
+    for exit in [Exit::Signal(9), Exit::Code(0), Exit::Code(1)] {
+        let mut world = World::new(2, vec![ProgramKind::Step { timeout_ms: 5_000 }]);
+        world.see(Observation::Signal(Signal::Stop));
+        assert!(world.took().contains(&Action::Kill(1)));
+        world.dies(1, exit);
+        assert_eq!(world.state.phase, Phase::Over(Outcome::Drained), "{exit}");
+    }
+}
+
+#[test]
+fn whoever_was_suspended_kills_nobody_for_the_time_that_was_lost() {
+    let mut world = World::new(1, Vec::new());
+    world.see(Observation::Listening(Ok(())));
+    world.now_ms += 60_000;
+    world.see(Observation::Message(1, Message::Ready));
+    assert_eq!(world.state.phase, Phase::Serve, "what was said meanwhile counts");
+
+    let id = world.worker(0);
+    world.dies(id, Exit::Signal(9));
+    world.took();
+    world.after(60_000);
+    assert_eq!(world.took(), [], "and a worker that boots gets the lost time");
+    world.after(29_000);
+    assert_eq!(world.took(), []);
+}
+
+#[test]
+fn a_worker_that_boots_at_a_graceful_stop_serves_who_waits_on_its_socket() {
+    let mut world = World::serving(2);
+    let id = world.worker(1);
+    world.dies(id, Exit::Signal(9));
+    let booting = world.worker(1);
+    world.took();
+    world.see(Observation::Signal(Signal::Stop));
+    let actions = world.took();
+    assert!(actions.contains(&Action::Send(booting, Order::Drain)), "{actions:?}");
+    assert!(!actions.contains(&Action::Kill(booting)));
 }
 
 #[test]
@@ -190,7 +241,8 @@ fn a_worker_that_never_becomes_ready_is_killed_and_only_then_replaced() {
     world.dies(first, Exit::Signal(9));
     let second = world.worker(0);
     world.took();
-    world.after(30_000);
+    world.after(29_999);
+    world.after(1);
     assert!(world.took().contains(&Action::Kill(second)));
     world.after(1_000);
     assert_eq!(world.spawned(), [], "not while the old one may still live");
@@ -219,7 +271,8 @@ fn a_graceful_stop_waits_for_what_is_in_flight_but_not_for_ever() {
     assert!(actions.contains(&Action::StopListening), "{actions:?}");
     world.dies(1, Exit::Code(0));
     assert!(world.spawned().is_empty(), "nothing is started in a stop");
-    world.after(30_500);
+    world.after(30_499);
+    world.after(1);
     assert!(world.took().contains(&Action::Kill(2)));
     world.dies(2, Exit::Signal(9));
     assert_eq!(world.state.phase, Phase::Over(Outcome::Forced));
@@ -256,7 +309,6 @@ fn stops_get_quicker_but_never_slower() {
 
 #[test]
 fn services_end_after_the_workers_and_in_reverse_order() {
-    let service = |stop_signal| ProgramKind::Service { stop_signal };
     let mut world = World::new(1, vec![service(2), service(15)]);
     world.see(Observation::Listening(Ok(())));
     world.see(Observation::Message(3, Message::Ready));
@@ -275,20 +327,22 @@ fn services_end_after_the_workers_and_in_reverse_order() {
 fn a_roll_replaces_one_slot_at_a_time_successor_first() {
     let mut world = World::serving(2);
     world.see(Observation::Signal(Signal::Reload));
-    assert!(world.took().contains(&Action::Reload));
+    world.see(Observation::Signal(Signal::Reload));
+    let read = Action::Reload(Reload::Read);
+    assert_eq!(world.took(), [read.clone()], "the second one waits for the first");
     world.see(Observation::Reloaded(Ok(())));
     assert_eq!(world.spawned(), [Role::Worker { slot: 0, generation: 2 }]);
     world.see(Observation::Message(3, Message::Ready));
     assert!(world.took().contains(&Action::Send(1, Order::Drain)));
     world.see(Observation::Signal(Signal::Reload));
-    assert!(!world.took().contains(&Action::Reload), "remembered, not doubled");
+    assert!(world.took().is_empty(), "remembered, not doubled");
     world.dies(1, Exit::Code(0));
     assert_eq!(world.spawned(), [Role::Worker { slot: 1, generation: 2 }]);
     world.see(Observation::Message(4, Message::Ready));
     world.dies(2, Exit::Code(0));
     let actions = world.took();
-    assert!(actions.contains(&Action::Record(Event::Rolled)), "{actions:?}");
-    assert!(actions.contains(&Action::Reload), "the second request follows");
+    let keep = Action::Reload(Reload::Keep);
+    assert!(actions.ends_with(&[keep, Action::Record(Event::Rolled), read]), "{actions:?}");
     assert!(world.state.slots.iter().all(|slot| slot.restarts == 0));
 }
 
@@ -298,11 +352,67 @@ fn a_successor_that_fails_leaves_the_old_worker_serving() {
     world.see(Observation::Reloaded(Ok(())));
     let text = "bad release".to_owned();
     world.see(Observation::Message(3, Message::BootFailed { code: 64, text: text.clone() }));
+    world.see(Observation::Signal(Signal::Reload));
+    world.took();
     world.dies(3, Exit::Code(64));
-    assert!(world.took().contains(&Action::Record(Event::RollFailed { reason: text })));
+    let actions = world.took();
+    assert!(actions.contains(&Action::Record(Event::RollFailed { reason: text })), "{actions:?}");
+    assert!(actions.contains(&Action::Reload(Reload::Undo)), "the old settings are back");
+    assert!(actions.contains(&Action::Reload(Reload::Read)), "a mended file is read");
     assert_eq!(world.state.roll, None);
     assert_eq!(world.ids(), [1, 2]);
     assert_eq!(world.state.slots[0].attempts.restart_at_ms, None);
+}
+
+#[test]
+fn a_reload_during_the_start_follows_it() {
+    let mut world = World::new(1, Vec::new());
+    world.see(Observation::Signal(Signal::Reload));
+    world.see(Observation::Listening(Ok(())));
+    world.took();
+    world.see(Observation::Message(1, Message::Ready));
+    assert!(world.took().contains(&Action::Reload(Reload::Read)));
+}
+
+#[test]
+fn a_clean_leave_does_not_delay_the_slots_next_start() {
+    let mut world = World::serving(1);
+    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Message(2, Message::Ready));
+    world.dies(2, Exit::Signal(11));
+    world.dies(3, Exit::Signal(11));
+    let restart_at_ms = world.state.slots[0].attempts.restart_at_ms;
+    assert_eq!(restart_at_ms, Some(world.now_ms + 250));
+    world.dies(1, Exit::Code(0));
+    assert_eq!(world.state.slots[0].attempts.restart_at_ms, restart_at_ms);
+}
+
+#[test]
+fn a_hastier_order_never_gives_more_time() {
+    let mut world = World::serving(1);
+    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Message(2, Message::Ready));
+    let deadline = |world: &World| world.state.children[&1].life.deadline_ms();
+    let before = deadline(&world);
+    world.now_ms += 20_000;
+    world.see(Observation::Signal(Signal::Stop));
+    assert_eq!(deadline(&world), before);
+    world.see(Observation::Signal(Signal::Quit));
+    assert_eq!(deadline(&world), Some(world.now_ms + 2_500));
+}
+
+#[test]
+fn now_hurries_a_service_that_is_ending_and_cuts_nobody() {
+    let mut world = World::new(1, vec![service(INT)]);
+    world.see(Observation::Listening(Ok(())));
+    world.see(Observation::Message(2, Message::Ready));
+    world.see(Observation::Signal(Signal::Quit));
+    world.dies(2, Exit::Code(0));
+    world.took();
+    world.see(Observation::Signal(Signal::Quit));
+    assert!(world.took().contains(&Action::Signal(1, QUIT)));
+    world.dies(1, Exit::Code(0));
+    assert_eq!(world.state.phase, Phase::Over(Outcome::Drained));
 }
 
 #[test]
@@ -361,21 +471,30 @@ impl Machine {
                 let result = if refused { Err("refused".to_owned()) } else { Ok(()) };
                 self.queue.push(Observation::Listening(result));
             }
-            Action::Reload => {
+            Action::Reload(Reload::Read) => {
                 let refused = dice.roll(3) == 0;
                 let result = if refused { Err("bad file".to_owned()) } else { Ok(()) };
                 self.queue.push(Observation::Reloaded(result));
             }
-            Action::Send(..) | Action::Signal(..) | Action::StopListening | Action::Record(_) => {}
+            Action::Send(..)
+            | Action::Signal(..)
+            | Action::StopListening
+            | Action::Reload(_)
+            | Action::Record(_) => {}
         }
     }
 
-    /// The next thing that happens, and how long it took to happen.
-    fn happen(&mut self, dice: &mut Dice) -> (u64, Observation) {
-        if !self.queue.is_empty() {
+    /// The next thing that happens, and how long it took to happen. What the loop has done itself is
+    /// observed in order, but anything may come between. The loop never sleeps past a deadline, unless
+    /// it is suspended.
+    fn happen(&mut self, dice: &mut Dice, state: &State, now_ms: u64) -> (u64, Observation) {
+        if !self.queue.is_empty() && dice.roll(4) > 0 {
             return (0, self.queue.remove(0));
         }
-        let pause_ms = [0, 0, 3, 120, 2_500, 31_000][dice.roll(6) as usize];
+        let wish_ms = [0, 0, 3, 120, 2_500, 31_000][dice.roll(6) as usize];
+        let suspended = dice.roll(200) == 0;
+        let due_ms = state.next_deadline_ms().map_or(u64::MAX, |at| at.saturating_sub(now_ms));
+        let pause_ms = if suspended { wish_ms } else { due_ms.min(wish_ms) };
         let ids: Vec<_> = self.children.keys().copied().collect();
         let id = ids.get(dice.roll(ids.len().max(1) as u64) as usize).copied();
         let observation = match (dice.roll(100), id) {
@@ -404,7 +523,7 @@ impl Machine {
 }
 
 /// What must hold after every step, whatever happened.
-fn check(state: &State, now_ms: u64, machine: &Machine) {
+fn check(state: &State, machine: &Machine) {
     for slot in 0..state.slots.len() {
         let rolling = state.roll.as_ref().is_some_and(|roll| roll.slot == slot);
         let count = state.fillers(slot).count();
@@ -418,13 +537,18 @@ fn check(state: &State, now_ms: u64, machine: &Machine) {
     assert!(state.workers().count() <= state.slots.len() * 2 + 1);
     for (id, child) in &state.children {
         let waits_for_itself = matches!(child.life, Life::Serving { .. });
-        let deadline = child.life.deadline_ms();
-        assert!(waits_for_itself || deadline.is_some_and(|at| at > now_ms), "{id}: {child:?}");
+        assert!(waits_for_itself || child.life.deadline_ms().is_some(), "{id}: {child:?}");
         assert!(
             machine.children.contains_key(id) || !machine.queue.is_empty(),
             "{id} is remembered, but gone"
         );
     }
+    let working = !matches!(state.phase, Phase::Over(_));
+    let anything_to_come = !state.children.is_empty() || !machine.queue.is_empty();
+    assert!(
+        !working || anything_to_come || state.next_deadline_ms().is_some(),
+        "wedged: {state:?}"
+    );
     if let Some(roll) = &state.roll {
         use supervisor::state::RollStep::{Predecessor, Successor};
         let (Successor(id) | Predecessor(id)) = roll.waits_for;
@@ -444,23 +568,32 @@ fn a_random_history_of_a_million_steps_breaks_no_rule() {
     let (mut steps, mut lives, mut rolled, mut now_ms) = (0_u64, 0_u64, 0_u64, 0_u64);
     while steps < 1_000_000 {
         let programs = vec![
-            ProgramKind::Service { stop_signal: INT },
+            service(INT), //
             ProgramKind::Step { timeout_ms: 5_000 },
         ];
         let workers = 1 + dice.roll(5) as usize;
-        let mut state = State::new(config(workers), programs);
+        let mut state = State::new(config(workers), specs(programs));
         let mut machine = Machine { queue: vec![Observation::Clock], ..Machine::default() };
+        let mut stopped_from_outside = false;
         while !matches!(state.phase, Phase::Over(_)) {
-            let (pause_ms, observation) = machine.happen(&mut dice);
+            let (pause_ms, observation) = machine.happen(&mut dice, &state, now_ms);
             now_ms += pause_ms;
+            let asked = matches!(observation, Observation::Signal(Signal::Stop | Signal::Quit));
+            stopped_from_outside |= asked && !matches!(state.phase, Phase::Stop { .. });
+            let ticked = observation == Observation::Clock;
             let actions = plan(&mut state, now_ms, observation);
             rolled += u64::from(actions.contains(&Action::Record(Event::Rolled)));
             for action in &actions {
                 machine.act(&mut dice, action);
             }
-            check(&state, now_ms, &machine);
+            check(&state, &machine);
+            let mut deadlines =
+                state.children.values().filter_map(|child| child.life.deadline_ms());
+            assert!(!ticked || deadlines.all(|at| at > now_ms), "a deadline is over: {state:?}");
             steps += 1;
         }
+        let failed = matches!(state.phase, Phase::Over(Outcome::Failed { .. }));
+        assert!(!(stopped_from_outside && failed), "a stop is no failure: {state:?}");
         lives += 1;
     }
     println!("{steps} steps, {lives} lives, {rolled} rolls");

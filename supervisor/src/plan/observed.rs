@@ -1,0 +1,151 @@
+//! What each observation changes. Called by [`super::plan`].
+
+use super::{Action, Observation, Signal, Turn};
+use crate::channel::Message;
+use crate::journal::Event;
+use crate::state::{Child, ChildId, Exit, Haste, Life, Outcome, Phase, Role};
+
+impl Turn<'_> {
+    pub(super) fn note(&mut self, observation: Observation) {
+        match observation {
+            Observation::Clock => {}
+            Observation::Signal(signal) => self.note_signal(signal),
+            Observation::Message(child, Message::Ready) => self.note_ready(child),
+            Observation::Message(child, Message::BootFailed { code, text }) => {
+                self.note_boot_failure(child, code, text);
+            }
+            Observation::Spawned(child, pid) => self.note_spawned(child, pid),
+            Observation::Exited(child, exit) => self.note_exit(child, exit),
+            Observation::Listening(result) => self.note_listening(result),
+            Observation::Reloaded(result) => self.note_reloaded(result),
+        }
+    }
+
+    fn note_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Stop => self.begin_stop(Outcome::Drained, Haste::Graceful),
+            Signal::Quit if self.haste() >= Some(Haste::Quick) => {
+                self.begin_stop(Outcome::Drained, Haste::Now);
+            }
+            Signal::Quit => self.begin_stop(Outcome::Drained, Haste::Quick),
+            Signal::Reload => self.ask_reload(),
+            Signal::Other(signal) => self.record(Event::SignalIgnored { signal }),
+        }
+    }
+
+    fn note_listening(&mut self, result: Result<(), String>) {
+        match (&self.state.phase, result) {
+            (Phase::Bind, Ok(())) => self.state.phase = Phase::FirstStart,
+            (Phase::Bind, Err(text)) => self.fail(super::REFUSED, text),
+            // The stop came first: what was opened for nothing is closed.
+            (_, Ok(())) => self.actions.push(Action::StopListening),
+            (_, Err(_)) => {}
+        }
+    }
+
+    fn note_spawned(&mut self, id: ChildId, pid: i32) {
+        let Some(child) = self.state.children.get_mut(&id) else { return };
+        child.pid = Some(pid);
+        let role = child.role;
+        self.record(Event::Spawned { role, pid });
+    }
+
+    fn note_ready(&mut self, id: ChildId) {
+        let since_ms = self.now_ms;
+        let Some(child) = self.state.children.get_mut(&id) else { return };
+        if !matches!(child.role, Role::Worker { .. }) {
+            return;
+        }
+        child.served = true;
+        if matches!(child.life, Life::Booting { .. }) {
+            child.life = Life::Serving { since_ms };
+            let event = Event::Ready { role: child.role, pid: child.pid.unwrap_or_default() };
+            self.record(event);
+            self.retire_predecessor(id);
+        }
+    }
+
+    fn note_boot_failure(&mut self, id: ChildId, code: u8, text: String) {
+        if let Some(child) = self.state.children.get_mut(&id) {
+            child.boot_failure = Some((code, text));
+        }
+    }
+
+    fn note_exit(&mut self, id: ChildId, exit: Exit) {
+        let Some(child) = self.state.children.remove(&id) else { return };
+        // Told before what follows from it, although that decides a part of it.
+        let place = self.actions.len();
+        let restart_in_ms = match child.role {
+            Role::Step { program } => self.note_step_end(program, &child, exit),
+            Role::Service { program } => self.note_service_end(program, &child, exit),
+            Role::Worker { slot, .. } => self.note_worker_end(id, slot, &child, exit),
+        };
+        let event = Event::Exited {
+            role: child.role,
+            pid: child.pid.unwrap_or_default(),
+            exit,
+            expected: self.was_expected(&child, exit),
+            reason: child.boot_failure.map(|(_, text)| text),
+            restart_in_ms,
+        };
+        self.actions.insert(place, Action::Record(event));
+    }
+
+    fn was_expected(&self, child: &Child, exit: Exit) -> bool {
+        let stopping = matches!(self.state.phase, Phase::Stop { .. });
+        let done = matches!(child.role, Role::Step { .. }) && exit == Exit::Code(0);
+        stopping || done || child.asked || matches!(child.life, Life::Killed { .. })
+    }
+
+    fn note_step_end(&mut self, program: usize, child: &Child, exit: Exit) -> Option<u64> {
+        if self.state.phase == (Phase::Boot { program }) {
+            match exit {
+                Exit::Code(0) => self.state.phase = Phase::Boot { program: program + 1 },
+                _ => self.fail_by(child, exit),
+            }
+        }
+        None
+    }
+
+    fn note_service_end(&mut self, program: usize, child: &Child, exit: Exit) -> Option<u64> {
+        match self.state.phase {
+            Phase::Boot { .. } | Phase::Bind | Phase::FirstStart => {
+                self.fail_by(child, exit);
+                None
+            }
+            Phase::Serve => {
+                let pause = self.pause(child, self.state.services[program].failures);
+                self.state.services[program] = pause.clone();
+                pause.restart_at_ms.map(|at| at - self.now_ms)
+            }
+            Phase::Stop { .. } | Phase::Over(_) => None,
+        }
+    }
+
+    fn note_worker_end(
+        &mut self,
+        id: ChildId,
+        slot: usize,
+        child: &Child,
+        exit: Exit,
+    ) -> Option<u64> {
+        self.state.slots[slot].last_exit = Some(exit);
+        self.state.slots[slot].restarts += u64::from(!child.asked);
+        match self.state.phase {
+            Phase::FirstStart if !child.served => {
+                self.fail_by(child, exit);
+                None
+            }
+            Phase::Stop { .. } => {
+                if child.served && exit != Exit::Code(0) {
+                    self.worsen(Outcome::Forced);
+                }
+                None
+            }
+            _ => {
+                self.note_roll_end(id, child, exit);
+                self.refill(slot, child)
+            }
+        }
+    }
+}
