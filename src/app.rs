@@ -17,7 +17,7 @@ use crate::{development, resources};
 
 /// What handlers work with.
 pub struct App {
-    /// The worker's sessions with PostgreSQL.
+    /// The worker's pool of connections to PostgreSQL.
     pub database: Database,
     /// Issues and reads access tokens.
     pub tokens: Tokens,

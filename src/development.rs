@@ -16,9 +16,12 @@ const FOLDER: &str = ".peace";
 /// from the kernel's generator.
 ///
 /// # Errors
-/// When the file can be neither read nor made.
+/// When the file can be neither read nor made; the text says which, and how to do without.
 pub fn jwt_secret() -> io::Result<SecretString> {
-    jwt_secret_in(Path::new(FOLDER))
+    jwt_secret_in(Path::new(FOLDER)).map_err(|error| {
+        let text = format!("cannot make {FOLDER}/jwt-secret: {error}: set JWT_SECRET_KEY");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 fn jwt_secret_in(folder: &Path) -> io::Result<SecretString> {

@@ -8,10 +8,13 @@
 //!
 //! PostgreSQL refuses to run as root. Started by root, it runs as `postgres` (or `nobody`), with its
 //! files under `/var/lib/peace`, because such a user cannot enter a folder that only root may read.
+//! Root keeps the lock and the log: that user can lead root nowhere.
 
 mod binaries;
 mod cluster;
 mod place;
+
+use nix::unistd::Uid;
 
 pub use binaries::{Binaries, MAJOR_MIN};
 pub use cluster::{Cluster, Lock, Tuning};
@@ -51,11 +54,23 @@ pub enum EmbeddedError {
         /// The data folder.
         data: String,
     },
-    /// The folder for the socket belongs to somebody else.
-    #[error("{folder} belongs to another user: remove it, or set XDG_RUNTIME_DIR")]
+    /// A folder of the data belongs to somebody else, or is none.
+    #[error("{folder} is not a folder of user {uid}: run `chown -R {uid} {folder}`, as root")]
     ForeignFolder {
         /// The folder.
         folder: String,
+        /// Whose it has to be.
+        uid: Uid,
+    },
+    /// The folder of the socket cannot be used.
+    #[error(
+        "no socket of the database can be in {folder}: {why}; set XDG_RUNTIME_DIR to a folder of yours"
+    )]
+    SocketFolder {
+        /// The folder.
+        folder: String,
+        /// What is in the way.
+        why: String,
     },
     /// A file operation failed.
     #[error("cannot {what}: {source}")]

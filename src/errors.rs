@@ -9,6 +9,7 @@
 //! Source: RFC 9457 (problem details), RFC 6750 section 3 (`WWW-Authenticate`).
 
 use thiserror::Error;
+use tracing::error;
 use worker::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use worker::kinds::{
     CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE,
@@ -30,7 +31,7 @@ pub static FORBIDDEN: Kind = Kind { code: "forbidden", status: 403, title: "Forb
 pub static WRONG_PASSWORD: Kind = Kind { code: "wrong-password", status: 403, title: "Forbidden" };
 /// Another user has this name.
 pub static NAME_TAKEN: Kind = Kind { code: "name-taken", status: 409, title: "Conflict" };
-/// The change would break a rule between rows.
+/// There is such a row already, by a rule that no query names.
 pub static CONFLICT: Kind = Kind { code: "conflict", status: 409, title: "Conflict" };
 /// The database has not been migrated to what this version needs.
 pub static SCHEMA_BEHIND: Kind =
@@ -42,6 +43,8 @@ pub const DATABASE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL];
 pub const INPUT: &[&Kind] = &[&INVALID_INPUT];
 /// What a route may answer besides that reads a body.
 pub const BODY: &[&Kind] = &[&CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
+/// What a route may answer besides that changes rows.
+pub const CHANGE: &[&Kind] = &[&CONFLICT];
 /// What a route may answer that is about one row.
 pub const ONE: &[&Kind] = &[&NOT_FOUND];
 /// What a route may answer that is only for the owner of the row.
@@ -94,10 +97,10 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The kind of problem it is answered as; failures of input have theirs already.
+    /// The kind of problem it is answered as.
     fn kind(&self) -> &'static Kind {
         match self {
-            Self::Request(_) => &INVALID_INPUT,
+            Self::Request(error) => error.kind(),
             Self::Database(error) => database_kind(error),
             Self::SchemaBehind { .. } => &SCHEMA_BEHIND,
             Self::NotFound(_) => &NOT_FOUND,
@@ -140,6 +143,7 @@ impl From<ApiError> for Problem {
             ApiError::Request(error) => return error.into(),
             other => other,
         };
+        report_unnamed_constraint(&error);
         let mut problem = Self::new(error.kind()).detail(error.to_string());
         if let Some(challenge) = error.challenge() {
             problem = problem.header(WWW_AUTHENTICATE, challenge);
@@ -154,7 +158,15 @@ impl From<ApiError> for Problem {
     }
 }
 
-/// A constraint that no query names is the input's fault all the same: never a 500.
+/// A query that can violate a constraint names it. Where one does not, the program is to be mended,
+/// whatever the client is told.
+fn report_unnamed_constraint(error: &ApiError) {
+    if let ApiError::Database(error @ DbError::Constraint { name, .. }) = error {
+        error!(constraint = name, %error, "no query names this constraint");
+    }
+}
+
+/// A constraint that no query names is answered as the input's fault: never a 500.
 fn database_kind(error: &DbError) -> &'static Kind {
     match error {
         DbError::Unavailable { .. }
@@ -183,7 +195,8 @@ fn database_detail(error: &DbError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
 
     use worker::Refusal;
 
@@ -239,6 +252,35 @@ mod tests {
         for error in errors {
             assert!(!error.to_string().contains(SECRET), "{error}");
             assert!(error.private().is_some_and(|text| text.contains(SECRET)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_constraint_that_no_query_names_is_reported_once() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone());
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            database(constraint(ConstraintKind::Check));
+            database(DbError::BadValue(refusal()));
+            let _: Problem = ApiError::NameTaken.into();
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(r#""level":"ERROR""#) && text.contains(SECRET), "{text}");
+    }
+
+    /// Log lines of one test.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 

@@ -1,16 +1,20 @@
 //! Log lines: one JSON object a line, or readable ones on a terminal.
 //!
 //! [`start`] is called once, by `main`, before any fork; the children inherit it. [`Log`] writes what
-//! the supervisor tells. It starts no thread, which would not survive a fork, and it writes each line
-//! with one call, so that lines of several processes do not mix. tokio-postgres prints parameter
-//! values at its debug level, so that level is out of reach here.
+//! the supervisor tells. It starts no thread, which would not survive a fork; it never waits for
+//! whoever reads the lines and survives their end ([`sink`]). A panic is a line like any other.
+//! tokio-postgres prints parameter values at its debug level, so that level is out of reach here.
+
+mod sink;
 
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
 
 use supervisor::{Event, Exit, Journal, Role};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
+use self::sink::Sink;
 use crate::settings::LogFormat;
 
 /// Starts logging to the standard error stream. `directives` as in `RUST_LOG`.
@@ -20,14 +24,26 @@ pub fn start(format: Option<LogFormat>, directives: &str) {
     let on_terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if on_terminal { LogFormat::Pretty } else { LogFormat::Json });
     let filter = EnvFilter::builder().parse_lossy(format!("{directives},tokio_postgres=info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Sink::new(format));
+    // What cannot be written is no error to write about.
+    let lines = lines.log_internal_errors(false);
     // A second start (a test process) keeps the first.
-    let _ = match format {
+    let started = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init().is_ok(),
         LogFormat::Pretty => {
             lines.compact().with_target(false).with_ansi(on_terminal).try_init().is_ok()
         }
     };
+    if started {
+        panic::set_hook(Box::new(record_panic));
+    }
+}
+
+/// One line for one panic: who catches it decides what it means.
+fn record_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("not a text");
+    let place = panic.location().map(ToString::to_string);
+    error!(panic = message, place, "panicked");
 }
 
 /// Writes the supervisor's facts. `programs` are the names of the steps and services, in their order.

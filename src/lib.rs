@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod errors;
 pub mod journal;
 pub mod pages;
+pub mod platform;
 pub mod programs;
 pub mod resources;
 pub mod security;

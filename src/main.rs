@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use peace::app::AppSettings;
-use peace::embedded::{Cluster, Lock, Place};
+use peace::embedded::{Cluster, EmbeddedError, Lock, Place};
 use peace::programs::{self, Need, REFUSED, UNAVAILABLE};
 use peace::settings::{self, Command, Config, Database, Loaded, Sources};
-use peace::{journal, resources, serving};
-use supervisor::{Outcome, Program, Supervisor, Task, Work};
+use peace::{journal, platform, resources, serving};
+use supervisor::{Outcome, Program, ProgramKind, Reload, Supervisor, Task, Work};
 
 /// How to report that a stop was not a clean one (sysexits `EX_TEMPFAIL`).
 const FORCED: u8 = 75;
@@ -41,28 +41,32 @@ fn main() -> ExitCode {
 
 /// Runs the supervisor until its end.
 fn serve(config: Config) -> Result<Outcome, (u8, String)> {
+    platform::check_kernel().map_err(refused)?;
     journal::start(config.log_format, &config.log_filter);
     let supervisor = Supervisor::new(serving::slots(&config)).map_err(refused)?;
-    let (cluster, _lock) = embedded(&config).map_err(unavailable)?.unzip();
-    let server = match (&config.database, &cluster) {
-        (Database::Url(url), _) => url.config().clone(),
-        (Database::Embedded, Some(cluster)) => programs::server_of(cluster),
-        (Database::Embedded, None) => unreachable!("an embedded database has a cluster"),
-    };
+    let Rows { server, cluster, _lock } = Rows::of(&config).map_err(unavailable)?;
     let need = Need { workers: config.workers, pool_size: config.pool_size };
     let app = AppSettings::new(&config).map_err(refused)?;
-    let current = RefCell::new((config, app));
+    let current = RefCell::new(Settings { config, app });
+    let mut previous = None;
 
-    let (names, programs) = programs(cluster.as_ref(), &server, need);
+    let programs = programs(cluster.as_ref(), &server, need);
+    let names = programs.iter().map(|program| program.name).collect();
     let work = Work {
         programs,
         worker: Box::new(|post| {
-            let (config, app) = &*current.borrow();
+            let Settings { config, app } = &*current.borrow();
             serving::serve(post, config, &server, app)
         }),
-        reload: Box::new(|| {
-            let fresh = reload(&current.borrow().0)?;
-            *current.borrow_mut() = fresh;
+        reload: Box::new(|reload| {
+            match reload {
+                Reload::Read => {
+                    let fresh = reread(&current.borrow().config)?;
+                    previous = Some(current.replace(fresh));
+                }
+                Reload::Keep => previous = None,
+                Reload::Undo => drop(previous.take().map(|old| current.replace(old))),
+            }
             Ok(())
         }),
         journal: &mut journal::Log { programs: names },
@@ -70,13 +74,21 @@ fn serve(config: Config) -> Result<Outcome, (u8, String)> {
     supervisor.run(work).map_err(refused)
 }
 
-/// What runs before and beside the workers, in the order of its start, with the names for the log.
+/// What the workers to come are forked with.
+struct Settings {
+    config: Config,
+    app: AppSettings,
+}
+
+/// What runs before and beside the workers, in the order of its start.
 fn programs<'a>(
     cluster: Option<&'a Cluster>,
     server: &'a tokio_postgres::Config,
     need: Need,
-) -> (Vec<&'static str>, Vec<Program<'a>>) {
-    let program = |name, kind, task: Task<'a>| (name, Program { kind, task });
+) -> Vec<Program<'a>> {
+    let hint = cluster.map(|cluster| format!("see {}", cluster.place().log.display()));
+    let program =
+        |name, kind: ProgramKind, task: Task<'a>| Program { name, hint: hint.clone(), kind, task };
     let mut all = Vec::new();
     if let Some(cluster) = cluster {
         all.push(program(
@@ -100,29 +112,46 @@ fn programs<'a>(
         programs::CHECK,
         Box::new(move |post| programs::check(&post, server, need)),
     ));
-    all.into_iter().unzip()
+    all
 }
 
-/// The cluster of the current folder, held for this process, when the settings ask for one.
-fn embedded(config: &Config) -> Result<Option<(Cluster, Lock)>, peace::embedded::EmbeddedError> {
-    match config.database {
-        Database::Url(_) => Ok(None),
-        Database::Embedded => {
-            let cluster = Cluster::new(Place::of_project(Path::new("."))?)?;
-            let lock = cluster.lock()?;
-            Ok(Some((cluster, lock)))
+/// Where the rows are; and the cluster that holds them, when that is our affair.
+struct Rows {
+    server: tokio_postgres::Config,
+    cluster: Option<Cluster>,
+    _lock: Option<Lock>,
+}
+
+impl Rows {
+    /// Of the settings: a server that others run, or the cluster of the current folder, held for this
+    /// process.
+    fn of(config: &Config) -> Result<Self, EmbeddedError> {
+        match &config.database {
+            Database::Url(url) => {
+                Ok(Self { server: url.config().clone(), cluster: None, _lock: None })
+            }
+            Database::Embedded => {
+                let cluster = Cluster::new(Place::of_project(Path::new("."))?)?;
+                let lock = cluster.lock()?;
+                let server = programs::server_of(&cluster);
+                Ok(Self { server, cluster: Some(cluster), _lock: Some(lock) })
+            }
         }
     }
 }
 
 /// The settings as they are now, for the workers to come. What only a start can change is refused.
-fn reload(running: &Config) -> Result<(Config, AppSettings), String> {
-    let Command::Serve(config) = load().map_err(|refusal| refusal.to_string())?.command else {
+fn reread(running: &Config) -> Result<Settings, String> {
+    let Loaded { command, warnings } = load().map_err(|refusal| refusal.to_string())?;
+    let Command::Serve(config) = command else {
         return Err("the command line does not serve".to_owned());
     };
     serving::check_reload(running, &config)?;
     let app = AppSettings::new(&config).map_err(|error| error.to_string())?;
-    Ok((*config, app))
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Settings { config: *config, app })
 }
 
 fn load() -> Result<Loaded, settings::Refusal> {

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use worker::{Fault, Fields, Integer, Rule, Value};
+use worker::{Fault, Field, Fields, Integer, Rule, Value};
 
 /// Rows of a page when the client does not say.
 const LIMIT_DEFAULT: i64 = 50;
@@ -34,10 +34,11 @@ pub struct PageResponse {
 
 impl Page {
     /// Reads `limit` and `cursor` of the list of this name.
-    pub fn read(fields: &mut Fields<'_>, list: &'static str) -> Option<Self> {
+    pub fn read(fields: &mut Fields<'_>, list: &'static str) -> Field<Self> {
         let limit = fields.optional("limit", Integer::range(1, LIMIT_MAX));
         let after = fields.optional("cursor", Cursor { list });
-        Some(Self { list, limit: limit?.unwrap_or(LIMIT_DEFAULT), after: after? })
+        let page = fields.join((limit, after));
+        page.map(|(limit, after)| Self { list, limit: limit.unwrap_or(LIMIT_DEFAULT), after })
     }
 
     /// How many rows to fetch: one more than the page shows, which tells whether there are more.

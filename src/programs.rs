@@ -29,7 +29,8 @@ pub const REFUSED: u8 = 71;
 /// Making the data files takes a second or two; a slow disk takes longer.
 pub const INITDB: ProgramKind = ProgramKind::Step { timeout_ms: 120_000 };
 /// INT lets PostgreSQL end its sessions and write a checkpoint.
-pub const POSTGRES: ProgramKind = ProgramKind::Service { stop_signal: SIGINT };
+pub const POSTGRES: ProgramKind =
+    ProgramKind::Service { stop_signal: SIGINT, hurry_signal: SIGQUIT };
 /// Includes the server's start, and its recovery after a crash.
 pub const MIGRATE: ProgramKind = ProgramKind::Step { timeout_ms: 300_000 };
 /// The one attempt and some room: a wrong setting is to be told within seconds.
@@ -38,6 +39,8 @@ pub const CHECK: ProgramKind = ProgramKind::Step { timeout_ms: 5_000 };
 const CHECK_CONNECT_TIMEOUT: Duration = Duration::from_millis(2_500);
 const SERVER_START_TIMEOUT: Duration = Duration::from_secs(120);
 const SERVER_START_POLL: Duration = Duration::from_millis(50);
+/// The longest text that a child's channel takes.
+const TEXT_BYTES_MAX: usize = 200;
 
 /// What the workers of this configuration need of a database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +101,12 @@ fn become_command(
     };
     match attempt() {
         Ok(never) => never,
-        Err(error) => post.fail(REFUSED, error.to_string()),
+        Err(error) => {
+            let mend = format!("see {}", cluster.place().log.display());
+            let Failure { code, text } =
+                Failure::mendable(REFUSED, "the embedded PostgreSQL", &error.to_string(), &mend);
+            post.fail(code, text)
+        }
     }
 }
 
@@ -115,23 +123,31 @@ async fn migrate_embedded(cluster: &Cluster) -> Result<(), Failure> {
     let maintenance = parse(&cluster.url("postgres"));
     let client = timeout(SERVER_START_TIMEOUT, connect_patiently(&maintenance))
         .await
-        .map_err(|_| Failure::embedded(cluster, "did not start"))?;
+        .map_err(|_| Failure::embedded(cluster, "it did not start"))?;
     let name = cluster.database();
     let exists = client.query_opt("select from pg_database where datname = $1", &[&name]).await;
-    if exists.map_err(|_| Failure::embedded(cluster, "does not answer"))?.is_none() {
+    if exists.map_err(|_| Failure::embedded(cluster, "it does not answer"))?.is_none() {
         let create = client.batch_execute(&format!("create database {name}")).await;
-        create.map_err(|_| Failure::embedded(cluster, "cannot create its database"))?;
+        create.map_err(|_| Failure::embedded(cluster, "its database cannot be created"))?;
     }
-    let options = migrations::Options {
-        chain: migrations::embedded().map_err(|error| Failure::new(USAGE, error.to_string()))?,
-        lock_wait: Duration::from_secs(60),
-    };
+    let options = migrations::Options { chain: chain()?, lock_wait: Duration::from_secs(60) };
     let target = migrations::Target::Head;
     let mut tell = |event: migrations::Event<'_>| info!("migrate: {event}");
-    migrations::upgrade(&server_of(cluster), &target, &options, &mut tell)
-        .await
-        .map_err(|error| Failure::new(UNAVAILABLE, format!("migrate: {error}")))?;
+    migrations::upgrade(&server_of(cluster), &target, &options, &mut tell).await.map_err(
+        |error| {
+            let mend = format!("see {}", cluster.place().log.display());
+            Failure::mendable(UNAVAILABLE, "migrate", &error.to_string(), &mend)
+        },
+    )?;
     Ok(())
+}
+
+/// The revisions of this program, which a template's user may have broken.
+fn chain() -> Result<&'static migrations::Chain, Failure> {
+    migrations::embedded().map_err(|error| {
+        let mend = "correct migrations/versions and build again";
+        Failure::mendable(USAGE, "migrations", &error.to_string(), mend)
+    })
 }
 
 async fn connect_patiently(server: &Config) -> Client {
@@ -151,6 +167,7 @@ pub fn check(post: &Post, server: &Config, need: Need) -> u8 {
 }
 
 async fn check_server(server: &Config, need: Need) -> Result<(), Failure> {
+    let needed = chain()?.head().id.as_str();
     let place = address(server);
     let attempt = timeout(CHECK_CONNECT_TIMEOUT, async {
         let client = connect(server).await?;
@@ -161,14 +178,13 @@ async fn check_server(server: &Config, need: Need) -> Result<(), Failure> {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return Err(unreachable(&place, &error)),
         Err(_) => {
-            let text = format!(
-                "the database at {place} does not answer: start it, or correct DATABASE_URL"
-            );
-            return Err(Failure::new(UNAVAILABLE, text));
+            let what = format!("the database at {place}");
+            let mend = "start it, or correct DATABASE_URL";
+            return Err(Failure::mendable(UNAVAILABLE, &what, "it does not answer", mend));
         }
     };
     capacity.check(need)?;
-    warn_about_revision(&client).await;
+    warn_about_revision(&client, needed).await;
     Ok(())
 }
 
@@ -215,8 +231,7 @@ async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
 }
 
 /// A schema that is behind stops nobody: the workers answer 503 until it is right.
-async fn warn_about_revision(client: &Client) {
-    let needed = migrations::head().id.as_str();
+async fn warn_about_revision(client: &Client, needed: &str) {
     let found = client.query_one(migrations::READINESS_SQL, &[&needed]).await;
     let right = found.is_ok_and(|row| row.get(1));
     if !right {
@@ -244,23 +259,62 @@ impl Failure {
         Self { code, text: text.into() }
     }
 
-    fn embedded(cluster: &Cluster, what: &str) -> Self {
-        let log = cluster.place().log.display();
-        Self::new(UNAVAILABLE, format!("the embedded PostgreSQL {what}: see {log}"))
+    /// What failed, why, and what to do about it: in as many bytes as the channel takes. What does not
+    /// fit is the end of the reason, then the middle of what failed.
+    fn mendable(code: u8, what: &str, why: &str, mend: &str) -> Self {
+        // Longer only when a log's path is: such a path is known by its ends.
+        let mend = without_middle(mend, 3 * TEXT_BYTES_MAX / 4);
+        let room = TEXT_BYTES_MAX - mend.len() - ": ".len() - "; ".len();
+        let what = without_middle(what, room.saturating_sub(why.len()).max(room / 2));
+        let why = without_end(why, room - what.len());
+        Self::new(code, format!("{what}: {why}; {mend}"))
+    }
+
+    fn embedded(cluster: &Cluster, why: &str) -> Self {
+        let mend = format!("see {}", cluster.place().log.display());
+        Self::mendable(UNAVAILABLE, "the embedded PostgreSQL", why, &mend)
     }
 }
 
-/// Runs `work` to its end on a runtime of this process, and tells the supervisor why it failed.
+/// What stands for text that was left out.
+const GAP: &str = "\u{2026}";
+
+/// `text` in at most `max` bytes.
+fn without_end(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(max.saturating_sub(GAP.len()));
+    format!("{}{GAP}", &text[..end])
+}
+
+/// `text` in at most `max` bytes, both of its ends among them.
+fn without_middle(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let half = max.saturating_sub(GAP.len()) / 2;
+    let (head, tail) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
+    format!("{}{GAP}{}", &text[..head], &text[tail..])
+}
+
+/// Runs `work` to its end in this process, and tells the supervisor why it failed.
 fn finish(post: &Post, work: impl Future<Output = Result<(), Failure>>) -> u8 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => Err(Failure::new(REFUSED, format!("no event loop: {error}"))),
-    };
-    match result {
+    match run(work) {
         Ok(()) => 0,
         Err(Failure { code, text }) => post.fail(code, text),
     }
+}
+
+/// Runs `work` on a runtime, which is left as it is then: a name that is still being looked up, on a
+/// thread that nothing can end, holds up nobody. The process ends soon.
+fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(REFUSED, format!("no event loop: {error}")))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// Our own URLs are well formed.
@@ -275,10 +329,8 @@ fn unreachable(place: &str, error: &tokio_postgres::Error) -> Failure {
         (None, Some(source)) => source.to_string(),
         (None, None) => error.to_string(),
     };
-    let text = format!(
-        "no connection to the database at {place}: {why}; correct DATABASE_URL or start it"
-    );
-    Failure::new(UNAVAILABLE, text)
+    let what = format!("no connection to the database at {place}");
+    Failure::mendable(UNAVAILABLE, &what, &why, "correct DATABASE_URL or start it")
 }
 
 /// Where the server is, without user and password.
@@ -318,5 +370,35 @@ mod tests {
         let server = "postgres://ann:secret@db.example:5433/x?sslmode=disable".parse().unwrap();
         assert_eq!(address(&server), "db.example:5433");
         assert_eq!(address(&parse("host=/run/pg user=ann")), "/run/pg:5432");
+    }
+
+    #[test]
+    fn a_long_failure_keeps_both_ends_of_its_place_and_what_to_do() {
+        let place = format!("the database at {}.example:5433", "long-".repeat(40));
+        let failure = Failure::mendable(69, &place, &"because ".repeat(40), "start it");
+        assert!(failure.text.len() <= TEXT_BYTES_MAX, "{}", failure.text.len());
+        assert!(failure.text.starts_with("the database at long-"), "{}", failure.text);
+        assert!(failure.text.contains(".example:5433: because"), "{}", failure.text);
+        assert!(failure.text.ends_with("; start it"), "{}", failure.text);
+
+        let short = Failure::mendable(69, "a place", "a reason", "start it");
+        assert_eq!(short.text, "a place: a reason; start it");
+        let umlauts = Failure::mendable(69, &"ü".repeat(300), &"é".repeat(300), "start it");
+        assert!(umlauts.text.len() <= TEXT_BYTES_MAX);
+        let deep = Failure::mendable(69, "what", "why", &format!("see /{}/log", "c".repeat(300)));
+        assert!(deep.text.len() <= TEXT_BYTES_MAX && deep.text.ends_with("c/log"), "{}", deep.text);
+    }
+
+    /// What getaddrinfo(3) does with a name server that does not answer.
+    #[test]
+    fn a_thread_that_does_not_end_holds_up_no_failure() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let started = std::time::Instant::now();
+        let failed = run(async {
+            tokio::task::spawn_blocking(move || ended.recv());
+            Err(Failure::new(UNAVAILABLE, "too late"))
+        });
+        assert!(failed.is_err() && started.elapsed() < Duration::from_secs(5));
+        drop(end);
     }
 }

@@ -56,6 +56,7 @@ pub fn listing() -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::fs;
 
     use super::*;
 
@@ -88,6 +89,25 @@ mod tests {
         for sql in statements() {
             assert!(!sql.trim().is_empty());
             assert!(seen.insert(sql), "{sql}");
+        }
+    }
+
+    /// The compiler does not miss a statement that its resource forgot to list: it is prepared
+    /// late, and costs a round trip more where it is used first.
+    #[test]
+    fn every_statement_of_a_resource_is_listed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/resources");
+        for file in fs::read_dir(folder).unwrap() {
+            let source = fs::read_to_string(file.unwrap().path()).unwrap();
+            let queries = source.split_once("\n// Queries\n").map_or("", |(_, queries)| queries);
+            let names = queries.lines().filter_map(|line| line.strip_prefix("const "));
+            let names = names.filter_map(|line| line.split_once(": &str =")).map(|(name, _)| name);
+            let listed = source.split_once("statements: &[").map_or("", |(_, listed)| listed);
+            let listed = listed.split_once(']').map_or("", |(listed, _)| listed);
+            let listed: HashSet<&str> = listed.split(',').map(str::trim).collect();
+            for name in names {
+                assert!(listed.contains(name), "{name} is not in RESOURCE.statements");
+            }
         }
     }
 

@@ -47,11 +47,16 @@ pub fn slots(config: &Config) -> supervisor::Config {
 /// The first such setting, by name.
 pub fn check_reload(running: &Config, fresh: &Config) -> Result<(), String> {
     let fixed = [
-        ("bind", running.bind == fresh.bind),
+        ("env", running.environment == fresh.environment),
         ("workers", running.workers == fresh.workers),
+        ("bind", running.bind == fresh.bind),
+        ("backlog", running.backlog == fresh.backlog),
         ("database-url", running.database == fresh.database),
         ("pool-size", running.pool_size == fresh.pool_size),
-        ("env", running.environment == fresh.environment),
+        ("boot-timeout", running.boot_timeout == fresh.boot_timeout),
+        ("graceful-timeout", running.graceful_timeout == fresh.graceful_timeout),
+        ("log-format", running.log_format == fresh.log_format),
+        ("RUST_LOG", running.log_filter == fresh.log_filter),
     ];
     match fixed.iter().find(|(_, same)| !same) {
         None => Ok(()),

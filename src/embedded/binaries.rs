@@ -5,10 +5,20 @@
 
 use std::env;
 use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::EmbeddedError;
+
+/// How long a server may take to say its version; a program of that name that does not is none.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
+const VERSION_BYTES_MAX: usize = 256;
 
 /// The oldest major version this project works with.
 pub const MAJOR_MIN: u32 = 15;
@@ -43,13 +53,46 @@ impl Binaries {
 
     fn in_folder(folder: &Path) -> Option<Self> {
         let (initdb, postgres) = (folder.join("initdb"), folder.join("postgres"));
-        if !initdb.is_file() {
+        if !folder.is_absolute() || !initdb.is_file() || !postgres.is_file() {
             return None;
         }
-        let said = Command::new(&postgres).arg("--version").output().ok()?;
-        let major = major(&String::from_utf8_lossy(&said.stdout))?;
+        let major = major(&version(&postgres)?)?;
         Some(Self { initdb, postgres, major })
     }
+}
+
+/// What `postgres --version` says; nothing when it takes too long.
+fn version(postgres: &Path) -> Option<String> {
+    let mut command = Command::new(postgres);
+    command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+    let said = child.stdout.take().and_then(|stdout| first_line(stdout, VERSION_TIMEOUT));
+    // It has said what it had to say; a program that has not will not.
+    let _ = child.kill();
+    let _ = child.wait();
+    said
+}
+
+fn first_line(mut from: impl Read + AsFd, limit: Duration) -> Option<String> {
+    let deadline = Instant::now() + limit;
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < VERSION_BYTES_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).ok()?;
+        let mut readable = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut readable, left) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(_) => return None,
+        }
+        let mut chunk = [0_u8; VERSION_BYTES_MAX];
+        match from.read(&mut chunk).ok()? {
+            0 => break,
+            length => line.extend_from_slice(&chunk[..length]),
+        }
+    }
+    String::from_utf8(line).ok()
 }
 
 /// Where servers are installed, in no order of preference.
@@ -77,6 +120,9 @@ fn major(said: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -90,5 +136,19 @@ mod tests {
     #[test]
     fn a_version_that_is_not_installed_is_not_found() {
         assert!(matches!(Binaries::find(Some(9)), Err(EmbeddedError::NotInstalled)));
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_is_no_server() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["initdb", "postgres"] {
+            let path = folder.path().join(name);
+            fs::write(&path, "#!/bin/sh\nexec cat <>/dev/zero >/dev/null\n").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(Binaries::in_folder(folder.path()), None);
+        assert_eq!(Binaries::in_folder(Path::new("")), None);
+        let (silent, _open) = std::io::pipe().unwrap();
+        assert_eq!(first_line(silent, Duration::from_millis(10)), None);
     }
 }

@@ -3,12 +3,14 @@
 //! Answers with commands; who runs them, and for how long, is the caller's affair. Source: the
 //! PostgreSQL manual on initdb, on postgres, and on shutting down the server.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollTimeout, poll};
 use nix::unistd::{setgid, setgroups, setuid};
 
 use super::{Binaries, EmbeddedError, Owner, Place};
@@ -16,16 +18,22 @@ use super::{Binaries, EmbeddedError, Owner, Place};
 /// The user of the cluster, and the name of its database.
 const NAME: &str = "peace";
 
+/// How long what a killed copy has left may hold the lock before a new one gives up.
+const LOCK_WAIT: Duration = Duration::from_millis(1_500);
+const LOCK_POLL_MS: u16 = 25;
+
 /// A cluster, made or not.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     binaries: Binaries,
     place: Place,
+    /// Where initdb works in this attempt. The children of one supervisor agree on it.
+    sibling: PathBuf,
 }
 
 /// Held by the one program that may run this cluster's server.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held, not read: closing it unlocks")] Flock<File>);
+pub struct Lock(#[allow(dead_code, reason = "held, not read: closing it unlocks")] File);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -51,7 +59,8 @@ impl Cluster {
             }
             (found, _) => found,
         }?;
-        Ok(Self { binaries, place })
+        let sibling = place.data.with_extension(format!("new.{}", process::id()));
+        Ok(Self { binaries, place, sibling })
     }
 
     /// Where it keeps its files.
@@ -60,21 +69,32 @@ impl Cluster {
         &self.place
     }
 
-    /// Takes the cluster for this process and its children, until the last of them is gone.
+    /// Takes the cluster for this process and its children, initdb and the server among them, until
+    /// the last of them is gone. Blocks for up to 1.5 s: what a killed copy has left needs a moment.
     ///
     /// # Errors
     /// When another program has it.
     pub fn lock(&self) -> Result<Lock, EmbeddedError> {
         let path = self.place.base().join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(EmbeddedError::files(format!("open {}", path.display())))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => {
-                Err(EmbeddedError::InUse { data: self.place.data.display().to_string() })
-            }
-            Err((_, refused)) => {
-                Err(EmbeddedError::files(format!("lock {}", path.display()))(refused))
+        let file = self.place.open(&path)?;
+        let refused = |source: std::io::Error| {
+            EmbeddedError::files(format!("lock {}", path.display()))(source)
+        };
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| refused(error.into()))?;
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::Error(error)) => return Err(refused(error)),
+                Err(TryLockError::WouldBlock) if started.elapsed() >= LOCK_WAIT => {
+                    return Err(EmbeddedError::InUse {
+                        data: self.place.data.display().to_string(),
+                    });
+                }
+                // A signal ends the pause early, and that is as good.
+                Err(TryLockError::WouldBlock) => {
+                    let _ = poll(&mut [], PollTimeout::from(LOCK_POLL_MS));
+                }
             }
         }
     }
@@ -88,19 +108,16 @@ impl Cluster {
     /// The command that makes the data, in a sibling of its folder. [`Cluster::adopt`] comes after.
     ///
     /// # Errors
-    /// When what an interrupted attempt left behind cannot be removed.
+    /// When the sibling cannot be made.
     pub fn initdb(&self) -> Result<Command, EmbeddedError> {
-        let sibling = self.sibling();
-        if sibling.exists() {
-            let what = format!("remove {}", sibling.display());
-            fs::remove_dir_all(&sibling).map_err(EmbeddedError::files(what))?;
-        }
+        self.remove_interrupted_attempts();
+        self.place.make_sibling(&self.sibling)?;
         let mut command = Command::new(&self.binaries.initdb);
         command
             .args(["--username", NAME, "--encoding", "UTF8", "--no-locale"])
             // The socket's folder is closed to everybody else; there is no other way in.
             .args(["--auth", "trust", "--no-instructions", "--pgdata"])
-            .arg(sibling);
+            .arg(&self.sibling);
         self.settle(&mut command)?;
         Ok(command)
     }
@@ -113,8 +130,8 @@ impl Cluster {
         if self.is_made() {
             return Ok(());
         }
-        let what = format!("rename {}", self.sibling().display());
-        fs::rename(self.sibling(), &self.place.data).map_err(EmbeddedError::files(what))
+        let what = format!("rename {}", self.sibling.display());
+        fs::rename(&self.sibling, &self.place.data).map_err(EmbeddedError::files(what))
     }
 
     /// The command that serves the data. It ends in good order at INT, and at once, with the data
@@ -173,23 +190,74 @@ impl Cluster {
         }
     }
 
-    /// Where a command works, and where its words go.
+    /// Where a command works, where its words go, and what it knows of our environment: nothing that
+    /// could be a secret, or was meant for another server (PGDATA, PGOPTIONS, ...).
     fn settle(&self, command: &mut Command) -> Result<(), EmbeddedError> {
-        let path = &self.place.log;
-        let log = OpenOptions::new().create(true).append(true).open(path);
-        let log = log.map_err(EmbeddedError::files(format!("open {}", path.display())))?;
+        let log = self.place.open(&self.place.log)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        command.current_dir(self.place.base());
-        // The caller's own database variables (PGDATA, PGOPTIONS, …) are not meant for this server.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
-        {
-            command.env_remove(name);
-        }
+        command.current_dir(self.place.base()).env_clear();
+        command.envs(std::env::vars_os().filter(|(name, _)| is_harmless(name.as_encoded_bytes())));
         Ok(())
     }
 
-    fn sibling(&self) -> std::path::PathBuf {
-        self.place.data.with_extension("new")
+    /// What killed starts have left. Nothing works there any more, since we hold the lock; what stays
+    /// all the same is in nobody's way.
+    fn remove_interrupted_attempts(&self) {
+        let is_attempt = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            name == b"postgres.new" || name.starts_with(b"postgres.new.")
+        };
+        let entries = fs::read_dir(self.place.base()).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| is_attempt(path)) {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+fn is_harmless(name: &[u8]) -> bool {
+    matches!(name, b"PATH" | b"HOME" | b"LANG" | b"TZ") || name.starts_with(b"LC_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(folder: &Path) -> Cluster {
+        Cluster::new(Place::inside(&folder.join("cluster")).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_an_interrupted_attempt_left_is_in_nobody_s_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = cluster(folder.path());
+        let old = cluster.place().base().join("postgres.new.1");
+        fs::create_dir_all(old.join("base")).unwrap();
+        let ours = cluster.sibling.clone();
+        fs::create_dir_all(ours.join("base")).unwrap();
+        cluster.initdb().unwrap();
+        assert!(!old.exists() && fs::read_dir(ours).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn only_one_has_the_cluster_and_what_it_executes_has_it_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = cluster(folder.path());
+        let lock = cluster.lock().unwrap();
+        assert!(matches!(cluster.lock(), Err(EmbeddedError::InUse { .. })));
+        // Holds the lock for as long as its input is open.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        drop(lock);
+        assert!(matches!(cluster.lock(), Err(EmbeddedError::InUse { .. })));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        cluster.lock().unwrap();
+    }
+
+    #[test]
+    fn a_server_knows_none_of_our_secrets() {
+        for name in ["DATABASE_URL", "JWT_SECRET_KEY", "PGDATA", "PGOPTIONS", "PATHS", "LANGUAGE"] {
+            assert!(!is_harmless(name.as_bytes()), "{name}");
+        }
+        assert!(is_harmless(b"LC_ALL") && is_harmless(b"PATH"));
     }
 }

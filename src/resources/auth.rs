@@ -43,13 +43,17 @@ struct Login {
 
 impl Payload for Login {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let username = fields.required("username", Text::any());
-        let password = fields.required("password", Text::any());
+        let username = fields.required("username", Text::max(USERNAME_MAX));
+        // One that is longer than any password is a wrong one, not a malformed one.
+        let password = fields.required("password", Text::unbounded());
         let grant_type = fields.optional(GRANT_TYPE, PasswordGrant);
-        grant_type?;
-        Some(Self { username: username?, password: password?.into() })
+        let (username, password, _) = fields.all((username, password, grant_type))?;
+        Some(Self { username, password: password.into() })
     }
 }
+
+/// Longest user name looked up, in characters; more than any user has.
+const USERNAME_MAX: usize = 256;
 
 const GRANT_TYPE: &str = "grant_type";
 

@@ -31,7 +31,8 @@ struct For {
 
 impl Payload for For {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let ms = fields.required("ms", Integer::range(0, MS_MAX))?;
+        let ms = fields.required("ms", Integer::range(0, MS_MAX));
+        let (ms,) = fields.all((ms,))?;
         Some(Self { duration: Duration::from_millis(ms.unsigned_abs()) })
     }
 }

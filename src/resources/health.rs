@@ -8,7 +8,9 @@
 //!
 //! Live asks nothing: a database that is away is no reason to restart a worker. Ready asks the
 //! database once, and whether the revision this version needs is applied. One that a newer release
-//! has migrated further is ready: releases overlap while they are rolled out.
+//! has migrated further is ready: releases overlap while they are rolled out. It asks through the
+//! pool of all requests, and so waits its turn behind them: a worker whose pool stays in use for
+//! longer than the pool wait is not ready either.
 
 use serde::Serialize;
 use worker::{Context, Reply, Routes};

@@ -10,12 +10,15 @@
 //! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404 |
 //! | `DELETE /users/{pubid}` | 200 `null`; their items go too | 401, 403, 404 |
 //!
+//! A name has at most 30 characters, a full name at most 200 (the column takes more, and so did
+//! other programs on it: a longer one is shown, not written).
 //! Whoever changes a user is checked in this order: the token (401), the id in the path (422),
 //! whose it is (403), the body (422), then the database (404).
 
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio_postgres::Row;
+use tracing::warn;
 use uuid::Uuid;
 use worker::{
     Change, Context, Created, Database, DbError, Empty, Fields, Json, Path, Payload, Query, Reply,
@@ -25,7 +28,9 @@ use worker::{
 use super::Resource;
 use crate::app::App;
 use crate::callers;
-use crate::errors::{ApiError, BODY, DATABASE, INPUT, NAME_TAKEN, ONE, OWN, WRONG_PASSWORD};
+use crate::errors::{
+    ApiError, BODY, CHANGE, DATABASE, INPUT, NAME_TAKEN, ONE, OWN, WRONG_PASSWORD,
+};
 use crate::pages::{Page, PageResponse};
 use crate::security::passwords;
 
@@ -37,6 +42,7 @@ pub(super) const RESOURCE: Resource = Resource {
         SELECT,
         SELECT_CREDENTIALS,
         SELECT_PASSWORD_HASH,
+        SELECT_PASSWORD_HASH_FOR_UPDATE,
         INSERT,
         UPDATE,
         UPDATE_PASSWORD_HASH,
@@ -45,12 +51,12 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 fn routes(routes: &mut Routes<App>) {
-    let changing = [OWN, ONE, INPUT, BODY, DATABASE].concat();
+    let changing = [OWN, ONE, INPUT, BODY, CHANGE, DATABASE].concat();
 
     routes.get("/users", "users-list", list).fails(INPUT).fails(DATABASE);
     routes
         .post("/users", "users-create", create)
-        .fails(&[INPUT, BODY, DATABASE].concat())
+        .fails(&[INPUT, BODY, CHANGE, DATABASE].concat())
         .fails(&[&NAME_TAKEN]);
     routes.get("/users/{pubid}", "users-read", read).fails(&[ONE, INPUT, DATABASE].concat());
     routes.put("/users/{pubid}", "users-replace", replace).fails(&changing);
@@ -61,10 +67,15 @@ fn routes(routes: &mut Routes<App>) {
         .fails(&[&WRONG_PASSWORD]);
     routes
         .delete("/users/{pubid}", "users-delete", delete)
-        .fails(&[OWN, ONE, INPUT, DATABASE].concat());
+        .fails(&[OWN, ONE, INPUT, CHANGE, DATABASE].concat());
 }
 
 // Payloads and responses
+
+/// Longest name, in characters.
+const NAME_MAX: usize = 30;
+/// Longest full name, in characters: a page of 200 users stays small.
+const FULLNAME_MAX: usize = 200;
 
 struct UserPath {
     pubid: Uuid,
@@ -72,7 +83,9 @@ struct UserPath {
 
 impl Payload for UserPath {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { pubid: fields.required("pubid", worker::Uuid)? })
+        let pubid = fields.required("pubid", worker::Uuid);
+        let (pubid,) = fields.all((pubid,))?;
+        Some(Self { pubid })
     }
 }
 
@@ -82,7 +95,9 @@ struct ListUsers {
 
 impl Payload for ListUsers {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { page: Page::read(fields, "users")? })
+        let page = Page::read(fields, "users");
+        let (page,) = fields.all((page,))?;
+        Some(Self { page })
     }
 }
 
@@ -94,10 +109,11 @@ struct CreateUser {
 
 impl Payload for CreateUser {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.required("name", Text::max(30));
+        let name = fields.required("name", Text::max(NAME_MAX));
         let password = fields.required("password", new_password());
-        let fullname = fields.optional("fullname", Text::any());
-        Some(Self { name: name?, password: password?.into(), fullname: fullname? })
+        let fullname = fields.optional("fullname", Text::max(FULLNAME_MAX));
+        let (name, password, fullname) = fields.all((name, password, fullname))?;
+        Some(Self { name, password: password.into(), fullname })
     }
 }
 
@@ -107,7 +123,9 @@ struct ReplaceUser {
 
 impl Payload for ReplaceUser {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { fullname: fields.optional("fullname", Text::any())? })
+        let fullname = fields.optional("fullname", Text::max(FULLNAME_MAX));
+        let (fullname,) = fields.all((fullname,))?;
+        Some(Self { fullname })
     }
 }
 
@@ -118,7 +136,9 @@ struct PatchUser {
 impl Payload for PatchUser {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         fields.closed();
-        Some(Self { fullname: fields.change("fullname", Text::any())? })
+        let fullname = fields.change("fullname", Text::max(FULLNAME_MAX));
+        let (fullname,) = fields.all((fullname,))?;
+        Some(Self { fullname })
     }
 }
 
@@ -129,9 +149,11 @@ struct ChangePassword {
 
 impl Payload for ChangePassword {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let current = fields.required("current", Text::any());
+        // One that is longer than any password is a wrong one, not a malformed one.
+        let current = fields.required("current", Text::unbounded());
         let new = fields.required("new", new_password());
-        Some(Self { current: current?.into(), new: new?.into() })
+        let (current, new) = fields.all((current, new))?;
+        Some(Self { current: current.into(), new: new.into() })
     }
 }
 
@@ -191,11 +213,8 @@ async fn replace(
     path: Path<UserPath>,
     body: Json<ReplaceUser>,
 ) -> Result<Reply<UserResponse>, ApiError> {
-    let caller = callers::caller(&cx)?;
-    let UserPath { pubid } = path.read()?;
-    caller.must_be(pubid)?;
+    let pubid = own(&cx, &path)?;
     let ReplaceUser { fullname } = body.read().await?;
-    let fullname = fullname.map_or(Change::Clear, Change::Set);
     let user = update(&cx.app().database, pubid, fullname).await?;
     Ok(Reply(user.into()))
 }
@@ -205,11 +224,14 @@ async fn patch(
     path: Path<UserPath>,
     body: Json<PatchUser>,
 ) -> Result<Reply<UserResponse>, ApiError> {
-    let caller = callers::caller(&cx)?;
-    let UserPath { pubid } = path.read()?;
-    caller.must_be(pubid)?;
+    let pubid = own(&cx, &path)?;
     let PatchUser { fullname } = body.read().await?;
-    let user = update(&cx.app().database, pubid, fullname).await?;
+    let database = &cx.app().database;
+    let user = match fullname {
+        Change::Keep => select(database, pubid).await?,
+        Change::Clear => update(database, pubid, None).await?,
+        Change::Set(fullname) => update(database, pubid, Some(fullname)).await?,
+    };
     Ok(Reply(user.into()))
 }
 
@@ -218,24 +240,28 @@ async fn change_password(
     path: Path<UserPath>,
     body: Json<ChangePassword>,
 ) -> Result<Empty, ApiError> {
-    let caller = callers::caller(&cx)?;
-    let UserPath { pubid } = path.read()?;
-    caller.must_be(pubid)?;
+    let pubid = own(&cx, &path)?;
     let ChangePassword { current, new } = body.read().await?;
     let app = cx.app();
     let stored = select_password_hash(&app.database, pubid).await?;
     let new_hash = app.passwords.replace(current, stored.clone(), new).await?;
     let new_hash = new_hash.ok_or(ApiError::WrongPassword)?;
-    update_password_hash(&app.database, pubid, stored, new_hash).await?;
+    replace_password_hash(&app.database, pubid, stored, new_hash).await?;
     Ok(Empty)
 }
 
 async fn delete(cx: Context<App>, path: Path<UserPath>) -> Result<Reply<()>, ApiError> {
-    let caller = callers::caller(&cx)?;
-    let UserPath { pubid } = path.read()?;
-    caller.must_be(pubid)?;
+    let pubid = own(&cx, &path)?;
     delete_row(&cx.app().database, pubid).await?;
     Ok(Reply(()))
+}
+
+/// The user of the path, whom only they themselves may change.
+fn own(cx: &Context<App>, path: &Path<UserPath>) -> Result<Uuid, ApiError> {
+    let caller = callers::caller(cx)?; // 401
+    let UserPath { pubid } = path.read()?; // 422
+    caller.must_be(pubid)?; // 403
+    Ok(pubid)
 }
 
 // Queries
@@ -265,10 +291,9 @@ async fn select(database: &Database, id: Uuid) -> Result<User, ApiError> {
 
 const SELECT_PASSWORD_HASH: &str = r#"select password_hash from "user" where id = $1"#;
 
-/// The stored hash; a user without one cannot log in.
 async fn select_password_hash(database: &Database, id: Uuid) -> Result<Option<String>, ApiError> {
     let row = database.row(SELECT_PASSWORD_HASH, &[&id]).await?.ok_or(NO_USER)?;
-    Ok(row.get("password_hash"))
+    Ok(password_hash(id, &row))
 }
 
 const SELECT_CREDENTIALS: &str = r#"select id, password_hash from "user" where name = $1"#;
@@ -279,7 +304,7 @@ pub(super) async fn select_credentials(
     name: &str,
 ) -> Result<Option<Credentials>, ApiError> {
     let row = database.row(SELECT_CREDENTIALS, &[&name]).await?;
-    Ok(row.map(|row| Credentials { id: row.get("id"), password_hash: row.get("password_hash") }))
+    Ok(row.map(|row| Credentials::from_row(&row)))
 }
 
 const INSERT: &str = r#"
@@ -287,14 +312,10 @@ const INSERT: &str = r#"
     returning id, name, fullname"#;
 
 async fn insert(database: &Database, new: NewUser) -> Result<User, ApiError> {
-    database
-        .transaction(async move |tx: &Transaction<'_>| {
-            let NewUser { id, name, fullname, password_hash } = &new;
-            let row = tx.row(INSERT, &[id, name, fullname, password_hash]).await;
-            let row = row.map_err(name_taken)?.ok_or(NO_USER)?;
-            Ok(User::from_row(&row))
-        })
-        .await
+    let NewUser { id, name, fullname, password_hash } = new;
+    let row = database.write_row(INSERT, (id, name, fullname, password_hash)).await;
+    let row = row.map_err(name_taken)?.ok_or(NO_USER)?;
+    Ok(User::from_row(&row))
 }
 
 fn name_taken(error: DbError) -> ApiError {
@@ -305,29 +326,22 @@ fn name_taken(error: DbError) -> ApiError {
 }
 
 const UPDATE: &str = r#"
-    update "user" set fullname = case when $2 then $3 else fullname end where id = $1
+    update "user" set fullname = $2 where id = $1
     returning id, name, fullname"#;
 
-async fn update(database: &Database, id: Uuid, fullname: Change<String>) -> Result<User, ApiError> {
-    let (given, fullname) = match fullname {
-        Change::Keep => (false, None),
-        Change::Clear => (true, None),
-        Change::Set(fullname) => (true, Some(fullname)),
-    };
-    database
-        .transaction(async move |tx: &Transaction<'_>| {
-            let row = tx.row(UPDATE, &[&id, &given, &fullname]).await?.ok_or(NO_USER)?;
-            Ok(User::from_row(&row))
-        })
-        .await
+async fn update(database: &Database, id: Uuid, fullname: Option<String>) -> Result<User, ApiError> {
+    let row = database.write_row(UPDATE, (id, fullname)).await?.ok_or(NO_USER)?;
+    Ok(User::from_row(&row))
 }
 
-const UPDATE_PASSWORD_HASH: &str = r#"
-    update "user" set password_hash = $3 where id = $1 and password_hash = $2"#;
+const SELECT_PASSWORD_HASH_FOR_UPDATE: &str =
+    r#"select password_hash from "user" where id = $1 for update"#;
+
+const UPDATE_PASSWORD_HASH: &str = r#"update "user" set password_hash = $2 where id = $1"#;
 
 /// Only while the hash is still `old`: of two changes at once the later one gave a password that
-/// is no longer the current one.
-async fn update_password_hash(
+/// is no longer the current one. The passwords were hashed before: no row is locked meanwhile.
+async fn replace_password_hash(
     database: &Database,
     id: Uuid,
     old: Option<String>,
@@ -335,10 +349,12 @@ async fn update_password_hash(
 ) -> Result<(), ApiError> {
     database
         .transaction(async move |tx: &Transaction<'_>| {
-            match tx.execute(UPDATE_PASSWORD_HASH, &[&id, &old, &new]).await? {
-                0 => Err(ApiError::WrongPassword),
-                _ => Ok(()),
+            let row = tx.row(SELECT_PASSWORD_HASH_FOR_UPDATE, &[&id]).await?.ok_or(NO_USER)?;
+            if row.get::<_, Option<String>>("password_hash") != old {
+                return Err(ApiError::WrongPassword);
             }
+            tx.execute(UPDATE_PASSWORD_HASH, &[&id, &new]).await?;
+            Ok(())
         })
         .await
 }
@@ -346,12 +362,10 @@ async fn update_password_hash(
 const DELETE: &str = r#"delete from "user" where id = $1"#;
 
 async fn delete_row(database: &Database, id: Uuid) -> Result<(), ApiError> {
-    database
-        .transaction(async move |tx: &Transaction<'_>| match tx.execute(DELETE, &[&id]).await? {
-            0 => Err(NO_USER),
-            _ => Ok(()),
-        })
-        .await
+    match database.write(DELETE, (id,)).await? {
+        0 => Err(NO_USER),
+        _ => Ok(()),
+    }
 }
 
 // Rows
@@ -379,6 +393,23 @@ struct NewUser {
 pub(super) struct Credentials {
     pub(super) id: Uuid,
     pub(super) password_hash: Option<String>,
+}
+
+impl Credentials {
+    fn from_row(row: &Row) -> Self {
+        let id = row.get("id");
+        Self { id, password_hash: password_hash(id, row) }
+    }
+}
+
+/// The stored hash of a user. One that cannot be read lets nobody in, as if there were none; the
+/// log says whose.
+fn password_hash(user: Uuid, row: &Row) -> Option<String> {
+    let stored: Option<String> = row.get("password_hash");
+    if stored.as_deref().is_some_and(|stored| !passwords::is_readable(stored)) {
+        warn!(%user, "the stored password hash is of a kind that cannot be read: no login");
+    }
+    stored
 }
 
 #[cfg(test)]

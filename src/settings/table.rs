@@ -170,7 +170,7 @@ pub const SETTINGS: &[Setting] = &[
         section: Section::Database,
         kind: Kind::Whole { min: 1, max: 100 },
         default: Fallback::Text("4"),
-        meaning: "connections each worker keeps to the database; the check at the start leaves room for one more",
+        meaning: "connections each worker keeps to the database",
         ..PLAIN
     },
     Setting {

@@ -6,24 +6,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::harness::{Database, Launch, Peace, Reply, Turn, get, post, put, request};
+use crate::harness::api::{PASSWORD, log_in, sign_up};
+use crate::harness::{Database, Launch, Peace, Turn, get, post, put, request};
 
 const SECRET: &str = "the secret of these tests, 32 bytes or more";
-const PASSWORD: &str = "correct-horse";
 
 fn one_worker(turn: &Turn, database: &Database<'_>) -> Peace {
     Launch::on(turn, database).workers(1).env("JWT_SECRET_KEY", SECRET).serve()
-}
-
-fn login(peace: &Peace, fields: &[(&str, &str)]) -> Reply {
-    peace.ask(&post("/auth/token").form(fields))
-}
-
-/// Creates ann; answers where she is.
-fn sign_up(peace: &Peace) -> String {
-    let created = peace.ask(&post("/users").json(&json!({"name": "ann", "password": PASSWORD})));
-    assert_eq!(created.status, 201);
-    created.header("location").expect("201 says where").to_owned()
 }
 
 #[test]
@@ -31,9 +20,9 @@ fn a_login_gives_a_token_that_opens_ones_own_routes() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    let place = sign_up(&peace);
+    let place = sign_up(&peace, "ann").place;
     let reply =
-        login(&peace, &[("username", "ann"), ("password", PASSWORD), ("grant_type", "password")]);
+        log_in(&peace, &[("username", "ann"), ("password", PASSWORD), ("grant_type", "password")]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let body = reply.json();
@@ -49,17 +38,15 @@ fn a_token_outlives_the_worker_that_gave_it() {
     let database = Database::new(&turn);
     // No secret is given: development makes one, and all workers and starts share it.
     let mut peace = Launch::on(&turn, &database).workers(4).serve();
-    let place = sign_up(&peace);
-    let reply = login(&peace, &[("username", "ann"), ("password", PASSWORD)]);
-    let token = reply.json()["access_token"].as_str().unwrap().to_owned();
-    let change = put(&place).bearer(&token).json(&json!({"fullname": "Ann"}));
+    let ann = sign_up(&peace, "ann");
+    let change = put(&ann.place).bearer(&ann.token).json(&json!({"fullname": "Ann"}));
     for _ in 0..20 {
         assert_eq!(peace.ask(&change).status, 200, "whichever worker answers");
     }
     peace.kill();
     peace.await_nothing_left(std::time::Duration::from_secs(2));
     peace.start_again();
-    peace.await_event("serving", 0, std::time::Duration::from_secs(20), |one| one.is("serving"));
+    peace.await_serving();
     assert_eq!(peace.ask(&change).status, 200, "after a restart");
 }
 
@@ -68,7 +55,7 @@ fn wrong_credentials_have_one_answer_whatever_is_wrong() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    sign_up(&peace);
+    sign_up(&peace, "ann");
     database.sql().run(
         r#"insert into "user" (id, name, password_hash)
            values (gen_random_uuid(), 'without', null), (gen_random_uuid(), 'broken', 'x')"#,
@@ -81,7 +68,7 @@ fn wrong_credentials_have_one_answer_whatever_is_wrong() {
         ("without", PASSWORD),
         ("Ann", PASSWORD),
     ] {
-        let reply = login(&peace, &[("username", name), ("password", password)]);
+        let reply = log_in(&peace, &[("username", name), ("password", password)]);
         assert_eq!(reply.status, 401, "{name} {password}");
         assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
         assert_eq!(reply.header("cache-control"), Some("no-store"));
@@ -91,7 +78,7 @@ fn wrong_credentials_have_one_answer_whatever_is_wrong() {
         bodies.push(body);
     }
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
-    let broken = login(&peace, &[("username", "broken"), ("password", PASSWORD)]);
+    let broken = log_in(&peace, &[("username", "broken"), ("password", PASSWORD)]);
     assert!([401, 500].contains(&broken.status), "a hash nobody can read lets nobody in");
 }
 
@@ -100,18 +87,18 @@ fn a_form_that_is_not_right_is_a_422_that_lists_everything() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    let nothing = login(&peace, &[]);
+    let nothing = log_in(&peace, &[]);
     assert_eq!(nothing.status, 422);
     assert_eq!(nothing.json()["errors"].as_array().unwrap().len(), 2, "both fields are missing");
     assert_eq!(nothing.json()["error"], "invalid_request");
-    let one = login(&peace, &[("username", "ann")]);
+    let one = log_in(&peace, &[("username", "ann")]);
     assert_eq!(one.json()["errors"][0]["loc"], json!(["body", "password"]));
     let grant = [("username", "ann"), ("password", PASSWORD), ("grant_type", "magic")];
-    let other = login(&peace, &grant);
+    let other = log_in(&peace, &grant);
     assert_eq!((other.status, &other.json()["error"]), (422, &json!("unsupported_grant_type")));
-    let nul = login(&peace, &[("username", "a%00b"), ("password", PASSWORD)]);
+    let nul = log_in(&peace, &[("username", "a%00b"), ("password", PASSWORD)]);
     assert_eq!(nul.status, 422);
-    let utf8 = login(&peace, &[("username", "a%ffb"), ("password", PASSWORD)]);
+    let utf8 = log_in(&peace, &[("username", "a%ffb"), ("password", PASSWORD)]);
     assert_eq!(utf8.status, 422);
     let json = post("/auth/token").json(&json!({"username": "ann", "password": PASSWORD}));
     assert_eq!(peace.ask(&json).status, 415);
@@ -122,7 +109,7 @@ fn tokens_that_prove_nothing() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    let place = sign_up(&peace);
+    let place = sign_up(&peace, "ann").place;
     let ann = place.rsplit('/').next().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = |change: Value| {
@@ -189,10 +176,8 @@ fn a_token_of_somebody_else_opens_nothing_of_mine() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    let place = sign_up(&peace);
-    peace.ask(&post("/users").json(&json!({"name": "bob", "password": PASSWORD})));
-    let reply = login(&peace, &[("username", "bob"), ("password", PASSWORD)]);
-    let token = reply.json()["access_token"].as_str().unwrap().to_owned();
+    let place = sign_up(&peace, "ann").place;
+    let token = sign_up(&peace, "bob").token;
     for request in [
         put(&place).json(&json!({"fullname": "Bob was here"})),
         request("PATCH", &place).json(&json!({"fullname": "Bob was here"})),

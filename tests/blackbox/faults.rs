@@ -68,7 +68,7 @@ fn a_transaction_ends_although_its_client_has_left() {
                      where datname = $1 and application_name like 'peace/%' and ";
         beside.value::<i64>(&format!("{count}{state}"), &[&database.name()])
     };
-    until_true("the pool is warm", SOON, || sessions("state = 'idle'") == 2);
+    until_true("the pool is warm", SOON, || sessions("state = 'idle'") >= 2);
     // Whoever writes to the table waits: the client leaves in the middle of its transaction.
     sql.run(r#"begin; lock table "user" in share row exclusive mode"#);
     let mut client = Connection::open(peace.address()).unwrap();
@@ -84,7 +84,7 @@ fn a_transaction_ends_although_its_client_has_left() {
     until_true("the row is there", SOON, || {
         sql.value::<i64>(r#"select count(*) from "user""#, &[]) == 1
     });
-    until_true("no transaction is left open", SOON, || sessions("state = 'idle'") == 2);
+    until_true("no transaction is left open", SOON, || sessions("state <> 'idle'") == 0);
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
+use crate::harness::api::{PASSWORD, sign_up};
 use crate::harness::{Connection, Database, Launch, Request, Turn, get, post};
 
 const LOGINS_AT_ONCE: usize = 8;
+/// Logins that may wait on one worker (README, Limits), and more than that.
+const QUEUE_MAX: usize = 32;
+const AT_ONCE: usize = 100;
 const READS: usize = 1_000;
 const P99_MAX: Duration = Duration::from_millis(50);
 
@@ -17,10 +19,8 @@ fn eight_logins_in_flight_do_not_slow_reads_down() {
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = Launch::on(&turn, &database).workers(1).serve();
-    let user = json!({"name": "ann", "password": "correct-horse"});
-    let created = peace.ask(&post("/users").json(&user));
-    let read = get(created.header("location").expect("201 says where"));
-    let login = post("/auth/token").form(&[("username", "ann"), ("password", "correct-horse")]);
+    let read = get(sign_up(&peace, "ann").place);
+    let login = post("/auth/token").form(&[("username", "ann"), ("password", PASSWORD)]);
 
     let address = peace.address();
     let (over, logins) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -35,7 +35,7 @@ fn eight_logins_in_flight_do_not_slow_reads_down() {
             });
         }
         let mut connection = Connection::open(address).unwrap();
-        // Every login has one behind it by now: from here on eight are in flight.
+        // They have all begun: from here on eight are in flight.
         while logins.load(Ordering::Relaxed) < 16 {
             timed(&mut connection, &read);
         }
@@ -57,4 +57,28 @@ fn timed(connection: &mut Connection, request: &Request) -> Duration {
     let start = Instant::now();
     assert_eq!(connection.send(request).unwrap().status, 200);
     start.elapsed()
+}
+
+#[test]
+fn logins_beyond_the_queue_are_told_to_come_back() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    sign_up(&peace, "ann");
+    let login = post("/auth/token").form(&[("username", "ann"), ("password", PASSWORD)]);
+    let mut clients: Vec<Connection> =
+        (0..AT_ONCE).map(|_| Connection::open(peace.address()).unwrap()).collect();
+    for client in &mut clients {
+        client.begin(&login).unwrap();
+    }
+    let replies: Vec<_> = clients.iter_mut().map(|client| client.finish(&login).unwrap()).collect();
+    let (answered, refused): (Vec<_>, Vec<_>) =
+        replies.iter().partition(|reply| reply.status == 200);
+    eprintln!("{AT_ONCE} logins at once: {} answered, {} refused", answered.len(), refused.len());
+    assert!(answered.len() >= QUEUE_MAX, "what the queue holds is answered");
+    assert!(!refused.is_empty(), "the queue has an end");
+    for reply in refused {
+        assert_eq!(reply.status, 503);
+        assert!(reply.header("retry-after").is_some());
+    }
 }

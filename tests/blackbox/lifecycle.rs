@@ -90,7 +90,7 @@ fn in_flight(turn: &Turn, database: &Database<'_>, ms: u32) -> (Peace, Connectio
 fn term_answers_what_is_in_flight() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let (peace, mut connection) = in_flight(&turn, &database, 1_000);
+    let (mut peace, mut connection) = in_flight(&turn, &database, 1_000);
     peace.signal(Signal::SIGTERM);
     peace.await_event("the stop has begun", 0, SOON, |event| event.is("stopping"));
     let reply = connection.finish(&get("/debug/sleep")).unwrap();
@@ -104,7 +104,7 @@ fn term_waits_no_longer_than_the_graceful_timeout() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let launch = Launch::on(&turn, &database).workers(1).env("PEACE_FAULTS", "1");
-    let peace = launch.args(["--graceful-timeout", "1s", "--keepalive-grace", "100ms"]).serve();
+    let mut peace = launch.args(["--graceful-timeout", "1s", "--keepalive-grace", "100ms"]).serve();
     let mut connection = Connection::open(peace.address()).unwrap();
     connection.begin(&get("/debug/sleep?ms=60000")).unwrap();
     assert_eq!(peace.ask(&get("/health/live")).status, 200);
@@ -120,7 +120,7 @@ fn term_waits_no_longer_than_the_graceful_timeout() {
 fn int_is_quick_although_connections_are_kept_alive() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let peace = Launch::on(&turn, &database).workers(2).serve();
+    let mut peace = Launch::on(&turn, &database).workers(2).serve();
     let mut idle = Connection::open(peace.address()).unwrap();
     assert_eq!(idle.send(&get("/health/live")).unwrap().status, 200);
     let start = Instant::now();
@@ -135,7 +135,7 @@ fn int_is_quick_although_connections_are_kept_alive() {
 fn int_gives_requests_in_flight_two_seconds() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let (peace, mut answered) = in_flight(&turn, &database, 1_000);
+    let (mut peace, mut answered) = in_flight(&turn, &database, 1_000);
     let mut cut = Connection::open(peace.address()).unwrap();
     cut.begin(&get("/debug/sleep?ms=60000")).unwrap();
     assert_eq!(peace.ask(&get("/health/live")).status, 200);
@@ -153,7 +153,7 @@ fn int_gives_requests_in_flight_two_seconds() {
 fn a_second_int_means_now() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let (peace, _connection) = in_flight(&turn, &database, 60_000);
+    let (mut peace, _connection) = in_flight(&turn, &database, 60_000);
     peace.signal(Signal::SIGINT);
     peace.await_event("the stop has begun", 0, SOON, |event| event.is("stopping"));
     let start = Instant::now();

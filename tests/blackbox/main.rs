@@ -9,6 +9,8 @@ mod harness;
 
 /// `POST /auth/token` and what its tokens are good for.
 mod auth;
+/// The PostgreSQL that the program runs itself.
+mod embedded;
 /// What faults do: a panic, a blocked event loop, a client that leaves.
 mod faults;
 /// A row can be read through every worker as soon as its creation was answered.
@@ -23,17 +25,25 @@ mod migrations;
 mod orphans;
 /// The database goes away and comes back.
 mod outage;
+/// What only the users themselves may do.
+mod own_user;
+/// Paths and methods.
+mod paths;
 /// README's commands do what README says.
 mod readme;
 /// Starts that are refused: one line, the right exit code, nothing left.
 mod refusals;
 /// One database call per read, and none that is hidden.
 mod round_trips;
+/// What the scripts do about a machine that lacks something.
+mod scripts;
 /// N workers share one port.
 mod serve;
 /// The command line: `config show`, `config check`, completions.
 mod settings;
 /// The database host falls silent.
 mod silence;
+/// Starts and stops in bad company: nobody reads the log, the last start was killed.
+mod startup;
 /// `/users`.
 mod users;

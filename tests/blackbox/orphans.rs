@@ -30,7 +30,7 @@ fn nothing_outlives_a_killed_supervisor_and_no_acknowledged_row_is_lost() {
     let mut rows = Vec::new();
     let mut slowest = Duration::ZERO;
     for round in 0..KILLS_UNDER_LOAD {
-        await_serving(&peace);
+        peace.await_serving();
         rows.extend(kill_under_load(&mut peace, round));
         slowest = slowest.max(gone_after(&mut peace));
         await_port(&peace);
@@ -42,7 +42,7 @@ fn nothing_outlives_a_killed_supervisor_and_no_acknowledged_row_is_lost() {
         rows.len()
     );
 
-    await_serving(&peace);
+    peace.await_serving();
     for row in &rows {
         assert_eq!(peace.ask(&get(row)).status, 200, "{row} was acknowledged");
     }
@@ -110,14 +110,10 @@ fn kill_under_load(peace: &mut Peace, round: usize) -> Vec<String> {
 fn gone_after(peace: &mut Peace) -> Duration {
     let start = Instant::now();
     peace.await_nothing_left(GONE);
-    until_true("the next copy may use the database", GONE.saturating_sub(start.elapsed()), || {
-        peace.embedded().lock().is_ok()
-    });
-    start.elapsed()
-}
-
-fn await_serving(peace: &Peace) {
-    peace.await_event("serving", 0, START, |event| event.is("serving"));
+    drop(peace.embedded().lock().expect("the next copy may use the database"));
+    let took = start.elapsed();
+    assert!(took < GONE, "the database was held for {took:?}");
+    took
 }
 
 /// The port can be bound again, by anybody.

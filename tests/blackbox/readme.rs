@@ -48,7 +48,7 @@ fn deploy_up_serves_from_a_private_folder() {
     fs::set_permissions(launch.folder().path(), fs::Permissions::from_mode(0o700)).unwrap();
     let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json", "--workers", "2"]);
     let start = Instant::now();
-    let peace = launch.start();
+    let mut peace = launch.start();
     peace.await_event("it serves", 0, BUILD, |event| event.is("serving"));
     eprintln!("deploy/up served after {:.1} s, the build included", start.elapsed().as_secs_f64());
     assert_eq!(peace.ask(&request("GET", "/health/ready")).status, 200);
@@ -110,7 +110,7 @@ impl Reader<'_> {
     }
 
     fn serve(&mut self, args: &[&str]) {
-        if let Some(server) = self.server.take() {
+        if let Some(mut server) = self.server.take() {
             assert_eq!(server.stop(STOP).code, Some(0));
         }
         let launch = self.launch().args(args.iter().copied());

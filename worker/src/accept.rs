@@ -72,7 +72,7 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
 /// Wait until a connection ends; those who are still queued after the limit are refused.
 async fn wait_for_room(listener: &TcpListener, shared: &Shared) {
     while shared.is_full() {
-        if timeout(shared.limits.queue_wait, shared.room.notified()).await.is_ok() {
+        if timeout(shared.limits.queue_timeout, shared.room.notified()).await.is_ok() {
             continue;
         }
         for _ in 0..BATCH {

@@ -100,7 +100,7 @@ fn options(resource: &Resource) -> Response {
 async fn run(endpoint: &Endpoint, call: Call, shared: &Shared) -> Result<Response, Problem> {
     // What a panic leaves half done is this request's alone: nothing of it is looked at again.
     let answering = AssertUnwindSafe(async { endpoint(call).await }).catch_unwind();
-    match timeout(shared.limits.request, answering).await {
+    match timeout(shared.limits.request_timeout, answering).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => {
             shared.stats.panics.increment();

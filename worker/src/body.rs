@@ -57,9 +57,11 @@ impl Body {
     ///
     /// # Errors
     /// In this order: too large as announced, of another type, too slow, broken, too large after all.
-    pub(crate) async fn receive(mut self, want: &MediaType) -> Result<Bytes, HttpError> {
-        let limits = self.connection.limits();
-        let max = limits.body_max_bytes;
+    pub(crate) async fn receive(
+        mut self,
+        want: &MediaType,
+        max: usize,
+    ) -> Result<Bytes, HttpError> {
         let Some(incoming) = &mut self.incoming else { return Ok(Bytes::new()) };
         if incoming.size_hint().lower() > max as u64 {
             return Err(HttpError::PayloadTooLarge { max });
@@ -68,7 +70,7 @@ impl Body {
             return Ok(Bytes::new());
         }
         self.form.check(want)?;
-        let bytes = collect(incoming, limits).await?;
+        let bytes = collect(incoming, max, self.connection.limits()).await?;
         self.incoming = None;
         Ok(bytes)
     }
@@ -93,7 +95,7 @@ impl Drop for Body {
 }
 
 /// Receive until the end, at least at the rate and never idle for long.
-async fn collect(incoming: &mut Incoming, limits: &Limits) -> Result<Bytes, HttpError> {
+async fn collect(incoming: &mut Incoming, max: usize, limits: &Limits) -> Result<Bytes, HttpError> {
     let mut received = Received::default();
     let pace = Pace::start(limits);
     loop {
@@ -103,8 +105,8 @@ async fn collect(incoming: &mut Incoming, limits: &Limits) -> Result<Bytes, Http
         if let Ok(data) = frame.map_err(|_| HttpError::BodyBroken)?.into_data() {
             received.push(data);
         }
-        if received.len() > limits.body_max_bytes {
-            return Err(HttpError::PayloadTooLarge { max: limits.body_max_bytes });
+        if received.len() > max {
+            return Err(HttpError::PayloadTooLarge { max });
         }
     }
     Ok(received.into_bytes())
@@ -150,7 +152,11 @@ struct Pace {
 
 impl Pace {
     fn start(limits: &Limits) -> Self {
-        Self { start: Instant::now(), idle: limits.body_idle, rate_min: limits.body_rate_min }
+        Self {
+            start: Instant::now(),
+            idle: limits.body_idle_timeout,
+            rate_min: limits.body_rate_min_bytes_per_s,
+        }
     }
 
     /// When the next piece must be here, after `received` bytes.

@@ -52,27 +52,31 @@ pub struct Limits {
     /// use, every response is the last one of its connection.
     pub connections_max: usize,
     /// How long clients wait in a full worker's queue before they are refused with a 503.
-    pub queue_wait: Duration,
+    pub queue_timeout: Duration,
     /// From accepting a connection to its first byte.
-    pub first_byte: Duration,
+    pub first_byte_timeout: Duration,
     /// From a request's first byte to the end of its head.
-    pub head: Duration,
+    pub head_timeout: Duration,
     /// Between two requests of a connection.
-    pub keepalive_idle: Duration,
+    pub keepalive_timeout: Duration,
     /// Between two parts of a body; also the time before the minimum rate counts.
-    pub body_idle: Duration,
+    pub body_idle_timeout: Duration,
     /// The least average rate of a body, in bytes per second.
-    pub body_rate_min: u64,
+    pub body_rate_min_bytes_per_s: u64,
     /// While the client takes nothing of a response.
-    pub write_idle: Duration,
+    pub write_idle_timeout: Duration,
     /// From the end of a head to the response, reading the body included.
-    pub request: Duration,
+    pub request_timeout: Duration,
     /// Path and query of a request.
     pub uri_max_bytes: usize,
     /// A whole head; hyper answers 431 beyond it, and beyond 100 headers.
     pub head_max_bytes: usize,
     /// A body.
     pub body_max_bytes: usize,
+    /// A form body.
+    pub form_max_bytes: usize,
+    /// All bodies in memory together; beyond it a request is refused with a 503.
+    pub bodies_max_bytes: usize,
     /// Arrays and objects within one another in a JSON body.
     pub json_depth_max: usize,
 }
@@ -81,17 +85,19 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
-            queue_wait: Duration::from_secs(1),
-            first_byte: Duration::from_secs(10),
-            head: Duration::from_secs(10),
-            keepalive_idle: Duration::from_secs(75),
-            body_idle: Duration::from_secs(10),
-            body_rate_min: 240,
-            write_idle: Duration::from_secs(10),
-            request: Duration::from_secs(30),
+            queue_timeout: Duration::from_secs(1),
+            first_byte_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(75),
+            body_idle_timeout: Duration::from_secs(10),
+            body_rate_min_bytes_per_s: 240,
+            write_idle_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
             uri_max_bytes: 8 * 1024,
             head_max_bytes: 32 * 1024,
             body_max_bytes: 1024 * 1024,
+            form_max_bytes: 64 * 1024,
+            bodies_max_bytes: 64 * 1024 * 1024,
             json_depth_max: 64,
         }
     }

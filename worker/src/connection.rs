@@ -112,7 +112,7 @@ where
     };
     let mut http = pin!(shared.http.serve_connection(socket, service));
     let mut closing = pin!(shared.drain.closing());
-    let mut timer = pin!(sleep_until(Instant::now() + shared.limits.first_byte));
+    let mut timer = pin!(sleep_until(Instant::now() + shared.limits.first_byte_timeout));
     let (mut registered, mut told) = (false, false);
     poll_fn(|cx| {
         if !registered {

@@ -1,11 +1,12 @@
 //! The database as a handler sees it: statements, transactions, and named failures.
 //!
-//! Handlers call [`Database`]; it borrows a session (`pool`, `loan`) that the `connector` opened,
-//! runs statements on it (`session`, `transaction`, `retry`), and knows whether the server is there
-//! (`link`).
+//! Handlers call [`Database`]: `rows` and `row` read, `write` and `write_row` change with one
+//! statement, `transaction` with several. It borrows a connection (`pool`, `loan`) that the
+//! `connector` opened, runs statements on it (`session`, `transaction`, `retry`), and knows whether
+//! the server is there (`link`).
 //! Promises: a statement costs one round trip once it is prepared, and no other traffic is made for
-//! it; a transaction runs to its end even when its caller has left; every wait has a limit; a
-//! server that is away is told at once, and used again within a second of its return.
+//! it; a write or a transaction runs to its end even when its caller has left; every wait has a
+//! limit; a server that is away is told at once, and used again within a second of its return.
 //! Does not know: HTTP, tables, or who asks.
 
 mod config;
@@ -18,6 +19,7 @@ mod retry;
 mod session;
 mod tasks;
 mod transaction;
+mod values;
 
 use std::{
     panic::resume_unwind,
@@ -25,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_postgres::Row;
 
 pub use self::{
@@ -33,10 +35,11 @@ pub use self::{
     error::{ConstraintKind, DbError, Refusal},
     session::Params,
     transaction::Transaction,
+    values::Values,
 };
 use self::{pool::Pool, retry::Retry, session::Answer};
 
-/// One worker's pool of sessions. Cheap to clone; lives on one thread.
+/// One worker's pool of connections. Cheap to clone; lives on one thread.
 #[derive(Clone)]
 pub struct Database {
     pool: Rc<Pool>,
@@ -49,20 +52,23 @@ impl Database {
         Self { pool: Pool::open(config) }
     }
 
-    /// Waits for the first session, at most `within`.
+    /// Waits for the first connection, at most `within`, and no longer than until the first try to
+    /// connect has failed: the server is known to be away then.
     ///
-    /// **Errors**: `Unavailable`, with what the last try to connect said. Connecting goes on.
+    /// **Errors**: `Unavailable`, with what that try said. Connecting goes on.
     pub async fn ready(&self, within: Duration) -> Result<(), DbError> {
-        timeout(within, self.pool.link.first_session()).await.map_err(|_| {
-            let unanswered = || format!("no session within {within:?}").into();
-            DbError::Unavailable { cause: self.pool.link.down().unwrap_or_else(unanswered) }
-        })
+        let link = &self.pool.link;
+        tokio::select! {
+            biased;
+            () = link.first_session() => Ok(()),
+            cause = link.lost() => Err(DbError::Unavailable { cause }),
+            () = sleep(within) => Err(DbError::unavailable(&format!("no connection within {within:?}"))),
+        }
     }
 
-    /// Runs one statement, which is its own transaction, and gives all its rows. Where another
-    /// transaction stands in its way, it is run again.
+    /// Runs one statement that reads, and gives all its rows.
     ///
-    /// A statement that begins with SELECT must only read: if its session ends before the answer
+    /// A statement that begins with SELECT must only read: if its connection ends before the answer
     /// has come, it is asked again on another one.
     ///
     /// **Blocks** up to the pool wait and the statement timeout.
@@ -77,9 +83,29 @@ impl Database {
         at_most_one(self.ask(sql, params).await?.rows)
     }
 
-    /// As [`Database::rows`], and gives how many rows were inserted, changed or deleted.
-    pub async fn execute(&self, sql: &'static str, params: Params<'_>) -> Result<u64, DbError> {
-        Ok(self.ask(sql, params).await?.affected)
+    /// Runs one statement that changes rows, as a transaction of its own; gives how many it
+    /// inserted, changed or deleted. They are saved when this answers.
+    ///
+    /// It runs in a task of its own, to its end, also when this future is dropped. Where another
+    /// transaction stands in its way, it is run again.
+    ///
+    /// **Errors**: any [`DbError`]; `Unavailable` and `Timeout` leave it open whether a statement
+    /// that was already sent has been done.
+    ///
+    /// **Blocks** up to the pool wait and the statement timeout.
+    pub async fn write(&self, sql: &'static str, values: impl Values) -> Result<u64, DbError> {
+        Ok(self.change(sql, values).await?.affected)
+    }
+
+    /// As [`Database::write`], for a statement that gives at most one row (RETURNING).
+    ///
+    /// **Errors**: `Other` if it gave more; they are saved all the same.
+    pub async fn write_row(
+        &self,
+        sql: &'static str,
+        values: impl Values,
+    ) -> Result<Option<Row>, DbError> {
+        at_most_one(self.change(sql, values).await?.rows)
     }
 
     /// Runs `work` in a transaction and gives its result after COMMIT.
@@ -98,16 +124,12 @@ impl Database {
         F: AsyncFn(&Transaction<'_>) -> Result<T, E> + 'static,
     {
         let pool = Rc::clone(&self.pool);
-        let task = self.pool.spawn(async move { transaction::run(&pool, &work).await });
-        match task.await {
-            Ok(result) => result,
-            Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
-            Err(_) => Err(DbError::unavailable("the worker is ending").into()),
-        }
+        self.to_its_end(async move { transaction::run(&pool, &work).await }).await
     }
 
-    /// Waits for transactions whose callers have left, at most `within`, then ends all sessions.
-    /// Gives how many had to be left; they end with the runtime. To be called when no handler runs.
+    /// Waits for writes and transactions whose callers have left, at most `within`, then ends all
+    /// connections. Gives how many had to be left; they end with the runtime. To be called when no
+    /// handler runs.
     pub async fn close(&self, within: Duration) -> usize {
         self.pool.close(within).await
     }
@@ -116,7 +138,7 @@ impl Database {
     pub fn stats(&self) -> DatabaseStats {
         let Pool { counts, link, .. } = &*self.pool;
         DatabaseStats {
-            sessions: link.live().into(),
+            connections: link.live().into(),
             in_use: self.pool.in_use() as u64,
             waiting: self.pool.waiting() as u64,
             running: self.pool.running() as u64,
@@ -124,6 +146,28 @@ impl Database {
             waits_over: counts.waits_over.get(),
             timeouts: counts.timeouts.get(),
             retries: counts.retries.get(),
+        }
+    }
+
+    async fn change(&self, sql: &'static str, values: impl Values) -> Result<Answer, DbError> {
+        let database = self.clone();
+        self.to_its_end(async move { database.ask(sql, &values.params()).await }).await
+    }
+
+    /// Runs `work` in a task of its own, which goes on when this future is dropped. A panic in it
+    /// goes on to the caller.
+    async fn to_its_end<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + 'static,
+    ) -> Result<T, E>
+    where
+        T: 'static,
+        E: From<DbError> + 'static,
+    {
+        match self.pool.spawn(work).await {
+            Ok(result) => result,
+            Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
+            Err(_) => Err(DbError::unavailable("the worker is ending").into()),
         }
     }
 
@@ -143,9 +187,9 @@ impl Database {
         }
     }
 
-    /// Runs one statement on any session; a SELECT on another one where the session was lost.
+    /// Runs one statement on any connection; a SELECT on another one where that was lost.
     async fn ask_any(&self, sql: &'static str, params: Params<'_>) -> Result<Answer, DbError> {
-        // Each try ends a session that the server had ended; after that many, all are new.
+        // Each try ends a connection that the server had ended; after that many, all are new.
         let mut tries_left = self.pool.config.pool_size;
         loop {
             let loan = self.pool.lend().await?;
@@ -164,17 +208,18 @@ impl Database {
 /// What the pool does now, and has done since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseStats {
-    /// Sessions that exist now.
-    pub sessions: u64,
-    /// Sessions lent now.
+    /// Connections that exist now.
+    pub connections: u64,
+    /// Connections lent now.
     pub in_use: u64,
-    /// Callers that wait for a session now.
+    /// Callers that wait for a connection now.
     pub waiting: u64,
-    /// Transactions running now, and sessions that wait for an answer nobody wants any more.
+    /// Writes and transactions running now, and connections that wait for an answer nobody wants
+    /// any more.
     pub running: u64,
-    /// Callers that found every session in use.
+    /// Callers that found every connection in use.
     pub waits: u64,
-    /// Callers that got no session: the wait was over, or too many waited.
+    /// Callers that got no connection: the wait was over, or too many waited.
     pub waits_over: u64,
     /// Statements cut off, by the server or by us.
     pub timeouts: u64,
@@ -197,44 +242,71 @@ fn is_select(sql: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, os::unix::net::UnixListener, path::PathBuf, process};
+    use std::{
+        env, fs,
+        io::Write,
+        os::unix::net::{UnixListener, UnixStream},
+        path::PathBuf,
+        process, thread,
+    };
 
-    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::{
+        runtime::{Builder, LocalOptions},
+        time::timeout,
+    };
 
     use super::*;
 
     const SQL: &str = "SELECT 1";
 
-    /// Runs `test` with a pool of one session against the server in `folder`, if there is one.
+    /// Runs `test` with a pool of one connection against the server in `folder`, if there is one.
     fn with_pool(folder: &str, test: impl AsyncFnOnce(&Database)) {
-        let server = format!("host={folder} user=peace").parse().unwrap();
-        let config = DatabaseConfig {
-            pool_size: 1,
-            waiters_max: 2,
-            pool_wait: Duration::from_millis(100),
-            ..DatabaseConfig::new(server, 0, 1)
-        };
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        runtime.unwrap().block_on(async {
-            let database = Database::open(config);
+        in_runtime(async {
+            let database = Database::open(config(folder, 1));
             test(&database).await;
             assert_eq!(database.close(Duration::ZERO).await, 0);
         });
     }
 
-    /// A server that takes connections and never says a word; gone when dropped.
+    fn in_runtime(test: impl Future<Output = ()>) {
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(LocalOptions::default());
+        runtime.unwrap().block_on(test);
+    }
+
+    fn config(folder: &str, pool_size: u32) -> DatabaseConfig {
+        let server = format!("host={folder} user=peace").parse().unwrap();
+        DatabaseConfig {
+            pool_size,
+            waiters_max: 2,
+            pool_wait: Duration::from_millis(100),
+            ..DatabaseConfig::new(server, 0, 1)
+        }
+    }
+
+    /// A server that takes connections and says no word unless told to; gone when dropped.
     struct Silent {
         folder: PathBuf,
-        _listener: UnixListener,
+        listener: UnixListener,
     }
 
     impl Silent {
         fn listen(name: &str) -> Self {
             let folder = env::temp_dir().join(format!("peace-{name}-{}", process::id()));
             fs::create_dir_all(&folder).unwrap();
-            let _listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
-            Self { folder, _listener }
+            let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
+            Self { folder, listener }
+        }
+
+        /// Lets that many clients in, and falls silent.
+        fn welcome(&self, clients: usize) -> Vec<UnixStream> {
+            let welcome = |_| {
+                let (mut client, _) = self.listener.accept().unwrap();
+                // AuthenticationOk and ReadyForQuery.
+                client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").unwrap();
+                client
+            };
+            (0..clients).map(welcome).collect()
         }
     }
 
@@ -252,9 +324,39 @@ mod tests {
             assert!(matches!(error, DbError::Unavailable { .. }), "{error}");
             assert!(error.to_string().contains("No such file or directory"), "{error}");
             assert!(asked.elapsed() < Duration::from_millis(100), "waited although it was known");
+        });
+    }
 
-            let error = database.ready(Duration::from_millis(1)).await.unwrap_err();
+    #[test]
+    fn nobody_waits_for_a_server_that_refused_the_first_try() {
+        with_pool("/nowhere/at/all", async |database| {
+            let asked = Instant::now();
+            let error = database.ready(Duration::from_secs(60)).await.unwrap_err();
             assert!(error.to_string().contains("No such file or directory"), "{error}");
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        });
+    }
+
+    #[test]
+    fn a_client_that_leaves_does_not_keep_others_from_hearing_that_the_server_is_silent() {
+        let silent = Silent::listen("probe");
+        let config = config(silent.folder.to_str().unwrap(), 2);
+        thread::scope(|scope| {
+            let clients = scope.spawn(|| silent.welcome(2));
+            in_runtime(async {
+                let database = Database::open(config);
+                database.ready(Duration::from_secs(5)).await.unwrap();
+                // Asks whether the server lives, and leaves before that is known.
+                let leaving = timeout(Duration::from_millis(1700), database.row(SQL, &[]));
+                let staying = async {
+                    sleep(Duration::from_millis(50)).await;
+                    database.row(SQL, &[]).await
+                };
+                let (left, error) = tokio::join!(leaving, staying);
+                assert!(left.is_err(), "answered by a silent server");
+                assert!(matches!(error, Err(DbError::Unavailable { .. })), "{error:?}");
+            });
+            drop(clients.join());
         });
     }
 

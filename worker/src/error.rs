@@ -68,7 +68,9 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    fn kind(&self) -> &'static Kind {
+    /// The kind of problem it is answered as.
+    #[must_use]
+    pub fn kind(&self) -> &'static Kind {
         match self {
             Self::NotFound => &NOT_FOUND,
             Self::MethodNotAllowed { .. } => &METHOD_NOT_ALLOWED,

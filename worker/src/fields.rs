@@ -17,8 +17,8 @@ use crate::rules::{Fault, Rule, Value};
 
 /// A typed input of a handler, read from a body, a query string or the path.
 pub trait Payload: Sized + 'static {
-    /// Read it. Call every accessor before the first `?`, so that all failures are noted; `None` means
-    /// that at least one was (or that the payload is only being described).
+    /// Read it: ask for every field, then combine them with [`Fields::all`], so that all failures are
+    /// noted. `None` means that at least one was, or that the payload is only being described.
     fn read(fields: &mut Fields<'_>) -> Option<Self>;
 }
 
@@ -112,47 +112,109 @@ pub enum Change<T> {
     Set(T),
 }
 
+/// Failures told at most; an input with more of them is wrong enough.
+const FAILURES_MAX: usize = 100;
+
 /// The values of one input while a [`Payload`] reads them.
 pub struct Fields<'a> {
     source: Source,
     given: Given<'a>,
+    asked: Vec<&'static str>,
     failures: Vec<Invalid>,
     described: Vec<FieldSpec>,
     closed: bool,
+    combined: bool,
 }
+
+/// One field that was asked for. Its value comes out through [`Fields::all`] only, so that no failure
+/// of one field keeps another from being looked at.
+#[must_use = "a field that is not combined with the others is not read"]
+pub struct Field<T>(Option<T>);
+
+impl<T> Field<T> {
+    /// Make something of the value, if there is one in the end.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Field<U> {
+        Field(self.0.map(make))
+    }
+}
+
+/// A tuple of one to twelve [`Field`]s.
+pub trait FieldTuple {
+    /// The tuple of their values.
+    type Values;
+
+    /// The values, if none is missing.
+    fn values(self) -> Option<Self::Values>;
+}
+
+macro_rules! field_tuple {
+    ($($field:ident)+) => {
+        impl<$($field),+> FieldTuple for ($(Field<$field>,)+) {
+            type Values = ($($field,)+);
+
+            #[allow(non_snake_case, reason = "variables of a macro, named as their types")]
+            fn values(self) -> Option<Self::Values> {
+                let ($($field,)+) = self;
+                Some(($($field.0?,)+))
+            }
+        }
+    };
+}
+
+field_tuple!(A);
+field_tuple!(A B);
+field_tuple!(A B C);
+field_tuple!(A B C D);
+field_tuple!(A B C D E);
+field_tuple!(A B C D E F);
+field_tuple!(A B C D E F G);
+field_tuple!(A B C D E F G H);
+field_tuple!(A B C D E F G H I);
+field_tuple!(A B C D E F G H I J);
+field_tuple!(A B C D E F G H I J K);
+field_tuple!(A B C D E F G H I J K L);
 
 #[allow(
     clippy::needless_pass_by_value,
     reason = "a rule is written where it is used, as in `required(\"name\", Text::max(30))`"
 )]
 impl<'a> Fields<'a> {
-    /// Read a value that must be there.
-    pub fn required<R: Rule>(&mut self, name: &'static str, rule: R) -> Option<R::Output> {
-        self.describes(name, &rule, true);
-        match self.find(name)? {
-            Some(value) => self.check(name, &rule, &value),
-            None => self.note(name, Fault::missing()),
-        }
+    /// Ask for a value that must be there.
+    pub fn required<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<R::Output> {
+        self.ask(name, &rule, true, |value| match value {
+            Some(value) => rule.check(&value),
+            None => Err(Fault::missing()),
+        })
     }
 
-    /// Read a value that may be absent; JSON null counts as absent. The outer `None` means that a
-    /// failure was noted.
-    pub fn optional<R: Rule>(&mut self, name: &'static str, rule: R) -> Option<Option<R::Output>> {
-        self.describes(name, &rule, false);
-        match self.find(name)? {
-            None | Some(Value::Json(Json::Null)) => Some(None),
-            Some(value) => self.check(name, &rule, &value).map(Some),
-        }
+    /// Ask for a value that may be absent; JSON null counts as absent.
+    pub fn optional<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<Option<R::Output>> {
+        self.ask(name, &rule, false, |value| match value {
+            None | Some(Value::Json(Json::Null)) => Ok(None),
+            Some(value) => rule.check(&value).map(Some),
+        })
     }
 
-    /// Read a change: absent keeps, null clears, a value sets.
-    pub fn change<R: Rule>(&mut self, name: &'static str, rule: R) -> Option<Change<R::Output>> {
-        self.describes(name, &rule, false);
-        match self.find(name)? {
-            None => Some(Change::Keep),
-            Some(Value::Json(Json::Null)) => Some(Change::Clear),
-            Some(value) => self.check(name, &rule, &value).map(Change::Set),
-        }
+    /// Ask for a change: absent keeps, null clears, a value sets.
+    pub fn change<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<Change<R::Output>> {
+        self.ask(name, &rule, false, |value| match value {
+            None => Ok(Change::Keep),
+            Some(Value::Json(Json::Null)) => Ok(Change::Clear),
+            Some(value) => rule.check(&value).map(Change::Set),
+        })
+    }
+
+    /// The values of all fields, when every one is as it must be; once, at the end. One field is
+    /// `fields.all((name,))`.
+    pub fn all<F: FieldTuple>(&mut self, fields: F) -> Option<F::Values> {
+        self.combined = true;
+        fields.values()
+    }
+
+    /// Several fields as one, for a function that reads a part of a payload: it returns a [`Field`],
+    /// and the payload combines that with its own.
+    pub fn join<F: FieldTuple>(&self, fields: F) -> Field<F::Values> {
+        Field(fields.values())
     }
 
     /// Refuse members that the payload does not read (they are ignored otherwise).
@@ -162,7 +224,7 @@ impl<'a> Fields<'a> {
 
     /// Note a failure that the payload found itself, for example between two values.
     pub fn fail(&mut self, name: &'static str, fault: Fault) {
-        self.failures.push(Invalid::at(self.source, name, fault));
+        self.note(Invalid::at(self.source, name, fault));
     }
 
     /// Run the payload's function without input and list what it asks for.
@@ -175,44 +237,47 @@ impl<'a> Fields<'a> {
     }
 
     fn new(source: Source, given: Given<'a>) -> Self {
-        Self { source, given, failures: Vec::new(), described: Vec::new(), closed: false }
-    }
-
-    fn describes<R: Rule>(&mut self, name: &'static str, rule: &R, required: bool) {
-        if matches!(self.given, Given::Nothing) {
-            self.described.push(FieldSpec { name, schema: rule.describe(), required });
+        Self {
+            source,
+            given,
+            asked: Vec::new(),
+            failures: Vec::new(),
+            described: Vec::new(),
+            closed: false,
+            combined: false,
         }
     }
 
-    /// The value called `name`. The outer `None`: a failure was noted, or there is no input at all.
-    fn find(&mut self, name: &'static str) -> Option<Option<Value<'a>>> {
-        if matches!(self.given, Given::Nothing) {
-            return None;
-        }
-        self.given.find(name).map_err(|fault| self.fail(name, fault)).ok()
-    }
-
-    fn check<R: Rule>(
+    /// Describe a field, or find its value and judge it.
+    fn ask<R: Rule, T>(
         &mut self,
         name: &'static str,
         rule: &R,
-        value: &Value<'_>,
-    ) -> Option<R::Output> {
-        rule.check(value).map_err(|fault| self.fail(name, fault)).ok()
+        required: bool,
+        judge: impl FnOnce(Option<Value<'a>>) -> Result<T, Fault>,
+    ) -> Field<T> {
+        debug_assert!(!self.combined, "the field {name} is asked for after `all`");
+        if matches!(self.given, Given::Nothing) {
+            self.described.push(FieldSpec { name, schema: rule.describe(), required });
+            return Field(None);
+        }
+        self.asked.push(name);
+        let judged = self.given.find(name).and_then(judge);
+        Field(judged.map_err(|fault| self.fail(name, fault)).ok())
     }
 
-    fn note<T>(&mut self, name: &'static str, fault: Fault) -> Option<T> {
-        self.fail(name, fault);
-        None
+    fn note(&mut self, failure: Invalid) {
+        if self.failures.len() < FAILURES_MAX {
+            self.failures.push(failure);
+        }
     }
 
-    /// Note every member that the payload does not read.
-    fn refuse_others<T: Payload>(&mut self) {
-        let known = Fields::describe::<T>().fields;
-        let is_unknown = |name: &String| known.iter().all(|field| field.name != name);
-        let others: Vec<String> = self.given.names().into_iter().filter(is_unknown).collect();
-        for name in others {
-            self.failures.push(Invalid::at(self.source, name, Fault::extra()));
+    /// Note every member that the payload did not ask for.
+    fn refuse_others(&mut self) {
+        let is_unknown = |name: &String| !self.asked.contains(&name.as_str());
+        let others = self.given.names().filter(is_unknown).take(FAILURES_MAX);
+        for name in others.collect::<Vec<_>>() {
+            self.note(Invalid::at(self.source, name, Fault::extra()));
         }
     }
 }
@@ -220,12 +285,12 @@ impl<'a> Fields<'a> {
 /// Read a payload from what was given.
 ///
 /// # Errors
-/// Everything that is wrong with it; never empty.
+/// What is wrong with it, the first hundred failures; never empty.
 pub(crate) fn read<T: Payload>(source: Source, given: Given<'_>) -> Result<T, Vec<Invalid>> {
     let mut fields = Fields::new(source, given);
     let payload = T::read(&mut fields);
     if fields.closed {
-        fields.refuse_others::<T>();
+        fields.refuse_others();
     }
     match payload {
         Some(payload) if fields.failures.is_empty() => Ok(payload),
@@ -277,8 +342,9 @@ mod tests {
         fn read(fields: &mut Fields<'_>) -> Option<Self> {
             let name = fields.required("name", Text::max(30));
             let password = fields.required("password", Text::between(8, 64));
-            let fullname = fields.optional("fullname", Text::any());
-            Some(Self { name: name?, password: password?, fullname: fullname? })
+            let fullname = fields.optional("fullname", Text::unbounded());
+            let (name, password, fullname) = fields.all((name, password, fullname))?;
+            Some(Self { name, password, fullname })
         }
     }
 
@@ -289,7 +355,7 @@ mod tests {
         fn read(fields: &mut Fields<'_>) -> Option<Self> {
             fields.closed();
             let fullname = fields.change("fullname", Text::max(5));
-            Some(Self(fullname?))
+            fields.all((fullname,)).map(|(fullname,)| Self(fullname))
         }
     }
 
@@ -300,7 +366,26 @@ mod tests {
         fn read(fields: &mut Fields<'_>) -> Option<Self> {
             let limit = fields.optional("limit", Integer::range(1, 200));
             let items = fields.optional("incl_items", Boolean);
-            Some(Self(limit?, items?))
+            fields.all((limit, items)).map(|(limit, items)| Self(limit, items))
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Listing(Page, bool);
+
+    impl Listing {
+        fn page(fields: &mut Fields<'_>) -> Field<Page> {
+            let limit = fields.optional("limit", Integer::range(1, 200));
+            let items = fields.optional("incl_items", Boolean);
+            fields.join((limit, items)).map(|(limit, items)| Page(limit, items))
+        }
+    }
+
+    impl Payload for Listing {
+        fn read(fields: &mut Fields<'_>) -> Option<Self> {
+            let page = Self::page(fields);
+            let all = fields.required("all", Boolean);
+            fields.all((page, all)).map(|(page, all)| Self(page, all))
         }
     }
 
@@ -310,8 +395,8 @@ mod tests {
     impl Payload for UserPath {
         fn read(fields: &mut Fields<'_>) -> Option<Self> {
             let pubid = fields.required("pubid", Uuid);
-            let file = fields.required("file", Text::any());
-            Some(Self(pubid?, file?))
+            let file = fields.required("file", Text::unbounded());
+            fields.all((pubid, file)).map(|(pubid, file)| Self(pubid, file))
         }
     }
 
@@ -320,7 +405,7 @@ mod tests {
     }
 
     fn query<T: Payload>(text: &str) -> Result<T, Vec<Invalid>> {
-        read(Source::Query, Given::Query(text))
+        read(Source::Query, Given::query(text).unwrap())
     }
 
     fn failures<T: Payload>(result: Result<T, Vec<Invalid>>) -> Json {
@@ -386,7 +471,7 @@ mod tests {
     }
 
     fn form(text: &str) -> Result<CreateUser, Vec<Invalid>> {
-        read(Source::Body, Given::Form(text))
+        read(Source::Body, Given::form(text).unwrap())
     }
 
     #[test]
@@ -423,6 +508,50 @@ mod tests {
         assert_eq!(spec.fields[0].schema, json!({"type": "string", "maxLength": 30}));
         assert!(!spec.closed);
         assert!(Fields::describe::<PatchUser>().closed);
+    }
+
+    #[test]
+    fn a_part_is_read_by_a_function_and_every_failure_is_told() {
+        assert_eq!(query("limit=2&all=1"), Ok(Listing(Page(Some(2), None), true)));
+        let failed = failures(query::<Listing>("limit=0&incl_items=x"));
+        let names: Vec<_> = failed.as_array().unwrap().iter().map(|one| &one["loc"][1]).collect();
+        assert_eq!(names, ["limit", "incl_items", "all"]);
+        let spec = Fields::describe::<Listing>();
+        let names: Vec<_> = spec.fields.iter().map(|field| field.name).collect();
+        assert_eq!(names, ["limit", "incl_items", "all"]);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "the field late is asked for after `all`")]
+    fn a_field_that_a_failure_could_hide_is_a_mistake_of_the_payload() {
+        struct Late;
+        impl Payload for Late {
+            fn read(fields: &mut Fields<'_>) -> Option<Self> {
+                let early = fields.optional("early", Boolean);
+                let _ = fields.all((early,))?;
+                let late = fields.optional("late", Boolean);
+                fields.all((late,)).map(|_| Self)
+            }
+        }
+        let _ = query::<Late>("");
+    }
+
+    #[test]
+    fn a_hundred_failures_are_told_and_no_more() {
+        let members = (0..500).map(|n| (format!("m{n}"), Json::Null)).collect();
+        let failed = failures(body::<PatchUser>(&Json::Object(members)));
+        assert_eq!(failed.as_array().unwrap().len(), 100);
+    }
+
+    #[test]
+    fn a_query_or_form_has_a_hundred_pairs_and_no_more() {
+        let hundred = "limit=1&".repeat(100);
+        assert_eq!(query(&hundred), Ok(Page(Some(1), None)));
+        let more = format!("{hundred}limit=1");
+        for refused in [Given::query(&more), Given::form(&more)] {
+            assert_eq!(refused.err().unwrap().kind, "value_error");
+        }
     }
 
     #[test]

@@ -65,10 +65,13 @@ pub use crate::config::{Config, Limits};
 pub use crate::cpu_thread::{CpuThread, JobError};
 pub use crate::database::{
     ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Transaction,
+    Values,
 };
 pub use crate::drain::Outcome;
 pub use crate::error::HttpError;
-pub use crate::fields::{Change, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Place, Source};
+pub use crate::fields::{
+    Change, Field, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Place, Source,
+};
 pub use crate::problem::{Kind, Problem};
 pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query};
 pub use crate::response::{Created, Empty, Reply, Response, Success, SuccessSpec, WithHeaders};

@@ -14,6 +14,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Uri};
 
 use crate::body::Body;
+use crate::config::Limits;
 use crate::error::HttpError;
 use crate::fields::{self, Fields, Invalid, Payload, PayloadSpec, Source};
 use crate::given::Given;
@@ -161,7 +162,8 @@ impl<T: Payload> Query<T> {
     /// # Errors
     /// [`HttpError::Invalid`].
     pub fn read(&self) -> Result<T, HttpError> {
-        let given = Given::Query(self.uri.query().unwrap_or_default());
+        let given = Given::query(self.uri.query().unwrap_or_default())
+            .map_err(|fault| invalid(Invalid::whole(Source::Query, fault)))?;
         fields::read(Source::Query, given).map_err(HttpError::Invalid)
     }
 }
@@ -191,9 +193,9 @@ impl<T: Payload> Json<T> {
     ///
     /// Waits for the client, under the limits of a body.
     pub async fn read(self) -> Result<T, HttpError> {
-        let depth_max = self.body.limits().json_depth_max;
-        let bytes = self.body.receive(&JSON).await?;
-        let members = json::object(&bytes, depth_max).map_err(invalid)?;
+        let Limits { body_max_bytes, json_depth_max, .. } = *self.body.limits();
+        let received = self.body.receive(&JSON, body_max_bytes).await?;
+        let members = json::object(&received, json_depth_max).map_err(invalid)?;
         fields::read(Source::Body, Given::Object(&members)).map_err(HttpError::Invalid)
     }
 }
@@ -222,10 +224,12 @@ impl<T: Payload> Form<T> {
     ///
     /// Waits for the client, under the limits of a body.
     pub async fn read(self) -> Result<T, HttpError> {
-        let bytes = self.body.receive(&FORM).await?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| invalid(Invalid::whole(Source::Body, Fault::unicode())))?;
-        fields::read(Source::Body, Given::Form(text)).map_err(HttpError::Invalid)
+        let max = self.body.limits().form_max_bytes;
+        let received = self.body.receive(&FORM, max).await?;
+        let whole = |fault| invalid(Invalid::whole(Source::Body, fault));
+        let text = std::str::from_utf8(&received).map_err(|_| whole(Fault::unicode()))?;
+        let given = Given::form(text).map_err(whole)?;
+        fields::read(Source::Body, given).map_err(HttpError::Invalid)
     }
 }
 

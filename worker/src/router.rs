@@ -217,7 +217,8 @@ mod tests {
 
     impl Payload for Pubid {
         fn read(fields: &mut Fields<'_>) -> Option<Self> {
-            fields.required("pubid", Uuid).map(|_| Self)
+            let pubid = fields.required("pubid", Uuid);
+            fields.all((pubid,)).map(|_| Self)
         }
     }
 

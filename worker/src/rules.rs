@@ -92,9 +92,9 @@ pub struct Text {
 }
 
 impl Text {
-    /// Text of any length (the body's limit holds).
+    /// Text of any length: only the body's or the path's limit holds.
     #[must_use]
-    pub fn any() -> Self {
+    pub fn unbounded() -> Self {
         Self { min: 0, max: None }
     }
 
@@ -323,10 +323,10 @@ mod tests {
     fn text_is_text_and_has_no_nul() {
         let kind = is("string_type", "Input should be a valid string");
         for json in [json!(1), json!(null), json!(["a"]), json!({})] {
-            assert_eq!(fault(&Text::any(), &Value::Json(&json)), kind);
+            assert_eq!(fault(&Text::unbounded(), &Value::Json(&json)), kind);
         }
-        assert_eq!(fault(&Text::any(), &text("a\0b")).0, "value_error");
-        assert_eq!(Text::any().check(&text("")).unwrap(), "");
+        assert_eq!(fault(&Text::unbounded(), &text("a\0b")).0, "value_error");
+        assert_eq!(Text::unbounded().check(&text("")).unwrap(), "");
     }
 
     #[test]
@@ -393,7 +393,7 @@ mod tests {
             Text::between(8, 64).describe(),
             json!({"type": "string", "minLength": 8, "maxLength": 64})
         );
-        assert_eq!(Text::any().describe(), json!({"type": "string"}));
+        assert_eq!(Text::unbounded().describe(), json!({"type": "string"}));
         assert_eq!(Uuid.describe(), json!({"type": "string", "format": "uuid"}));
         assert_eq!(
             Integer::range(1, 2).describe(),

@@ -7,6 +7,7 @@
 //! Does not know: processes, where the listeners come from.
 
 use std::net::TcpListener as StdTcpListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::{fmt, io};
 
@@ -22,7 +23,7 @@ use crate::database::Database;
 use crate::drain::{Outcome, leave};
 use crate::router::{RouteConflict, Router};
 use crate::shared::Shared;
-use crate::signals::{Inbox, Orders};
+use crate::signals::{Inbox, Order, Orders};
 use crate::stats::{Load, Stats, beat};
 
 /// How long the start waits for the database; without it the worker is ready all the same, and answers
@@ -107,18 +108,17 @@ where
     let stats = Rc::new(Stats::default());
     let database = Database::open(config.database.clone());
     spawn_local(beat(load(&stats, &database), inputs.on_beat));
-    let router = tokio::select! {
-        biased;
-        // Told to leave before anyone was served: there is nothing to finish.
-        _ = inbox.next() => return Ok(Outcome::Drained),
-        router = furnish(&database, build) => router?,
+    let Some((router, told)) = boot(&database, build, &mut inbox).await? else {
+        return Ok(Outcome::Drained);
     };
     let shared = Rc::new(Shared::new(&config, router, stats));
     let listeners = registered(inputs.listeners).map_err(Error::Listener)?;
-    tracing::info!(slot = config.slot, generation = config.generation, "ready");
     (inputs.on_ready)();
     let accepting = start_accepting(listeners, &shared);
-    let order = inbox.next().await;
+    let order = match told {
+        Some(order) => order,
+        None => inbox.next().await,
+    };
     let finish = async |within| finish(accepting, &shared, &database, within).await;
     Ok(leave(order, async || inbox.next().await, &config, &shared, finish).await)
 }
@@ -127,6 +127,30 @@ where
 fn load(stats: &Rc<Stats>, database: &Database) -> impl Fn(Duration) -> Load + use<> {
     let (stats, database) = (Rc::clone(stats), database.clone());
     move |lag| Load { database: database.stats(), ..stats.load(lag) }
+}
+
+/// Furnish the worker while it listens to orders. `None`: it was told to leave at once. A drain is kept for
+/// later: whoever is queued on the listener already is to be served first.
+async fn boot<B>(
+    database: &Database,
+    build: B,
+    inbox: &mut Inbox,
+) -> Result<Option<(Router, Option<Order>)>, Error>
+where
+    B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+{
+    let mut told = None;
+    let mut furnishing = pin!(furnish(database, build));
+    loop {
+        tokio::select! {
+            biased;
+            order = inbox.next() => match order {
+                Order::Drain => told = Some(order),
+                Order::Quit | Order::Orphaned => return Ok(None),
+            },
+            router = &mut furnishing => return Ok(Some((router?, told))),
+        }
+    }
 }
 
 /// Give the database its chance, then build the application.

@@ -2,7 +2,8 @@
 //!
 //! `runtime.rs` opens the inbox after the fork and reads it; `drain.rs` reads on while the worker leaves.
 //! Promises: a signal that came before the handlers were there is not lost (it stays blocked until then);
-//! INT and HUP, which a terminal sends to every process, change nothing here.
+//! INT and HUP, which a terminal sends to every process, and what is meant for the supervisor (USR1, TTIN,
+//! TTOU) change nothing here.
 //! Does not know: sockets, the channel's format.
 //! Source: signal(7); signal-hook's `low_level::pipe`.
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
 use signal_hook::{flag, low_level::pipe};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -57,7 +58,7 @@ impl Inbox {
             next: orders.next,
             orphaned: false,
         };
-        for swallowed in [SIGINT, SIGHUP] {
+        for swallowed in [SIGINT, SIGHUP, SIGUSR1, SIGTTIN, SIGTTOU] {
             flag::register(swallowed, Arc::new(AtomicBool::new(false)))?;
         }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

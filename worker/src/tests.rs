@@ -49,7 +49,8 @@ struct Named(String);
 
 impl Payload for Named {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        fields.required("name", Text::any()).map(Self)
+        let name = fields.required("name", Text::unbounded());
+        fields.all((name,)).map(|(name,)| Self(name))
     }
 }
 

@@ -41,7 +41,7 @@ impl Watch {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             phase: Cell::new(Phase::Silent),
-            due: Cell::new(Some(Instant::now() + limits.first_byte)),
+            due: Cell::new(Some(Instant::now() + limits.first_byte_timeout)),
             stalled: Cell::new(None),
         }
     }
@@ -49,7 +49,7 @@ impl Watch {
     /// Bytes came. (Those that come ahead of their turn count from the turn's start.)
     pub(crate) fn received(&self, limits: &Limits) {
         if matches!(self.phase.get(), Phase::Silent | Phase::Idle) {
-            self.enter(Phase::Head, Some(Instant::now() + limits.head));
+            self.enter(Phase::Head, Some(Instant::now() + limits.head_timeout));
         }
     }
 
@@ -67,7 +67,7 @@ impl Watch {
     pub(crate) fn flushed(&self, limits: &Limits) {
         self.stalled.set(None);
         if self.phase.get() == Phase::Response {
-            self.enter(Phase::Idle, Some(Instant::now() + limits.keepalive_idle));
+            self.enter(Phase::Idle, Some(Instant::now() + limits.keepalive_timeout));
         }
     }
 
@@ -79,7 +79,7 @@ impl Watch {
     /// The kernel takes no more, since the client does not read.
     pub(crate) fn stalled(&self, limits: &Limits) {
         if self.stalled.get().is_none() {
-            self.stalled.set(Some(Instant::now() + limits.write_idle));
+            self.stalled.set(Some(Instant::now() + limits.write_idle_timeout));
         }
     }
 

@@ -119,7 +119,9 @@ fn a_worker_without_a_database_serves_and_leaves_when_a_signal_says_so() {
     assert!(!answer.contains("nonexistent"), "a private text got out: {answer}");
     assert!(asked.elapsed() < Duration::from_secs(2));
 
-    for swallowed in [Signal::SIGINT, Signal::SIGHUP] {
+    let meant_for_others =
+        [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGTTIN, Signal::SIGTTOU];
+    for swallowed in meant_for_others {
         raise(swallowed).unwrap();
     }
     let answer = get(&mut client, "/hello");
@@ -139,7 +141,8 @@ fn a_worker_without_a_database_serves_and_leaves_when_a_signal_says_so() {
     assert!(told.elapsed() >= Duration::from_millis(700));
     assert_eq!(worker.running.join().unwrap(), Outcome::Drained);
     assert!(TcpStream::connect(worker.address).is_err());
-    assert!(worker.beats.load(Ordering::Relaxed) > 10);
+    // One every 100 ms, through the grace at least.
+    assert!(worker.beats.load(Ordering::Relaxed) >= 7);
 }
 
 #[test]
@@ -170,7 +173,6 @@ fn a_signal_that_came_before_the_handlers_is_obeyed() {
     };
     let worker = start(block);
     assert_eq!(worker.running.join().unwrap(), Outcome::Drained);
-    assert!(worker.ready.recv().is_err(), "it never was ready");
 }
 
 #[test]

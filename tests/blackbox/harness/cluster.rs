@@ -8,12 +8,12 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use peace::embedded::{self, Place, Tuning};
-use tempfile::TempDir;
 
 use super::database::{self, Sql};
 use super::wait::until;
@@ -66,8 +66,10 @@ impl Cluster {
     }
 
     fn start_with(connections_max: usize, settings: Vec<(&'static str, &'static str)>) -> Self {
-        let folder = TempDir::with_prefix("peace-pg-").expect("a folder for the cluster").keep();
-        let place = Place::inside(&folder.join("db")).expect("a place for the cluster");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("peace-pg-{}-{number}", process::id()));
+        let place = Place::inside(&folder).expect("a place for the cluster");
         let cluster = embedded::Cluster::new(place).expect("PostgreSQL is installed");
         let new = Self {
             cluster,

@@ -1,5 +1,7 @@
 //! A folder that lives as long as its test, and whom it belongs to.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -14,6 +16,13 @@ impl Folder {
         Self(made.expect("the folder for temporary files can be written"))
     }
 
+    /// One that everybody may look into.
+    pub(crate) fn open_to_all() -> Self {
+        let new = Self::new();
+        fs::set_permissions(new.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        new
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -21,7 +30,7 @@ impl Folder {
     /// Writes a file into it and answers its path.
     pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);
-        std::fs::write(&path, content).expect("a file can be written into our own folder");
+        fs::write(&path, content).expect("a file can be written into our own folder");
         path
     }
 }

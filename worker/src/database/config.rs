@@ -22,11 +22,11 @@ pub struct DatabaseConfig {
     pub server: Config,
     /// Shown by `pg_stat_activity`; at most 63 bytes.
     pub application_name: String,
-    /// Sessions kept open, at least 1.
+    /// Connections kept open, at least 1.
     pub pool_size: u32,
-    /// Callers that may wait for a session; one more is told to come back.
+    /// Callers that may wait for a connection; one more is told to come back.
     pub waiters_max: usize,
-    /// Longest wait for a session.
+    /// Longest wait for a connection.
     pub pool_wait: Duration,
     /// Longest time for one try to connect: TCP, start-up, authentication, preparing `warm`.
     pub connect_timeout: Duration,
@@ -34,8 +34,8 @@ pub struct DatabaseConfig {
     pub statement_timeout: Duration,
     /// Longest time for one run of a transaction, whatever it does between its statements.
     pub transaction_timeout: Duration,
-    /// A session is replaced when it is this old.
-    pub session_lifetime: Duration,
+    /// A connection is replaced when it is this old.
+    pub connection_lifetime: Duration,
     /// Statements prepared while connecting, all in one round trip.
     pub warm: Vec<&'static str>,
 }
@@ -53,7 +53,7 @@ impl DatabaseConfig {
             statement_timeout: Duration::from_secs(5),
             transaction_timeout: Duration::from_secs(30),
             // Workers forked in one second must not all reconnect in one second.
-            session_lifetime: Duration::from_secs(30 * 60 + 10 * u64::from(slot)),
+            connection_lifetime: Duration::from_secs(30 * 60 + 10 * u64::from(slot)),
             warm: Vec::new(),
         }
     }
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn lifetimes_differ_between_slots() {
         let server: Config = "host=localhost".parse().unwrap();
-        let lifetime = |slot| DatabaseConfig::new(server.clone(), slot, 1).session_lifetime;
+        let lifetime = |slot| DatabaseConfig::new(server.clone(), slot, 1).connection_lifetime;
         assert!(lifetime(0) < lifetime(1));
     }
 

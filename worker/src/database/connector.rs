@@ -70,7 +70,7 @@ impl Connector {
         };
         timeout(self.connect_timeout, opened)
             .await
-            .unwrap_or_else(|_| Err(format!("no session within {:?}", self.connect_timeout)))
+            .unwrap_or_else(|_| Err(format!("no connection within {:?}", self.connect_timeout)))
     }
 
     /// Prepares the hot statements, all in one round trip. One that the server refuses stays cold:
@@ -120,7 +120,7 @@ impl ManageConnection for Manager {
     async fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
         match session.is_reusable() {
             true => Ok(()),
-            false => Err(DbError::unavailable("an idle session had ended")),
+            false => Err(DbError::unavailable("an idle connection had ended")),
         }
     }
 

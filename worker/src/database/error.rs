@@ -19,21 +19,22 @@ use tokio_postgres::error::{Severity, SqlState};
 /// Why a statement or a transaction gave no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DbError {
-    /// No session with the server, or it was lost while asking. Worth asking again later. When a
-    /// transaction ends with this at its COMMIT, it may have been saved all the same.
+    /// No connection to the server, or it was lost while asking, or the server takes no writes (a
+    /// standby). Worth asking again later. A write, or a transaction at its COMMIT, that ends with
+    /// this may have been saved all the same.
     #[error("the database is unavailable: {cause}")]
     Unavailable {
-        /// What the last try to connect, or the lost session, said.
+        /// What the last try to connect, or the lost connection, said.
         cause: Arc<str>,
     },
-    /// The server answers, but every session of the pool stayed in use. Worth asking again later.
-    #[error("every session of the pool is in use: {cause}")]
+    /// The server answers, but every connection of the pool stayed in use. Worth asking again later.
+    #[error("every connection of the pool is in use: {cause}")]
     Busy {
         /// Which limit was met.
         cause: &'static str,
     },
-    /// The statement was started and cut off; a transaction was not saved, unless it was cut off at
-    /// its COMMIT.
+    /// The statement was started and cut off. Nothing was saved, unless a write or a COMMIT was cut
+    /// off by us.
     #[error("the database took too long: {cause}")]
     Timeout {
         /// Which limit was met, ours or the server's.
@@ -50,7 +51,7 @@ pub enum DbError {
         /// The constraint's name; the column's where the server names no constraint (NOT NULL).
         name: String,
     },
-    /// The server refused a value: out of range, too long, badly written (class 22).
+    /// The server refused a value: out of range, badly written (class 22), too large (class 54).
     #[error("a value was refused: {0}")]
     BadValue(Refusal),
     /// Other transactions stood in the way, also of every retry.
@@ -161,9 +162,11 @@ fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
         "23P01" => constraint(ConstraintKind::Exclusion),
         "40001" | "40P01" => DbError::Conflict(refusal()),
         "42P01" | "42703" => DbError::SchemaBehind(refusal()),
+        // A standby, such as a primary that was one a moment ago.
+        "25006" => DbError::unavailable(&refusal().to_string()),
         "57014" | "25P03" => DbError::timeout(&refusal().to_string()),
         _ => match (&sqlstate[..2], &sqlstate[..3]) {
-            ("22", _) => {
+            ("22" | "54", _) => {
                 DbError::BadValue(Refusal { message: without_quoted(message), ..refusal() })
             }
             ("08" | "53" | "58", _) | (_, "57P") => DbError::unavailable(&refusal().to_string()),
@@ -228,11 +231,14 @@ mod tests {
     #[test]
     fn every_situation_has_its_variant() {
         for (sqlstates, expected) in [
-            (&["08006", "08P01", "53300", "57P01", "57P02", "57P03", "58030"][..], "Unavailable"),
+            (
+                &["08006", "08P01", "53300", "57P01", "57P02", "57P03", "58030", "25006"][..],
+                "Unavailable",
+            ),
             (&["57014", "25P03"], "Timeout"),
             (&["42P01", "42703"], "SchemaBehind"),
             (&["23505", "23503", "23001", "23502", "23514", "23P01"], "Constraint"),
-            (&["22001", "22003", "22P02", "22021"], "BadValue"),
+            (&["22001", "22003", "22P02", "22021", "54000"], "BadValue"),
             (&["40001", "40P01"], "Conflict"),
             (&["42601", "42501", "25P02", "XX000", "57000", "0A000", "P0001"], "Other"),
         ] {

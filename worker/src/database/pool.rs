@@ -15,7 +15,7 @@ use std::{
 use bb8::QueueStrategy;
 use tokio::{
     sync::Semaphore,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_local},
     time::{sleep, timeout},
 };
 
@@ -68,7 +68,7 @@ impl Pool {
             .idle_timeout(None)
             // The session used last has its server process awake and its caches warm.
             .queue_strategy(QueueStrategy::Lifo)
-            .max_lifetime(config.session_lifetime)
+            .max_lifetime(config.connection_lifetime)
             // The connector tries until it succeeds, and the wait for a loan is bounded below.
             .retry_connection(false)
             .connection_timeout(config.pool_wait * 2)
@@ -131,7 +131,7 @@ impl Pool {
         if self.link.live() > 0 {
             return DbError::Busy { cause: "none came free within the pool wait" };
         }
-        let cause = format!("no session within {:?}", self.config.pool_wait);
+        let cause = format!("no connection within {:?}", self.config.pool_wait);
         self.link.fell_silent(&cause);
         DbError::unavailable(&cause)
     }
@@ -174,16 +174,22 @@ impl Pool {
         self.tasks.count()
     }
 
-    /// Waits until the server is known to be silent; gives the cause. Asks it first, unless it has
-    /// answered anyone since there were `answers`. For as long as it lives, this never ends.
-    pub(super) async fn silent(&self, answers: u64) -> Arc<str> {
+    /// Waits until the server is known to be silent; gives the cause. Has it asked first, unless it
+    /// has answered anyone since there were `answers`. For as long as it lives, this never ends.
+    pub(super) async fn silent(self: &Rc<Self>, answers: u64) -> Arc<str> {
         if self.answers.get() == answers && !self.probing.replace(true) {
-            let _turn = Reset(&self.probing);
-            if let Err(cause) = self.connector.probe().await {
-                self.link.fell_silent(&cause);
-            }
+            // Not in this future: its client may leave, and the others wait for the outcome too.
+            // Nor among `tasks`: a pool that closes need not wait for it.
+            spawn_local(Rc::clone(self).probe());
         }
         self.link.lost().await
+    }
+
+    async fn probe(self: Rc<Self>) {
+        let _turn = Reset(&self.probing);
+        if let Err(cause) = self.connector.probe().await {
+            self.link.fell_silent(&cause);
+        }
     }
 }
 

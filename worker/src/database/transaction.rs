@@ -26,7 +26,7 @@ use super::{
     session::{Answer, Params},
 };
 
-/// An open transaction. Statements are prepared once per session, as outside of one.
+/// An open transaction. Statements are prepared once per connection, as outside of one.
 pub struct Transaction<'a> {
     loan: &'a Loan,
     /// The first statement that failed. PostgreSQL saves nothing after it.

@@ -144,7 +144,7 @@ async fn clients_that_are_queued_at_a_drain_are_served() {
 }
 
 fn seats(connections_max: usize) -> Limits {
-    Limits { connections_max, queue_wait: Duration::from_millis(50), ..Limits::default() }
+    Limits { connections_max, queue_timeout: Duration::from_millis(50), ..Limits::default() }
 }
 
 #[tokio::test(flavor = "local")]
@@ -169,7 +169,7 @@ async fn a_full_worker_stops_accepting_and_then_refuses() {
 
 #[tokio::test(flavor = "local")]
 async fn a_full_worker_makes_room_as_it_answers() {
-    let limits = Limits { queue_wait: Duration::from_secs(60), ..seats(1) };
+    let limits = Limits { queue_timeout: Duration::from_secs(60), ..seats(1) };
     let rooms = Rooms::within(limits);
     let (address, _accepting) = rooms.listen().await;
     let mut first = Client::connect(address).await;

@@ -90,7 +90,7 @@ async fn a_body_that_stops_has_ten_seconds() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_body_below_the_minimum_rate_is_cut_off() {
-    let limits = Limits { request: Duration::from_secs(300), ..Limits::default() };
+    let limits = Limits { request_timeout: Duration::from_secs(300), ..Limits::default() };
     let mut client = Rooms::within(limits).pipe();
     client.send(format!("{HEAD}content-length: 100000\r\n\r\n")).await;
     // 200 bytes a second: never idle, and yet too slow. After t seconds 10 s + 200 t / 240 are earned,
@@ -111,7 +111,7 @@ async fn a_body_below_the_minimum_rate_is_cut_off() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_body_at_the_minimum_rate_is_taken() {
-    let limits = Limits { request: Duration::from_secs(300), ..Limits::default() };
+    let limits = Limits { request_timeout: Duration::from_secs(300), ..Limits::default() };
     let mut client = Rooms::within(limits).pipe();
     let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(24_000 - 11));
     client.send(format!("{HEAD}content-length: 24000\r\n\r\n")).await;

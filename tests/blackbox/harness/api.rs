@@ -1,0 +1,60 @@
+//! What several tests do with the API: sign up, log in, look at a problem.
+
+use serde_json::{Value, json};
+
+use super::client::{Reply, post};
+use super::peace::Peace;
+
+/// The password of every user that is not about passwords.
+pub(crate) const PASSWORD: &str = "correct-horse";
+
+/// A user who was created and has logged in.
+pub(crate) struct User {
+    /// The path of their resource.
+    pub(crate) place: String,
+    pub(crate) token: String,
+    /// The answer to their creation.
+    pub(crate) created: Reply,
+}
+
+pub(crate) fn sign_up(peace: &Peace, name: &str) -> User {
+    let created = peace.ask(&post("/users").json(&json!({"name": name, "password": PASSWORD})));
+    assert_eq!(created.status, 201, "{}", String::from_utf8_lossy(&created.body));
+    let place = created.header("location").expect("201 says where").to_owned();
+    let login = log_in(peace, &[("username", name), ("password", PASSWORD)]);
+    let token = login.json()["access_token"].as_str().expect("a token").to_owned();
+    User { place, token, created }
+}
+
+pub(crate) fn log_in(peace: &Peace, fields: &[(&str, &str)]) -> Reply {
+    peace.ask(&post("/auth/token").form(fields))
+}
+
+/// Checks a refusal: its status and that it is a whole problem document.
+pub(crate) fn check_problem(reply: &Reply, status: u16, what: &str) {
+    assert_eq!(reply.status, status, "{what}: {}", String::from_utf8_lossy(&reply.body));
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{what}");
+    let body = reply.json();
+    for member in ["type", "title", "status", "detail", "instance", "request_id"] {
+        assert!(!body[member].is_null(), "{what}: {member} is missing in {body}");
+    }
+    assert_eq!(body["status"], status, "{what}");
+    if status == 401 {
+        let challenge = reply.header("www-authenticate").unwrap_or_default();
+        assert!(challenge.starts_with("Bearer"), "{what}");
+    }
+}
+
+/// The `(loc, type)` of every failure that a 422 lists.
+pub(crate) fn failures(reply: &Reply) -> Vec<(String, String)> {
+    let body = reply.json();
+    let list = body["errors"].as_array().unwrap_or_else(|| panic!("no errors: {body}"));
+    let failure = |error: &Value| {
+        let steps = error["loc"].as_array().expect("loc is a list").iter();
+        let steps: Vec<String> = steps
+            .map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned))
+            .collect();
+        (steps.join("."), error["type"].as_str().expect("a type").to_owned())
+    };
+    list.iter().map(failure).collect()
+}
