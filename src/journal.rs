@@ -39,6 +39,12 @@ pub fn start(format: Option<LogFormat>, directives: &str) {
     }
 }
 
+/// Writes one line for people, whatever the form of the log, and waits at most a second for that.
+pub fn tell(line: &str) {
+    Sink::await_room(1_000);
+    Sink::new(LogFormat::Pretty).put(format!("{line}\n").as_bytes());
+}
+
 /// One line for one panic: who catches it decides what it means.
 fn record_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("not a text");

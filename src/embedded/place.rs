@@ -96,8 +96,7 @@ impl Place {
     pub(super) fn make_sibling(&self, sibling: &Path) -> Result<(), EmbeddedError> {
         match fs::remove_dir_all(sibling) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let what = format!("remove {}", sibling.display());
-                return Err(EmbeddedError::files(what)(error));
+                Err(EmbeddedError::files(format!("remove {}", sibling.display()))(error))
             }
             _ => private_folder(sibling, self.owner),
         }
@@ -177,7 +176,8 @@ fn private_folder(folder: &Path, owner: Option<Owner>) -> Result<(), EmbeddedErr
     opened.set_permissions(Permissions::from_mode(0o700)).map_err(what("protect"))
 }
 
-/// A private folder for the socket. Whoever owned it could put another server in ours's place.
+/// A private folder for the socket. Whoever owned it could put another server in place of
+/// ours.
 fn socket_folder(folder: &Path, owner: Option<Owner>) -> Result<(), EmbeddedError> {
     let refused = |why: String| EmbeddedError::SocketFolder { folder: shown(folder), why };
     let length = folder.as_os_str().len() + SOCKET_NAME.len();

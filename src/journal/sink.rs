@@ -53,8 +53,15 @@ impl Sink {
         Self { stream: Stream::of_process(), format, lost: AtomicU64::new(0) }
     }
 
+    /// Waits for room, for at most `limit_ms`.
+    pub(super) fn await_room(limit_ms: u16) {
+        let stderr = io::stderr();
+        let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let _ = poll(&mut room, PollTimeout::from(limit_ms));
+    }
+
     /// Writes `line`, which ends with a newline, now or never.
-    fn put(&self, line: &[u8]) {
+    pub(super) fn put(&self, line: &[u8]) {
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > 0 {
             if !self.stream.put(self.about_lost(lost).as_bytes()) {

@@ -172,8 +172,8 @@ mod tests {
             "$argon2id$",
             "$argon2id$v=19$m=19456,t=2,p=1",
             "$argon2id$v=19$m=19456,t=2,p=1$cGVhY2Utbm9ib2R5LTAx",
-            "$argon2id$v=18$m=19456,t=2,p=1$cGVhY2Utbm9ib2R5LTAx$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
-            "$argon2id$v=19$m=1,t=2,p=1$cGVhY2Utbm9ib2R5LTAx$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+            &NOBODY.replace("v=19$m=19456", "v=18$m=19456"),
+            &NOBODY.replace("v=19$m=19456", "v=19$m=1"),
             "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
         ] {
             assert!(!is_readable(stored), "{stored}");

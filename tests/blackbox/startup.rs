@@ -31,6 +31,7 @@ struct Served {
 
 impl Served {
     /// Starts it and reads the log until it serves, and no further.
+    #[allow(clippy::zombie_processes, reason = "`Drop` waits for it")]
     fn start(database: &Database<'_>) -> Self {
         let folder = Folder::new();
         let mut command = Command::new(PROGRAM);

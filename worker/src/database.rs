@@ -58,12 +58,13 @@ impl Database {
     /// **Errors**: `Unavailable`, with what that try said. Connecting goes on.
     pub async fn ready(&self, within: Duration) -> Result<(), DbError> {
         let link = &self.pool.link;
-        tokio::select! {
+        let cause = tokio::select! {
             biased;
-            () = link.first_session() => Ok(()),
-            cause = link.lost() => Err(DbError::Unavailable { cause }),
-            () = sleep(within) => Err(DbError::unavailable(&format!("no connection within {within:?}"))),
-        }
+            () = link.first_session() => return Ok(()),
+            cause = link.lost() => cause,
+            () = sleep(within) => format!("no connection within {within:?}").into(),
+        };
+        Err(DbError::Unavailable { cause })
     }
 
     /// Runs one statement that reads, and gives all its rows.
