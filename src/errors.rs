@@ -3,7 +3,7 @@
 //! Handlers and queries return [`ApiError`]; the worker turns it into `application/problem+json`
 //! through the conversion below. Nothing else in the application chooses a status: a query says
 //! "the name is taken", and here it becomes 409.
-//! Every error has two texts. `Display` is the detail and goes to the client; [`ApiError::private`]
+//! Every error has two texts. `Display` is the detail and goes to the client; `ApiError::private`
 //! goes to the log and may name causes (never a value that a client sent).
 //! Does not know: failures of the transport and of input, whose answers the worker decided.
 //! Source: RFC 9457 (problem details), RFC 6750 section 3 (`WWW-Authenticate`).

@@ -2,7 +2,7 @@
 //!
 //! [`start`] is called once, by `main`, before any fork; the children inherit it. [`Log`] writes what
 //! the supervisor tells. It starts no thread, which would not survive a fork; it never waits for
-//! whoever reads the lines and survives their end ([`sink`]). A panic is a line like any other.
+//! whoever reads the lines and survives their end (`sink`). A panic is a line like any other.
 //! tokio-postgres prints parameter values at its debug level, so that level is out of reach here.
 
 mod sink;

@@ -27,7 +27,7 @@ pub enum DbError {
         /// What the last try to connect, or the lost connection, said.
         cause: Arc<str>,
     },
-    /// The server answers, but every connection of the pool stayed in use. Worth asking again later.
+    /// The server answers, but every connection of the pool stayed in use. Worth asking again.
     #[error("every connection of the pool is in use: {cause}")]
     Busy {
         /// Which limit was met.
