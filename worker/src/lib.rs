@@ -1,4 +1,4 @@
-//! A worker: one process, one thread, one event loop, one pool of database sessions.
+//! A worker: one process, one thread, one event loop, one pool of database connections.
 //!
 //! Bytes come in and bytes go out. On the way a request passes through rooms, each with its own limit
 //! and its own named failures; every room hands on to the next and none calls back:
