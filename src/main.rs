@@ -22,7 +22,10 @@ const FORCED: u8 = 75;
 fn main() -> ExitCode {
     let Loaded { command, warnings } = match load() {
         Ok(loaded) => loaded,
-        Err(refusal) => return fail(settings::EXIT_USAGE, &refusal.to_string()),
+        Err(refusal) => {
+            let _ = writeln!(std::io::stderr(), "{refusal}");
+            return ExitCode::from(settings::EXIT_USAGE);
+        }
     };
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "{warning}");
@@ -33,8 +36,10 @@ fn main() -> ExitCode {
         Command::Serve(config) => match serve(*config) {
             Ok(Outcome::Drained) => ExitCode::SUCCESS,
             Ok(Outcome::Forced) => ExitCode::from(FORCED),
-            Ok(Outcome::Failed { code, text }) => fail(code, &line(&text)),
-            Err((code, text)) => fail(code, &line(&text)),
+            Ok(Outcome::Failed { code, text }) | Err((code, text)) => {
+                journal::tell(&format!("{}: {text}", settings::NAME));
+                ExitCode::from(code)
+            }
         },
     }
 }
@@ -162,15 +167,6 @@ fn load() -> Result<Loaded, settings::Refusal> {
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
-}
-
-fn fail(code: u8, text: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{text}");
-    ExitCode::from(code)
-}
-
-fn line(text: &str) -> String {
-    format!("{}: {text}", settings::NAME)
 }
 
 fn refused(error: impl std::fmt::Display) -> (u8, String) {
