@@ -24,11 +24,13 @@ pub enum Error {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Nobody there, or not let in.
-    #[error("cannot connect to the database: {0}")]
-    Connect(
+    #[error("cannot connect to the database at {place}: {why}; start it, or correct DATABASE_URL")]
+    Connect {
+        /// Its hosts and ports; nothing else of the URL.
+        place: String,
         /// The driver's words.
-        String,
-    ),
+        why: String,
+    },
     /// The server is too old.
     #[error("the server is PostgreSQL {version}: 15 or newer is needed")]
     ServerTooOld {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::config::Host;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row};
 
@@ -52,6 +53,18 @@ const HOLDER_SQL: &str = "select coalesce((select \
     and database = (select oid from pg_database where datname = current_database()) \
     and classid = $1::oid and objid = (hashtext($2)::bigint & 4294967295)::oid limit 1), '')";
 
+/// Where the server is: hosts and ports, without user and password.
+fn place(config: &Config) -> String {
+    let ports = config.get_ports();
+    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(index)),
+        Host::Unix(folder) => folder.display().to_string(),
+    });
+    let hosts: Vec<String> = hosts.collect();
+    hosts.join(", ")
+}
+
 /// An open connection; closing or losing it releases the lock.
 pub(crate) struct Session {
     client: Client,
@@ -64,10 +77,11 @@ impl Session {
     /// Connects and checks the server's version. Waits up to 15 s.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let config = hardened(config);
+        let failed = |why| Error::Connect { place: place(&config), why };
         let (client, connection) = timeout(CONNECT_TIMEOUT, config.connect(NoTls))
             .await
-            .map_err(|_| Error::Connect(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| Error::Connect(words(&error)))?;
+            .map_err(|_| failed(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs())))?
+            .map_err(|error| failed(words(&error)))?;
         // What ends the connection is also the error of the statement then waiting for an answer.
         let driver = tokio::spawn(async { drop(connection.await) });
         let mut session = Self { client, driver, schema: String::new() };
