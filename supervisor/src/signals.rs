@@ -39,12 +39,15 @@ pub(crate) struct Signals {
 impl Signals {
     /// Blocks all watched signals and opens the descriptor they are read from.
     pub(crate) fn block() -> io::Result<Self> {
-        sys::default_action(Number::SIGCHLD)?;
-        sys::default_action(Number::SIGALRM)?;
         let set: SigSet = WATCHED.into_iter().collect();
         set.thread_block()?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let ignores_hangup = is_ignored(Number::SIGHUP);
+        // A script's background job is started with INT and QUIT ignored; a child that execs would keep
+        // that, and not hear what the kernel tells it when we die.
+        for signal in WATCHED.into_iter().chain([Number::SIGALRM]) {
+            sys::default_action(signal)?;
+        }
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd, started_on_terminal: on_terminal(), ignores_hangup })
     }
 

@@ -49,6 +49,22 @@ fn nothing_outlives_a_killed_supervisor_and_no_acknowledged_row_is_lost() {
     assert_eq!(peace.stop(START).code, Some(0));
 }
 
+/// A script's background job ignores QUIT and INT, and hands that on to whatever it starts. The server
+/// has to hear the QUIT of its supervisor's death all the same, also before it has handlers.
+#[test]
+fn a_server_started_by_a_background_job_goes_too() {
+    let turn = Turn::alone();
+    let mut peace = Launch::embedded(&turn).workers(1).ignoring_quit_and_int().serve();
+    for _ in 0..20 {
+        peace.kill();
+        gone_after(&mut peace);
+        peace.start_again();
+        peace.await_event("the server is about to start", 0, START, |event| {
+            event.is("spawned") && event.text_of("name") == Some("postgres")
+        });
+    }
+}
+
 /// Kills it at its first log line, at its second, and so on; and between the lines.
 ///
 /// The first rounds meet initdb at work, the later ones PostgreSQL in recovery.

@@ -97,6 +97,15 @@ impl Launch {
         self
     }
 
+    /// As a background job of a script is started.
+    pub(crate) fn ignoring_quit_and_int(mut self) -> Self {
+        let program = std::mem::replace(&mut self.program, PathBuf::from("/bin/sh"));
+        let shell = ["-c", r#"trap "" QUIT INT; exec "$0" "$@""#].map(str::to_owned);
+        let words = shell.into_iter().chain([program.display().to_string()]);
+        self.args.splice(0..0, words);
+        self
+    }
+
     pub(crate) fn workers(self, count: usize) -> Self {
         self.args(["--workers", &count.to_string()])
     }
