@@ -94,8 +94,11 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
     let worker = worker_config(config, server, slot, generation);
     match worker::run(inputs, worker, async |database| app::build(database, app)) {
         Ok(Outcome::Drained) => 0,
-        Ok(Outcome::Forced { requests_cut }) => {
-            error!(slot, requests_cut, "stopped before every request was answered");
+        Ok(Outcome::Forced { requests_cut, transactions_cut }) => {
+            error!(
+                slot,
+                requests_cut, transactions_cut, "stopped before every request was answered"
+            );
             CUT_SHORT
         }
         Err(failed) => post.fail(REFUSED, failed.to_string()),

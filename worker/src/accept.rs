@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::connection::open;
 use crate::refuse::refuse;
@@ -42,12 +42,27 @@ pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
 /// Accept until the listener is shut.
 async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
     let mut pausing = false;
+    // Since when the queue was not seen empty. A seat that comes free now and then does not begin the wait
+    // anew: with one client out and one in, the queue would stay as long as it is.
+    let mut queued_since = None;
     loop {
         for _ in 0..BATCH {
-            if shared.is_full() {
-                wait_for_room(listener, shared).await;
+            while shared.is_full() {
+                let since = *queued_since.get_or_insert_with(Instant::now);
+                let until = since + shared.limits.queue_timeout;
+                let waited = timeout_at(until, shared.room.notified()).await;
+                if waited.is_err() && refuse_queued(listener, shared).await {
+                    queued_since = None;
+                }
             }
-            match listener.accept().await {
+            let accepted = match listener.accept().now_or_never() {
+                Some(accepted) => accepted,
+                None => {
+                    queued_since = None;
+                    listener.accept().await
+                }
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     pausing = false;
                     open(stream, shared);
@@ -69,19 +84,18 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
     }
 }
 
-/// Wait until a connection ends; those who are still queued after the limit are refused.
-async fn wait_for_room(listener: &TcpListener, shared: &Shared) {
+/// Refuse who is queued, for as long as the worker is full. Gives whether nobody is left.
+async fn refuse_queued(listener: &TcpListener, shared: &Shared) -> bool {
     while shared.is_full() {
-        if timeout(shared.limits.queue_timeout, shared.room.notified()).await.is_ok() {
-            continue;
-        }
         for _ in 0..BATCH {
-            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { break };
+            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { return true };
             shared.stats.shed.increment();
             // A client that is gone already needs no answer.
-            let _ = refuse(stream, &shared.request_ids);
+            let _ = refuse(stream);
         }
+        yield_now().await;
     }
+    false
 }
 
 /// Accept what the kernel has queued. The listener leaves the event loop first, so that it is asked

@@ -2,8 +2,9 @@
 //!
 //! hyper calls [`answer`] for each head it has parsed; it asks the router, runs the endpoint under the
 //! request's deadline, and turns whatever went wrong, a panic included, into a problem.
-//! Promises: exactly one response and one access-log line per request; a failure of the server is logged
-//! here, once, with its private text; the client never sees that text.
+//! Promises: exactly one response and one access-log line per request; a mistake of the server (500) is
+//! logged here, once, as an error with its private text, and the cause of any other problem at debug; the
+//! client never sees that text.
 //! Does not know: what the request is about.
 
 use std::any::Any;
@@ -13,10 +14,11 @@ use std::rc::Rc;
 
 use futures_util::FutureExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONNECTION, EXPECT, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode, Uri, Version};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
 use crate::connection::Connection;
@@ -28,6 +30,7 @@ use crate::response::{Response, empty};
 use crate::route::Endpoint;
 use crate::router::Resource;
 use crate::shared::Shared;
+use crate::stats::Stats;
 
 /// The route of a request that has none, in the log.
 const NO_ROUTE: &str = "-";
@@ -43,14 +46,14 @@ pub(crate) async fn answer(
     let (head, incoming) = request.into_parts();
     let expects = head.headers.contains_key(EXPECT);
     let mut visit = Visit::begin(&head, &connection);
-    let body = Body::new(incoming, Rc::clone(&connection));
+    let body = Body::new(incoming, visit.deadline(), Rc::clone(&connection));
 
     let outcome = respond(head, body, &mut visit).await;
 
     let mut response = outcome.unwrap_or_else(|problem| visit.render(problem));
     // Nothing more is wanted of a client that was not asked for its body, or was told that this is the end.
     let wanted = !expects && !response.headers().contains_key(CONNECTION);
-    let reusable = connection.settle(wanted).await;
+    let reusable = connection.settle(wanted);
     let headers = response.headers_mut();
     headers.insert(&X_REQUEST_ID, visit.request_id.clone().into_value());
     if !reusable || connection.shared.drain.is_draining() || connection.shared.is_full() {
@@ -65,6 +68,10 @@ pub(crate) async fn answer(
 async fn respond(head: Parts, body: Body, visit: &mut Visit) -> Result<Response, Problem> {
     let shared = Rc::clone(&visit.connection.shared);
     check(&head, &shared)?;
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        // A question to the server as a whole (RFC 9110 section 9.3.7): yes, it is there.
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
     let resource = shared.router.at(head.uri.path())?;
     visit.route = resource.pattern;
     if head.method == Method::OPTIONS {
@@ -72,7 +79,8 @@ async fn respond(head: Parts, body: Body, visit: &mut Visit) -> Result<Response,
     }
     let endpoint = resource.endpoint(&head.method)?;
     let request_id = visit.request_id.clone();
-    run(endpoint, Call { head, body, pattern: resource.pattern, request_id }, &shared).await
+    let call = Call { head, body, pattern: resource.pattern, request_id };
+    run(endpoint, call, visit.deadline(), &shared.stats).await
 }
 
 /// What must be right before a request is looked at.
@@ -81,13 +89,32 @@ fn check(head: &Parts, shared: &Shared) -> Result<(), HttpError> {
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > max) {
         return Err(HttpError::UriTooLong { max });
     }
-    // RFC 9112 section 3.2: exactly one host, or 400.
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let first = hosts.next().is_some() || head.version < Version::HTTP_11;
-    if !first || hosts.next().is_some() {
+    if !is_host_right(head) {
         return Err(HttpError::Host);
     }
+    // hyper sees to it that the last one is `chunked`; what was done to the body before is not undone here.
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some() {
+        return Err(HttpError::TransferCoding);
+    }
     Ok(())
+}
+
+/// RFC 9112 section 3.2: exactly one host, and a valid one. (A target in absolute form names another one
+/// perhaps, and that is the one that counts, section 3.2.2; but nothing here depends on the host.)
+fn is_host_right(head: &Parts) -> bool {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => head.version < Version::HTTP_11,
+        (Some(host), None) => is_host(host.as_bytes()),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// `uri-host [ ":" port ]`, where the host may be empty (RFC 9110 section 7.2).
+fn is_host(host: &[u8]) -> bool {
+    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
 }
 
 fn options(resource: &Resource) -> Response {
@@ -97,13 +124,18 @@ fn options(resource: &Resource) -> Response {
 }
 
 /// Run an endpoint; its panic or its slowness is its own.
-async fn run(endpoint: &Endpoint, call: Call, shared: &Shared) -> Result<Response, Problem> {
+async fn run(
+    endpoint: &Endpoint,
+    call: Call,
+    deadline: Instant,
+    stats: &Stats,
+) -> Result<Response, Problem> {
     // What a panic leaves half done is this request's alone: nothing of it is looked at again.
     let answering = AssertUnwindSafe(async { endpoint(call).await }).catch_unwind();
-    match timeout(shared.limits.request_timeout, answering).await {
+    match timeout_at(deadline, answering).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => {
-            shared.stats.panics.increment();
+            stats.panics.increment();
             Err(HttpError::Panicked(panic_text(&*panic)).into())
         }
         Err(_) => Err(HttpError::HandlerTimeout.into()),
@@ -123,39 +155,45 @@ struct Visit {
     method: Method,
     uri: Uri,
     route: &'static str,
+    code: Option<&'static str>,
     start: Instant,
     ended: bool,
 }
 
 impl Visit {
     fn begin(head: &Parts, connection: &Rc<Connection>) -> Self {
-        let Shared { stats, request_ids, .. } = &*connection.shared;
+        let stats = &connection.shared.stats;
         stats.requests.increment();
         stats.in_flight.increment();
         Self {
             connection: Rc::clone(connection),
-            request_id: request_ids.of(&head.headers),
+            request_id: RequestId::of(&head.headers),
             method: head.method.clone(),
             uri: head.uri.clone(),
             route: NO_ROUTE,
+            code: None,
             start: Instant::now(),
             ended: false,
         }
     }
 
-    fn render(&self, problem: Problem) -> Response {
-        let status = problem.status();
-        if status.is_server_error() {
-            tracing::error!(
-                request_id = self.request_id.as_str(),
-                method = self.method.as_str(),
-                route = self.route,
-                status = status.as_u16(),
-                code = problem.kind().code,
-                cause = problem.private().unwrap_or_default(),
-                "request failed"
-            );
+    /// When the request has to be answered.
+    fn deadline(&self) -> Instant {
+        self.start + self.connection.limits().request_timeout
+    }
+
+    /// A 500 is a mistake of ours and told loudly. All other problems are foreseen: they are a code in the
+    /// access line, and their cause is there for whoever looks for it.
+    fn render(&mut self, problem: Problem) -> Response {
+        let (request_id, code) = (self.request_id.as_str(), problem.kind().code);
+        let (method, route) = (self.method.as_str(), self.route);
+        let cause = problem.private();
+        if problem.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id, method, route, code, cause, "request failed");
+        } else if cause.is_some() {
+            tracing::debug!(request_id, method, route, code, cause, "request refused");
         }
+        self.code = Some(code);
         problem.into_response(self.uri.path(), self.request_id.as_str())
     }
 
@@ -177,6 +215,7 @@ impl Visit {
             method = self.method.as_str(),
             route = self.route,
             status,
+            code = self.code,
             duration_us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX),
             request_id = self.request_id.as_str(),
             bytes,
@@ -187,6 +226,7 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.connection.shared.stats.in_flight.decrement();
+        self.connection.release();
         if !self.ended {
             self.log(CLIENT_LEFT, 0);
         }

@@ -2,7 +2,8 @@
 //!
 //! `request.rs` receives them; `connection.rs` gets what was not read back and deals with it.
 //! Promises: a body over the limit is refused before it is received when it announces its length, and
-//! while it is received when it does not; a client that trickles is cut off.
+//! while it is received when it does not; a client that trickles is cut off; all bodies of a worker
+//! together stay under a limit, each counted until its request ends.
 //! Does not know: what the bytes mean.
 
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use crate::media::MediaType;
 pub(crate) struct Body {
     incoming: Option<Incoming>,
     form: Form,
+    deadline: Instant,
     connection: Rc<Connection>,
 }
 
@@ -33,8 +35,12 @@ struct Form {
 }
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming, connection: Rc<Connection>) -> Self {
-        Self { incoming: Some(incoming), form: Form::default(), connection }
+    /// A body that must be here by `deadline`, the request's own.
+    pub(crate) fn new(incoming: Incoming, deadline: Instant, connection: Rc<Connection>) -> Self {
+        if incoming.is_end_stream() {
+            connection.watch.received_whole();
+        }
+        Self { incoming: Some(incoming), form: Form::default(), deadline, connection }
     }
 
     /// Hand the body on, with what the head says about it.
@@ -45,6 +51,7 @@ impl Body {
                 content_type: headers.get(CONTENT_TYPE).cloned(),
                 encoded: headers.contains_key(CONTENT_ENCODING),
             },
+            deadline: self.deadline,
             connection: Rc::clone(&self.connection),
         }
     }
@@ -56,7 +63,8 @@ impl Body {
     /// Receive all of it. A body that is empty and has no type is an empty one of any type.
     ///
     /// # Errors
-    /// In this order: too large as announced, of another type, too slow, broken, too large after all.
+    /// In this order: too large as announced, of another type, too slow, broken, too large after all, or
+    /// too much beside the bodies of others.
     pub(crate) async fn receive(
         mut self,
         want: &MediaType,
@@ -70,7 +78,8 @@ impl Body {
             return Ok(Bytes::new());
         }
         self.form.check(want)?;
-        let bytes = collect(incoming, max, self.connection.limits()).await?;
+        let bytes = collect(incoming, max, self.deadline, &self.connection).await?;
+        self.connection.watch.received_whole();
         self.incoming = None;
         Ok(bytes)
     }
@@ -94,19 +103,27 @@ impl Drop for Body {
     }
 }
 
-/// Receive until the end, at least at the rate and never idle for long.
-async fn collect(incoming: &mut Incoming, max: usize, limits: &Limits) -> Result<Bytes, HttpError> {
+/// Receive until the end: at least at the rate, never idle for long, and before the request's deadline (a
+/// body that is not here by then is late, and not this server slow).
+async fn collect(
+    incoming: &mut Incoming,
+    max: usize,
+    deadline: Instant,
+    connection: &Connection,
+) -> Result<Bytes, HttpError> {
     let mut received = Received::default();
-    let pace = Pace::start(limits);
+    let pace = Pace::start(connection.limits());
     loop {
-        let frame = timeout_at(pace.deadline(received.len()), incoming.frame()).await;
+        let due = pace.deadline(received.len()).min(deadline);
+        let frame = timeout_at(due, incoming.frame()).await;
         let Some(frame) = frame.map_err(|_| HttpError::BodyTimeout)? else { break };
         // What is no data is a trailer: nobody reads those.
         if let Ok(data) = frame.map_err(|_| HttpError::BodyBroken)?.into_data() {
+            if received.len() + data.len() > max {
+                return Err(HttpError::PayloadTooLarge { max });
+            }
+            connection.hold(data.len())?;
             received.push(data);
-        }
-        if received.len() > max {
-            return Err(HttpError::PayloadTooLarge { max });
         }
     }
     Ok(received.into_bytes())

@@ -21,6 +21,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::answer;
 use crate::config::Limits;
+use crate::error::HttpError;
 use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::watch::Watch;
@@ -39,16 +40,43 @@ pub(crate) struct Connection {
     pub(crate) watch: Watch,
     unread: Cell<Option<Incoming>>,
     lingers: Cell<bool>,
+    held_bytes: Cell<usize>,
 }
 
 impl Connection {
     fn new(shared: Rc<Shared>) -> Self {
         let watch = Watch::new(&shared.limits);
-        Self { shared, watch, unread: Cell::new(None), lingers: Cell::new(false) }
+        Self {
+            shared,
+            watch,
+            unread: Cell::new(None),
+            lingers: Cell::new(false),
+            held_bytes: Cell::new(0),
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    /// Count bytes of a body that the request at work holds from now on.
+    ///
+    /// # Errors
+    /// When all bodies together would be over the limit.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), HttpError> {
+        let all = self.shared.bodies_bytes.get() + bytes;
+        if all > self.limits().bodies_max_bytes {
+            return Err(HttpError::BodiesFull);
+        }
+        self.shared.bodies_bytes.set(all);
+        self.held_bytes.set(self.held_bytes.get() + bytes);
+        Ok(())
+    }
+
+    /// The request at work has ended, and what it held is free.
+    pub(crate) fn release(&self) {
+        let rest = self.shared.bodies_bytes.get() - self.held_bytes.take();
+        self.shared.bodies_bytes.set(rest);
     }
 
     /// Take back a body that was not read to its end.
@@ -56,13 +84,24 @@ impl Connection {
         self.unread.set(Some(body));
     }
 
-    /// Deal with what the handler left of the body. `false`: too much is left, so the connection cannot
-    /// take another request. `wanted` is `false` when the rest of the body should not even be awaited.
-    pub(crate) async fn settle(&self, wanted: bool) -> bool {
+    /// Deal with what the handler left of the body: a little is read and dropped while the answer is on
+    /// its way. `false`: too much is left, so the connection cannot take another request. `wanted` is
+    /// `false` when the rest of the body should not even be awaited.
+    pub(crate) fn settle(self: &Rc<Self>, wanted: bool) -> bool {
         let Some(body) = self.unread.take() else { return true };
-        let settled = wanted && discard(body).await;
-        self.lingers.set(!settled);
-        settled
+        if !wanted || body.size_hint().lower() > DISCARD_MAX_BYTES {
+            self.lingers.set(true);
+            return false;
+        }
+        let connection = Rc::clone(self);
+        spawn_local(async move {
+            match discard(body).await {
+                true => connection.watch.received_whole(),
+                // hyper closes the connection now that nobody reads the body.
+                false => connection.lingers.set(true),
+            }
+        });
+        true
     }
 
     /// Whether the client may still be sending when we close: a body that nobody read, or a head that
@@ -73,9 +112,6 @@ impl Connection {
 }
 
 async fn discard(mut body: Incoming) -> bool {
-    if body.size_hint().lower() > DISCARD_MAX_BYTES {
-        return false;
-    }
     let read_to_end = async {
         let mut left = DISCARD_MAX_BYTES;
         while let Some(frame) = body.frame().await {

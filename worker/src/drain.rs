@@ -30,14 +30,16 @@ pub enum Outcome {
     Forced {
         /// Requests that got no answer.
         requests_cut: u64,
+        /// Writes and transactions of the database whose end was not seen.
+        transactions_cut: u64,
     },
 }
 
 impl Outcome {
-    fn of(left: usize) -> Self {
-        match left {
-            0 => Self::Drained,
-            left => Self::Forced { requests_cut: left as u64 },
+    fn of(requests_cut: u64, transactions_cut: u64) -> Self {
+        match (requests_cut, transactions_cut) {
+            (0, 0) => Self::Drained,
+            _ => Self::Forced { requests_cut, transactions_cut },
         }
     }
 }
@@ -131,12 +133,14 @@ impl Plan {
     }
 }
 
-/// Leave: `finish` is done when nothing is left to do, and gives how many transactions it had to leave.
+/// Leave: `finish` is done when nothing is left to do, and gives how many transactions it had to leave;
+/// `running` says how many there are when the deadline comes first.
 pub(crate) async fn leave(
     first: Order,
     mut next_order: impl AsyncFnMut() -> Order,
     config: &Config,
     shared: &Shared,
+    running: impl Fn() -> u64,
     finish: impl AsyncFnOnce(Duration) -> usize,
 ) -> Outcome {
     let mut plan = Plan::new(first, config, Instant::now());
@@ -146,11 +150,13 @@ pub(crate) async fn leave(
     loop {
         tokio::select! {
             biased;
-            left = &mut finished => return Outcome::of(left),
+            left = &mut finished => {
+                return Outcome::of(shared.stats.in_flight.get(), left as u64);
+            }
             order = next_order() => plan = plan.hurry(order, config, Instant::now()),
             () = sleep_until(plan.close_at), if !shared.drain.is_closing() => shared.drain.close(),
             () = sleep_until(plan.cut_at) => {
-                return Outcome::Forced { requests_cut: shared.stats.in_flight.get() };
+                return Outcome::of(shared.stats.in_flight.get(), running());
             }
         }
     }

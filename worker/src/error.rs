@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::fields::Invalid;
 use crate::kinds::{
     BAD_REQUEST, CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, METHOD_NOT_ALLOWED, NOT_FOUND,
-    REQUEST_TIMEOUT, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, URI_TOO_LONG,
+    NOT_IMPLEMENTED, REQUEST_TIMEOUT, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, URI_TOO_LONG,
 };
 use crate::problem::{Kind, Problem};
 
@@ -26,9 +26,12 @@ pub enum HttpError {
         /// Value of the `Allow` header.
         allow: HeaderValue,
     },
-    /// An HTTP/1.1 request must name exactly one host.
-    #[error("the request must have one host header")]
+    /// An HTTP/1.1 request must name exactly one host, and rightly.
+    #[error("the request must have one host header, with a host and perhaps a port")]
     Host,
+    /// The body has a transfer coding besides `chunked`.
+    #[error("the one transfer coding this server knows is chunked")]
+    TransferCoding,
     /// Path and query are over the limit.
     #[error("path and query may have {max} bytes")]
     UriTooLong {
@@ -62,6 +65,9 @@ pub enum HttpError {
     /// The handler panicked; the text is private.
     #[error("the server failed at this request")]
     Panicked(String),
+    /// The bodies of other requests take all the memory there is for them.
+    #[error("the server is busy with other bodies, try again")]
+    BodiesFull,
     /// All connections are in use.
     #[error("the server is full, try again")]
     Full,
@@ -80,7 +86,8 @@ impl HttpError {
             Self::UnsupportedMediaType { .. } => &UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => &INVALID_INPUT,
             Self::BodyTimeout => &REQUEST_TIMEOUT,
-            Self::HandlerTimeout | Self::Full => &UNAVAILABLE,
+            Self::TransferCoding => &NOT_IMPLEMENTED,
+            Self::HandlerTimeout | Self::BodiesFull | Self::Full => &UNAVAILABLE,
             Self::Panicked(_) => &INTERNAL,
         }
     }
@@ -98,10 +105,12 @@ impl From<HttpError> for Problem {
             HttpError::HandlerTimeout => {
                 problem.header(RETRY_AFTER, "1").log("the handler ran into the request's deadline")
             }
+            HttpError::BodiesFull => problem.header(RETRY_AFTER, "1"),
             HttpError::Full => problem.header(RETRY_AFTER, "1").header(CONNECTION, "close"),
             HttpError::Panicked(text) => problem.log(format!("the handler panicked: {text}")),
             HttpError::NotFound
             | HttpError::Host
+            | HttpError::TransferCoding
             | HttpError::UriTooLong { .. }
             | HttpError::PayloadTooLarge { .. } => problem,
         }

@@ -28,6 +28,9 @@ pub static INVALID_INPUT: Kind =
     Kind { code: "invalid-input", status: 422, title: "Unprocessable Content" };
 /// The server failed.
 pub static INTERNAL: Kind = Kind { code: "internal", status: 500, title: "Internal Server Error" };
+/// The request asks for something of HTTP that this server does not do.
+pub static NOT_IMPLEMENTED: Kind =
+    Kind { code: "not-implemented", status: 501, title: "Not Implemented" };
 /// The server cannot do it now, but may later.
 pub static UNAVAILABLE: Kind =
     Kind { code: "unavailable", status: 503, title: "Service Unavailable" };

@@ -1,6 +1,6 @@
 //! What a client is told when a request fails: `application/problem+json`.
 //!
-//! Every room above the database makes problems; `connection.rs` renders them, in one place, where
+//! Every room above the database makes problems; `answer.rs` renders them, in one place, where
 //! the path and the request id are known.
 //! Promises: two texts per problem. The detail goes to the client, the private text to the log, and
 //! neither ever takes the other's way.

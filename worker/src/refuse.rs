@@ -9,21 +9,20 @@ use std::net::Shutdown;
 
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Collected};
-use hyper::HeaderMap;
 use tokio::net::TcpStream;
 
 use crate::error::HttpError;
 use crate::problem::Problem;
-use crate::request_id::{RequestIds, X_REQUEST_ID};
+use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::response::Response;
 
 /// Answer 503 and close.
 ///
 /// # Errors
 /// What the socket says; the client is gone then.
-pub(crate) fn refuse(stream: TcpStream, request_ids: &RequestIds) -> io::Result<()> {
+pub(crate) fn refuse(stream: TcpStream) -> io::Result<()> {
     let mut stream = stream.into_std()?;
-    let request_id = request_ids.of(&HeaderMap::new());
+    let request_id = RequestId::mint();
     let mut response = Problem::from(HttpError::Full).into_response("/", request_id.as_str());
     response.headers_mut().insert(&X_REQUEST_ID, request_id.into_value());
     // What the request was does not matter, nor whether it has come: the answer is the same.

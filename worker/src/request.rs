@@ -9,9 +9,9 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use hyper::Uri;
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap};
 use hyper::http::request::Parts;
-use hyper::{Method, Uri};
 
 use crate::body::Body;
 use crate::config::Limits;
@@ -49,12 +49,6 @@ impl<A> Context<A> {
         &self.app
     }
 
-    /// The application's state, to keep.
-    #[must_use]
-    pub fn app_rc(&self) -> Rc<A> {
-        Rc::clone(&self.app)
-    }
-
     /// The first header of this name, if it is ASCII text.
     pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
@@ -72,18 +66,6 @@ impl<A> Context<A> {
         let (scheme, token) = self.header(AUTHORIZATION)?.split_once(' ')?;
         let token = token.trim();
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-    }
-
-    /// The method; HEAD arrives at the handler of GET.
-    #[must_use]
-    pub fn method(&self) -> &Method {
-        &self.head.method
-    }
-
-    /// The path, undecoded.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        self.head.uri.path()
     }
 
     /// The name of this request in every log line and answer.

@@ -3,7 +3,7 @@
 //! Handlers return one of the types below; `route.rs` notes its status and body type for the API
 //! document and calls [`Success::respond`].
 //! Promises: the whole body is one buffer of known length, so head and body leave in one write.
-//! Does not know: headers that every response carries (`connection.rs` adds them).
+//! Does not know: headers that every response carries (`answer.rs` adds them).
 
 use bytes::Bytes;
 use http_body_util::Full;

@@ -14,7 +14,7 @@ use std::{fmt, io};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Duration;
 
 use crate::accept::accept;
@@ -65,6 +65,10 @@ pub enum Error {
     /// A listener could not be used.
     #[error("a listener cannot be used: {0}")]
     Listener(#[source] io::Error),
+    /// It served, but a task that accepts connections ended by a mistake of this crate. The worker has
+    /// left as for a drain, and is to be replaced.
+    #[error("a listener was lost to a panic, which is in the log")]
+    Deaf,
     /// The application could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -114,13 +118,27 @@ where
     let shared = Rc::new(Shared::new(&config, router, stats));
     let listeners = registered(inputs.listeners).map_err(Error::Listener)?;
     (inputs.on_ready)();
-    let accepting = start_accepting(listeners, &shared);
+    let mut accepting = start_accepting(listeners, &shared);
     let order = match told {
-        Some(order) => order,
-        None => inbox.next().await,
+        Some(order) => Some(order),
+        None => ordered(&mut accepting, inbox.next()).await,
     };
+    let running = || database.stats().running;
     let finish = async |within| finish(accepting, &shared, &database, within).await;
-    Ok(leave(order, async || inbox.next().await, &config, &shared, finish).await)
+    let first = order.unwrap_or(Order::Drain);
+    let outcome =
+        leave(first, async || inbox.next().await, &config, &shared, running, finish).await;
+    order.map(|_| outcome).ok_or(Error::Deaf)
+}
+
+/// Wait for the first order. `None`: a task that accepts has panicked, for nothing else ends one before
+/// there is an order; a worker that cannot hear must not go on as if it could.
+async fn ordered(accepting: &mut JoinSet<()>, next: impl Future<Output = Order>) -> Option<Order> {
+    tokio::select! {
+        biased;
+        order = next => Some(order),
+        Some(_) = accepting.join_next() => None,
+    }
 }
 
 /// What a heartbeat carries.
@@ -172,25 +190,42 @@ fn registered(listeners: Vec<StdTcpListener>) -> io::Result<Vec<TcpListener>> {
     listeners.into_iter().map(register).collect()
 }
 
-fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> Vec<JoinHandle<()>> {
-    let start = |listener| spawn_local(accept(listener, Rc::clone(shared)));
-    listeners.into_iter().map(start).collect()
+fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> JoinSet<()> {
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn_local(accept(listener, Rc::clone(shared)));
+    }
+    accepting
 }
 
 /// Wait until the queues are empty, the connections closed and the database is done. Gives how many
 /// transactions had to be left.
 async fn finish(
-    accepting: Vec<JoinHandle<()>>,
+    mut accepting: JoinSet<()>,
     shared: &Shared,
     database: &Database,
     within: Duration,
 ) -> usize {
-    for queue in accepting {
-        // Its panic was reported when it happened; its listener is closed either way.
-        let _ = queue.await;
-    }
+    // A panic was reported when it happened; its listener is closed either way.
+    while accepting.join_next().await.is_some() {}
     while shared.stats.connections.get() > 0 {
         shared.room.notified().await;
     }
     database.close(within).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(flavor = "local")]
+    async fn a_panic_of_an_accepting_task_is_noticed_without_an_order() {
+        let mut accepting = JoinSet::new();
+        accepting.spawn_local(pending());
+        assert_eq!(ordered(&mut accepting, async { Order::Quit }).await, Some(Order::Quit));
+        accepting.spawn_local(async { panic!("a mistake in accept") });
+        assert_eq!(ordered(&mut accepting, pending()).await, None);
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Made once by `runtime.rs`, when the router is there; held by every connection.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use hyper::server::conn::http1;
@@ -10,7 +11,6 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Limits};
 use crate::drain::Drain;
-use crate::request_id::RequestIds;
 use crate::router::Router;
 use crate::stats::Stats;
 
@@ -25,7 +25,8 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     /// Told when a connection ends.
     pub(crate) room: Notify,
-    pub(crate) request_ids: RequestIds,
+    /// Bytes of bodies that requests hold now.
+    pub(crate) bodies_bytes: Cell<usize>,
     pub(crate) access_log: bool,
     pub(crate) http: http1::Builder,
 }
@@ -38,7 +39,7 @@ impl Shared {
             stats,
             drain: Drain::new(),
             room: Notify::new(),
-            request_ids: RequestIds::new(),
+            bodies_bytes: Cell::new(0),
             access_log: config.access_log,
             http: http(&config.limits),
         }
@@ -58,6 +59,8 @@ fn http(limits: &Limits) -> http1::Builder {
         .header_read_timeout(None)
         .max_header_size(limits.head_max_bytes)
         .max_buf_size(limits.head_max_bytes.max(BUFFER_MIN_BYTES))
+        // A client that shuts its side counts as gone, and its request ends: the two cannot be told apart
+        // until something is written, and clients that leave are many more than those who half-close.
         .half_close(false);
     http
 }

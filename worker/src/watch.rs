@@ -34,6 +34,10 @@ pub(crate) struct Watch {
     phase: Cell<Phase>,
     due: Cell<Option<Instant>>,
     stalled: Cell<Option<Instant>>,
+    /// Whether the request at work was received to its end, its body included.
+    whole: Cell<bool>,
+    /// Whether something came after that.
+    ahead: Cell<bool>,
 }
 
 impl Watch {
@@ -43,18 +47,31 @@ impl Watch {
             phase: Cell::new(Phase::Silent),
             due: Cell::new(Some(Instant::now() + limits.first_byte_timeout)),
             stalled: Cell::new(None),
+            whole: Cell::new(true),
+            ahead: Cell::new(false),
         }
     }
 
-    /// Bytes came. (Those that come ahead of their turn count from the turn's start.)
+    /// Bytes came. Those of the next request that come ahead of its turn count from the turn's start; those
+    /// that come together with the end of the request before cannot be told from it.
     pub(crate) fn received(&self, limits: &Limits) {
-        if matches!(self.phase.get(), Phase::Silent | Phase::Idle) {
-            self.enter(Phase::Head, Some(Instant::now() + limits.head_timeout));
+        match self.phase.get() {
+            Phase::Silent => self.await_head(limits),
+            Phase::Idle if self.whole.get() => self.await_head(limits),
+            Phase::Handler | Phase::Response if self.whole.get() => self.ahead.set(true),
+            _ => {}
         }
+    }
+
+    /// The request at work was received to its end.
+    pub(crate) fn received_whole(&self) {
+        self.whole.set(true);
     }
 
     /// A head is complete and its request is being answered.
     pub(crate) fn asked(&self) {
+        self.whole.set(false);
+        self.ahead.set(false);
         self.enter(Phase::Handler, None);
     }
 
@@ -66,7 +83,12 @@ impl Watch {
     /// Everything written so far has been taken by the kernel.
     pub(crate) fn flushed(&self, limits: &Limits) {
         self.stalled.set(None);
-        if self.phase.get() == Phase::Response {
+        if self.phase.get() != Phase::Response {
+            return;
+        }
+        if self.ahead.take() {
+            self.await_head(limits);
+        } else {
             self.enter(Phase::Idle, Some(Instant::now() + limits.keepalive_timeout));
         }
     }
@@ -101,6 +123,10 @@ impl Watch {
         }
     }
 
+    fn await_head(&self, limits: &Limits) {
+        self.enter(Phase::Head, Some(Instant::now() + limits.head_timeout));
+    }
+
     fn enter(&self, phase: Phase, due: Option<Instant>) {
         self.phase.set(phase);
         self.due.set(due);
@@ -130,6 +156,26 @@ mod tests {
         watch.answered();
         watch.flushed(&limits);
         assert_eq!(in_seconds(&watch), Some(75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_began_behind_a_request_has_its_time_from_the_answer_on() {
+        let limits = Limits::default();
+        let watch = Watch::new(&limits);
+        watch.asked();
+        // The body of this request is no head of the next.
+        watch.received(&limits);
+        watch.received_whole();
+        watch.answered();
+        watch.flushed(&limits);
+        assert_eq!(in_seconds(&watch), Some(75));
+        watch.asked();
+        watch.received_whole();
+        watch.received(&limits);
+        assert_eq!(in_seconds(&watch), None);
+        watch.answered();
+        watch.flushed(&limits);
+        assert_eq!(in_seconds(&watch), Some(10));
     }
 
     #[tokio::test(start_paused = true)]

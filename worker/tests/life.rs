@@ -53,7 +53,7 @@ struct Worker {
     running: JoinHandle<Outcome>,
 }
 
-fn start(before: impl FnOnce() + Send + 'static) -> Worker {
+fn start(before: impl FnOnce(SocketAddr) + Send + 'static) -> Worker {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (channel, theirs) = UnixStream::pair().unwrap();
@@ -61,7 +61,7 @@ fn start(before: impl FnOnce() + Send + 'static) -> Worker {
     let beats = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&beats);
     let running = std::thread::spawn(move || {
-        before();
+        before(address);
         let inputs = Inputs {
             listeners: vec![listener],
             orders: orders(theirs),
@@ -108,7 +108,7 @@ fn get(stream: &mut TcpStream, path: &str) -> String {
 #[test]
 fn a_worker_without_a_database_serves_and_leaves_when_a_signal_says_so() {
     let _turn = alone();
-    let worker = start(|| {});
+    let worker = start(|_| {});
     worker.ready.recv_timeout(Duration::from_secs(5)).unwrap();
     let mut client = TcpStream::connect(worker.address).unwrap();
     assert!(get(&mut client, "/hello").starts_with("HTTP/1.1 200 "));
@@ -148,7 +148,7 @@ fn a_worker_without_a_database_serves_and_leaves_when_a_signal_says_so() {
 #[test]
 fn an_orphan_cuts_what_takes_longer_than_half_a_second() {
     let _turn = alone();
-    let worker = start(|| {});
+    let worker = start(|_| {});
     worker.ready.recv_timeout(Duration::from_secs(5)).unwrap();
     let mut client = TcpStream::connect(worker.address).unwrap();
     assert!(get(&mut client, "/hello").starts_with("HTTP/1.1 200 "));
@@ -158,7 +158,10 @@ fn an_orphan_cuts_what_takes_longer_than_half_a_second() {
     assert!(get(&mut second, "/hello").starts_with("HTTP/1.1 200 "));
     drop(worker.channel);
     let orphaned = Instant::now();
-    assert_eq!(worker.running.join().unwrap(), Outcome::Forced { requests_cut: 1 });
+    assert_eq!(
+        worker.running.join().unwrap(),
+        Outcome::Forced { requests_cut: 1, transactions_cut: 0 }
+    );
     let took = orphaned.elapsed();
     assert!((400..1500).contains(&took.as_millis()), "took {took:?}");
 }
@@ -166,7 +169,7 @@ fn an_orphan_cuts_what_takes_longer_than_half_a_second() {
 #[test]
 fn a_signal_that_came_before_the_handlers_is_obeyed() {
     let _turn = alone();
-    let block = || {
+    let block = |_| {
         // As a worker finds it after the fork: blocked, and here one is already waiting.
         SigSet::all().thread_block().unwrap();
         raise(Signal::SIGTERM).unwrap();
@@ -178,10 +181,41 @@ fn a_signal_that_came_before_the_handlers_is_obeyed() {
 #[test]
 fn an_order_makes_a_worker_leave_at_once_when_nobody_is_there() {
     let _turn = alone();
-    let mut worker = start(|| {});
+    let mut worker = start(|_| {});
     worker.ready.recv_timeout(Duration::from_secs(5)).unwrap();
     worker.channel.write_all(b"d").unwrap();
     let told = Instant::now();
     assert_eq!(worker.running.join().unwrap(), Outcome::Drained);
     assert!(told.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn a_drain_that_comes_before_a_worker_is_ready_loses_nobody_who_is_queued() {
+    let _turn = alone();
+    let (queued, queue) = mpsc::channel();
+    let worker = start(move |address| {
+        let mut client = TcpStream::connect(address).unwrap();
+        write!(client, "GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        queued.send(client).unwrap();
+        SigSet::all().thread_block().unwrap();
+        raise(Signal::SIGTERM).unwrap();
+    });
+    let mut answer = String::new();
+    queue.recv().unwrap().read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    assert_eq!(worker.running.join().unwrap(), Outcome::Drained);
+}
+
+#[test]
+fn a_worker_that_is_told_to_quit_before_it_is_ready_leaves_at_once() {
+    let _turn = alone();
+    let worker = start(|_| {
+        SigSet::all().thread_block().unwrap();
+        raise(Signal::SIGQUIT).unwrap();
+    });
+    assert_eq!(worker.running.join().unwrap(), Outcome::Drained);
+    assert!(worker.ready.recv().is_err(), "it never was ready");
 }

@@ -16,6 +16,15 @@ use crate::signals::Order;
 
 /// Tell rooms to leave; more orders can follow.
 fn leaves(rooms: &Rooms, first: Order) -> (mpsc::UnboundedSender<Order>, JoinHandle<Outcome>) {
+    leaves_with(rooms, first, 0)
+}
+
+/// The same, with transactions that do not end.
+fn leaves_with(
+    rooms: &Rooms,
+    first: Order,
+    transactions: usize,
+) -> (mpsc::UnboundedSender<Order>, JoinHandle<Outcome>) {
     let (orders, mut inbox) = mpsc::unbounded_channel();
     let shared = Rc::clone(&rooms.shared);
     let config = Config { drain_timeout: Duration::from_secs(20), ..config(Limits::default()) };
@@ -28,9 +37,9 @@ fn leaves(rooms: &Rooms, first: Order) -> (mpsc::UnboundedSender<Order>, JoinHan
             while shared.stats.connections.get() > 0 {
                 shared.room.notified().await;
             }
-            0
+            transactions
         };
-        leave(first, next, &config, &shared, empty).await
+        leave(first, next, &config, &shared, || transactions as u64, empty).await
     });
     (orders, leaving)
 }
@@ -115,7 +124,10 @@ async fn the_deadline_cuts_what_is_not_done() {
         for order in &more {
             orders.send(*order).unwrap();
         }
-        assert_eq!(leaving.await.unwrap(), Outcome::Forced { requests_cut: 1 });
+        assert_eq!(
+            leaving.await.unwrap(),
+            Outcome::Forced { requests_cut: 1, transactions_cut: 0 }
+        );
         let ms = start.elapsed().as_millis();
         assert!((want..want + 10).contains(&ms), "{first:?} {more:?} took {ms} ms");
     }
@@ -181,4 +193,46 @@ async fn a_full_worker_makes_room_as_it_answers() {
     assert_eq!(first.answer().await.header("connection"), Some("close"));
     assert_eq!(second.answer().await.status, 200);
     assert_eq!(rooms.shared.stats.shed.get(), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn requests_and_transactions_that_were_cut_are_told_apart() {
+    let rooms = Rooms::new();
+    let (_orders, leaving) = leaves_with(&rooms, Order::Quit, 2);
+    let want = Outcome::Forced { requests_cut: 0, transactions_cut: 2 };
+    assert_eq!(leaving.await.unwrap(), want);
+
+    let rooms = Rooms::new();
+    let mut client = rooms.pipe();
+    client.send("GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until(|| rooms.shared.stats.in_flight.get() > 0).await;
+    let (_orders, leaving) = leaves_with(&rooms, Order::Quit, 2);
+    let want = Outcome::Forced { requests_cut: 1, transactions_cut: 2 };
+    assert_eq!(leaving.await.unwrap(), want);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_seat_that_comes_free_does_not_begin_the_wait_of_all_others_anew() {
+    let rooms = Rooms::within(seats(1));
+    let (address, _accepting) = rooms.listen().await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = Client::connect(address).await;
+        client.send("GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        clients.push(client);
+    }
+    // One out and one in, and each time before the first in the queue would be refused.
+    let app = Rc::clone(&rooms.app);
+    let releasing = spawn_local(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            app.gate.notify_one();
+        }
+    });
+    let mut statuses = Vec::new();
+    for client in &mut clients {
+        statuses.push(client.answer().await.status);
+    }
+    releasing.abort();
+    assert!(statuses.contains(&204) && statuses.contains(&503), "{statuses:?}");
 }

@@ -1,6 +1,7 @@
 //! What a client sees, over TCP.
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use super::{Rooms, post};
 use crate::config::Limits;
@@ -297,4 +298,112 @@ async fn a_large_response_arrives_whole() {
     let mut client = Rooms::new().client().await;
     assert_eq!(client.get("/large").await.body.len(), 4 * 1024 * 1024 + 2);
     assert_eq!(client.get("/hello").await.status, 200);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_host_is_a_host_and_perhaps_a_port() {
+    let mut client = Rooms::new().client().await;
+    for host in ["", "x", "x.example:80", "127.0.0.1", "[::1]:8000"] {
+        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(client.answer().await.status, 200, "{host:?}");
+    }
+    for host in ["a b", "user@x", "a/b", "x:80:80", "[::1", "a?b"] {
+        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(client.answer().await.status, 400, "{host:?}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_target_with_a_host_of_its_own_needs_the_header_but_not_its_value() {
+    let mut client = Rooms::new().client().await;
+    client.send("GET http://a.example/hello HTTP/1.1\r\nhost: b.example\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    client.send("GET http://a.example/hello HTTP/1.1\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 400);
+}
+
+#[tokio::test(flavor = "local")]
+async fn the_one_transfer_coding_is_chunked() {
+    for codings in [
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked",
+    ] {
+        let mut client = Rooms::new().client().await;
+        let head = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+        client.send(format!("{head}{codings}\r\n\r\nc\r\n{{\"name\":\"a\"}}\r\n0\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 501, "{codings}");
+        assert_eq!(answer.problem("/echo")["type"], "/problems/not-implemented");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn options_of_the_server_as_a_whole_are_answered() {
+    let mut client = Rooms::new().client().await;
+    client.send("OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 204);
+    client.send("GET * HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 404);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_client_that_shuts_its_side_counts_as_gone() {
+    let rooms = Rooms::new();
+    let mut client = rooms.client().await;
+    client.send("GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    while rooms.app.saw("gate") == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.stream.shutdown().await.unwrap();
+    client.closed().await;
+    while rooms.shared.stats.connections.get() > 0 {
+        rooms.shared.room.notified().await;
+    }
+    assert_eq!(rooms.shared.stats.in_flight.get(), 0);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_form_of_the_limit_is_taken_and_one_byte_more_is_not() {
+    let mut client = Rooms::new().client().await;
+    let form = |length: usize| format!("name={}", "x".repeat(length - 5));
+    let content_type = "application/x-www-form-urlencoded";
+    assert_eq!(client.post("/form", content_type, &form(65_536)).await.status, 200);
+    let many = "name=a&".repeat(101);
+    assert_eq!(client.post("/form", content_type, &many).await.status, 422);
+    assert_eq!(client.post("/form", content_type, &form(65_537)).await.status, 413);
+}
+
+#[tokio::test(flavor = "local")]
+async fn all_bodies_together_have_a_limit() {
+    let rooms = Rooms::within(Limits { bodies_max_bytes: 100, ..Limits::default() });
+    let (mut slow, mut other) = (rooms.client().await, rooms.client().await);
+    let body = |length: usize| format!(r#"{{"name":"{}"}}"#, "x".repeat(length - 11));
+    let whole = post("/echo", JSON, &body(90));
+    slow.send(&whole[..whole.len() - 30]).await;
+    while rooms.shared.bodies_bytes.get() < 60 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(other.post("/echo", JSON, &body(40)).await.status, 200);
+    let answer = other.post("/echo", JSON, &body(41)).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    answer.problem("/echo");
+    slow.send(&whole[whole.len() - 30..]).await;
+    assert_eq!(slow.answer().await.status, 200);
+    assert_eq!(rooms.shared.bodies_bytes.get(), 0);
+    assert_eq!(other.post("/echo", JSON, &body(100)).await.status, 200);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_client_that_leaves_within_its_body_holds_nothing() {
+    let rooms = Rooms::new();
+    let mut client = rooms.client().await;
+    client.send(&post("/echo", JSON, &"x".repeat(90))[..150]).await;
+    while rooms.shared.bodies_bytes.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    while rooms.shared.stats.connections.get() > 0 {
+        rooms.shared.room.notified().await;
+    }
+    assert_eq!(rooms.shared.bodies_bytes.get(), 0);
 }

@@ -147,18 +147,58 @@ async fn a_client_that_reads_slowly_is_served() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn an_unread_body_that_does_not_come_costs_a_second() {
+async fn an_unread_body_does_not_hold_the_answer_and_ends_the_connection_if_it_does_not_come() {
     let rooms = Rooms::new();
     let mut client = rooms.pipe();
     client.send("PUT /unread HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n").await;
     let (ms, answer) = takes(client.answer()).await;
-    about(ms, 1_000);
-    assert_eq!((answer.status, answer.header("connection")), (404, Some("close")));
-    // The client sees the end at once; the socket waits for its end for another second.
-    let (ms, ()) = takes(async {
-        client.closed().await;
-        gone(&rooms).await;
+    about(ms, 0);
+    assert_eq!(answer.status, 404);
+    about(takes(client.closed()).await.0, 1_000);
+    // The socket waits for its other end for another second.
+    about(takes(gone(&rooms)).await.0, 1_000);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_unread_body_that_comes_after_the_answer_keeps_the_connection() {
+    let mut client = Rooms::new().pipe();
+    client.send("PUT /unread HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 404);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    client.send("x".repeat(100)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(client.get("/hello").await.status, 200);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_body_that_is_not_here_at_the_requests_deadline_is_the_clients_fault() {
+    let mut client = Rooms::new().pipe();
+    client.send(format!("{HEAD}content-length: 1000000\r\n\r\n")).await;
+    let (ms, answer) = takes(async {
+        loop {
+            tokio::select! {
+                answer = client.answer() => return answer,
+                () = tokio::time::sleep(Duration::from_millis(990)) => {}
+            }
+            client.send("x".repeat(500)).await;
+        }
     })
     .await;
-    about(ms, 1_000);
+    about(ms, 30_000);
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_head_that_began_behind_a_request_has_ten_seconds_from_the_answer_on() {
+    let rooms = Rooms::new();
+    let mut client = rooms.pipe();
+    client.send("GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    while rooms.app.saw("gate") == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.send("GET /hello HT").await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    rooms.app.gate.notify_waiters();
+    assert_eq!(client.answer().await.status, 204);
+    about(takes(client.closed()).await.0, 10_000);
 }

@@ -78,6 +78,7 @@ async fn each_request_has_one_line_without_what_it_asked_for() {
         assert_eq!((route.as_str().unwrap(), status.as_u64().unwrap()), (want_route, want_status));
     }
     assert_eq!(access[0]["method"], "GET");
+    assert_eq!((&access[0]["code"], &access[1]["code"]), (&Json::Null, &"not-found".into()));
     assert_eq!(access[0]["request_id"].as_str(), answer.header("x-request-id"));
     assert_eq!(access[0]["bytes"], answer.body.len());
     assert!(access[0]["duration_us"].is_u64());
@@ -95,4 +96,16 @@ async fn a_failure_of_the_server_is_logged_once_with_its_private_text() {
     assert_eq!(errors[0]["cause"], "the handler panicked: a secret in a panic");
     assert_eq!(errors[0]["request_id"].as_str(), answer.header("x-request-id"));
     assert_eq!(errors[0]["route"], "/panic");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_foreseen_is_no_error_line() {
+    let (lines, _guard) = Lines::listen();
+    let answer = Rooms::new().pipe().get("/never").await;
+    assert_eq!(answer.status, 503);
+    let told = lines.of("worker::answer");
+    let levels: Vec<_> = told.iter().map(|line| (&line["level"], &line["cause"])).collect();
+    let cause = Json::from("the handler ran into the request's deadline");
+    assert_eq!(levels, [(&Json::from("DEBUG"), &cause)]);
+    assert_eq!(lines.of("access")[0]["code"], "unavailable");
 }
