@@ -12,7 +12,7 @@ use worker::{BuildError, Database, Router};
 
 use crate::security::passwords::Passwords;
 use crate::security::tokens::Tokens;
-use crate::settings::Config;
+use crate::settings::{Config, ItemWrites};
 use crate::{development, resources};
 
 /// What handlers work with.
@@ -23,6 +23,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
+    /// Who may write items.
+    pub item_writes: ItemWrites,
 }
 
 /// What the application is told, the same for every worker.
@@ -30,6 +32,7 @@ pub struct App {
 pub struct AppSettings {
     jwt_secret: SecretString,
     jwt_secret_previous: Option<SecretString>,
+    item_writes: ItemWrites,
     debug_routes: bool,
 }
 
@@ -45,6 +48,7 @@ impl AppSettings {
         Ok(Self {
             jwt_secret,
             jwt_secret_previous: config.jwt_secret_previous.clone(),
+            item_writes: config.item_writes,
             debug_routes: config.faults.as_ref().is_some_and(|faults| faults.routes),
         })
     }
@@ -58,6 +62,6 @@ pub fn build(database: Database, settings: &AppSettings) -> Result<Router, Build
         BuildError::Refused(format!("no thread for passwords ({error}): raise the process limit"))
     })?;
     let tokens = Tokens::new(&settings.jwt_secret, settings.jwt_secret_previous.as_ref());
-    let app = App { database, tokens, passwords };
+    let app = App { database, tokens, passwords, item_writes: settings.item_writes };
     Ok(resources::routes(settings.debug_routes).seal(Rc::new(app))?)
 }

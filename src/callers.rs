@@ -1,7 +1,7 @@
 //! Who is calling, and may they?
 //!
 //! A handler of a protected route asks before anything else: `callers::caller(&cx)?` answers 401,
-//! then `caller.must_be(pubid)?` answers 403. Both are calls one can see in the handler; no
+//! then `.must_be(pubid)?` answers 403. Both are calls one can see in the handler; no
 //! middleware runs unseen. Asks no database: a deleted user's token is good, and finds no row.
 //! Source: RFC 6750 (bearer tokens).
 
@@ -11,6 +11,8 @@ use worker::header::AUTHORIZATION;
 
 use crate::app::App;
 use crate::errors::ApiError;
+use crate::security::tokens::TokenKind;
+use crate::settings::ItemWrites;
 
 /// The user whose access token came with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +22,25 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Refuses everyone but this user.
-    pub fn must_be(self, user: Uuid) -> Result<(), ApiError> {
-        if self.user == user { Ok(()) } else { Err(ApiError::Forbidden) }
+    /// Refuses everyone but this user; gives them back.
+    pub fn must_be(self, user: Uuid) -> Result<Uuid, ApiError> {
+        if self.user == user { Ok(user) } else { Err(ApiError::Forbidden) }
     }
 }
 
 /// Who is calling, by the access token of the request.
 pub fn caller(cx: &Context<App>) -> Result<Caller, ApiError> {
     let token = token(cx).ok_or(ApiError::NoToken)?;
-    let user = cx.app().tokens.user_of(token)?;
+    let user = cx.app().tokens.user_of(TokenKind::Access, token)?;
     Ok(Caller { user })
+}
+
+/// Whose items the caller may write: their own, or (none) anyone's where the settings say so.
+pub fn item_owner(cx: &Context<App>) -> Result<Option<Uuid>, ApiError> {
+    match cx.app().item_writes {
+        ItemWrites::Owner => Ok(Some(caller(cx)?.user)),
+        ItemWrites::Anyone => Ok(None),
+    }
 }
 
 /// Of two `Authorization` headers none counts: a proxy may have looked at the other one.

@@ -11,10 +11,8 @@
 use thiserror::Error;
 use tracing::error;
 use worker::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use worker::kinds::{
-    CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE,
-};
-use worker::{ConstraintKind, DbError, HttpError, Kind, Problem};
+use worker::kinds::{INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE};
+use worker::{ConstraintKind, DbError, Fault, HttpError, Invalid, Kind, Problem, Source};
 
 use crate::security::passwords::PasswordError;
 use crate::security::tokens::BadToken;
@@ -25,6 +23,9 @@ pub static UNAUTHENTICATED: Kind =
 /// User name and password do not belong together.
 pub static WRONG_CREDENTIALS: Kind =
     Kind { code: "wrong-credentials", status: 401, title: "Unauthorized" };
+/// The refresh token proves nothing.
+pub static REFRESH_REFUSED: Kind =
+    Kind { code: "refresh-refused", status: 401, title: "Unauthorized" };
 /// The access token is good, but this is another user's.
 pub static FORBIDDEN: Kind = Kind { code: "forbidden", status: 403, title: "Forbidden" };
 /// The current password, asked for once more, is not the right one.
@@ -39,19 +40,18 @@ pub static SCHEMA_BEHIND: Kind =
 
 /// What a route may answer that asks the database.
 pub const DATABASE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL];
-/// What a route may answer that reads its path, query or body.
-pub const INPUT: &[&Kind] = &[&INVALID_INPUT];
-/// What a route may answer besides that reads a body.
-pub const BODY: &[&Kind] = &[&CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
-/// What a route may answer besides that changes rows.
-pub const CHANGE: &[&Kind] = &[&CONFLICT];
-/// What a route may answer that is about one row.
+/// What a route may answer that changes rows.
+pub const CHANGE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL, &CONFLICT];
+/// What a route may answer besides that is about one row.
 pub const ONE: &[&Kind] = &[&NOT_FOUND];
-/// What a route may answer that is only for the owner of the row.
+/// What a route may answer besides that is only for the owner of the row.
 pub const OWN: &[&Kind] = &[&UNAUTHENTICATED, &FORBIDDEN];
 
 /// When a client may try again, in seconds: the pool is back within one or two.
 const RETRY_AFTER_S: &str = "1";
+
+/// What handlers and queries return.
+pub type Result<T> = std::result::Result<T, ApiError>;
 
 /// A request that was understood and cannot be answered as asked.
 #[derive(Debug, Error)]
@@ -88,6 +88,9 @@ pub enum ApiError {
     /// A login failed, for whatever cause.
     #[error("wrong user name or password")]
     WrongCredentials,
+    /// The refresh token proves nothing; without a cause, its user is gone.
+    #[error("the refresh token is not valid")]
+    InvalidRefresh(Option<BadToken>),
     /// The current password is not the one given.
     #[error("the current password is another one")]
     WrongPassword,
@@ -97,6 +100,12 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The member of the body that is wrong, and why: found by the database, not by its rule.
+    pub fn invalid(member: &'static str, why: &str) -> Self {
+        let invalid = Invalid::at(Source::Body, member, Fault::value(why));
+        HttpError::Invalid(vec![invalid]).into()
+    }
+
     /// The kind of problem it is answered as.
     fn kind(&self) -> &'static Kind {
         match self {
@@ -108,6 +117,7 @@ impl ApiError {
             Self::NoToken | Self::InvalidToken(_) => &UNAUTHENTICATED,
             Self::Forbidden => &FORBIDDEN,
             Self::WrongCredentials => &WRONG_CREDENTIALS,
+            Self::InvalidRefresh(_) => &REFRESH_REFUSED,
             Self::WrongPassword => &WRONG_PASSWORD,
             Self::Password(PasswordError::Busy) => &UNAVAILABLE,
             Self::Password(PasswordError::Failed(_)) => &INTERNAL,
@@ -118,7 +128,9 @@ impl ApiError {
     fn private(&self) -> Option<String> {
         match self {
             Self::Database(error) => Some(error.to_string()),
-            Self::InvalidToken(error) => Some(error.to_string()),
+            Self::InvalidToken(error) | Self::InvalidRefresh(Some(error)) => {
+                Some(error.to_string())
+            }
             Self::SchemaBehind { needed, newest } => {
                 Some(format!("needs {needed}, is at {}", newest.as_deref().unwrap_or("base")))
             }
@@ -130,7 +142,7 @@ impl ApiError {
     /// The header that tells a client how to authenticate, for answers with 401.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::WrongCredentials => Some("Bearer"),
+            Self::NoToken | Self::WrongCredentials | Self::InvalidRefresh(_) => Some("Bearer"),
             Self::InvalidToken(_) => Some(r#"Bearer error="invalid_token""#),
             _ => None,
         }
@@ -201,7 +213,7 @@ mod tests {
     use worker::Refusal;
 
     use super::*;
-    use crate::security::tokens::Tokens;
+    use crate::security::tokens::{TokenKind, Tokens};
 
     const SECRET: &str = "only for the log";
 
@@ -288,7 +300,8 @@ mod tests {
     fn every_401_says_how_to_authenticate() {
         assert_eq!(ApiError::NoToken.challenge(), Some("Bearer"));
         assert_eq!(ApiError::Forbidden.challenge(), None);
-        let refused = Tokens::new(&"secret".into(), None).user_of("no token").unwrap_err();
+        let refused =
+            Tokens::new(&"secret".into(), None).user_of(TokenKind::Access, "no token").unwrap_err();
         let challenge = ApiError::InvalidToken(refused).challenge();
         assert_eq!(challenge, Some(r#"Bearer error="invalid_token""#));
     }

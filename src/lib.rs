@@ -1,6 +1,7 @@
 //! peace
 pub mod app;
 pub mod callers;
+pub mod datetimes;
 pub mod development;
 pub mod embedded;
 pub mod errors;

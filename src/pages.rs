@@ -20,16 +20,18 @@ const LIMIT_MAX: i64 = 200;
 pub struct Page {
     list: &'static str,
     limit: i64,
-    /// The id that the page starts after; none is the first page.
-    pub after: Option<Uuid>,
+    /// The id that the page starts after. The first page starts after the nil UUID, which comes
+    /// before every other and is no row's (RFC 9562 section 5.9).
+    pub after: Uuid,
 }
 
 /// Which rows a client got, and how to ask for the next.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct PageResponse {
     limit: i64,
+    /// For the `cursor` of the next request; none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 impl Page {
@@ -38,7 +40,16 @@ impl Page {
         let limit = fields.optional("limit", Integer::range(1, LIMIT_MAX));
         let after = fields.optional("cursor", Cursor { list });
         let page = fields.join((limit, after));
-        page.map(|(limit, after)| Self { list, limit: limit.unwrap_or(LIMIT_DEFAULT), after })
+        page.map(|(limit, after)| Self {
+            list,
+            limit: limit.unwrap_or(LIMIT_DEFAULT),
+            after: after.unwrap_or(Uuid::nil()),
+        })
+    }
+
+    /// The first page of the list of this name, of `limit` rows.
+    pub fn first(list: &'static str, limit: i64) -> Self {
+        Self { list, limit, after: Uuid::nil() }
     }
 
     /// How many rows to fetch: one more than the page shows, which tells whether there are more.
@@ -96,7 +107,7 @@ mod tests {
     const USERS: Cursor = Cursor { list: "users" };
 
     fn page(limit: i64) -> Page {
-        Page { list: "users", limit, after: None }
+        Page::first("users", limit)
     }
 
     fn ids(count: u128) -> Vec<Uuid> {

@@ -11,12 +11,16 @@ use crate::app::App;
 mod auth;
 mod debug;
 mod health;
+mod items;
+mod password;
 mod users;
 
 const RESOURCES: &[Resource] = &[
-    auth::RESOURCE,   // /auth
-    health::RESOURCE, // /health, /version
-    users::RESOURCE,  // /users
+    auth::RESOURCE,     // /auth
+    health::RESOURCE,   // /health, /version
+    items::RESOURCE,    // /items
+    password::RESOURCE, // /users/{pubid}/password
+    users::RESOURCE,    // /users
 ];
 
 /// What every resource file hands over.

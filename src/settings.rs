@@ -28,7 +28,7 @@ mod value;
 
 use std::ffi::OsString;
 
-pub use config::{Config, Database, Environment, LogFormat};
+pub use config::{Config, Database, Environment, ItemWrites, LogFormat};
 pub use database::DatabaseUrl;
 pub use faults::Faults;
 pub use problem::{EXIT_USAGE, Refusal};

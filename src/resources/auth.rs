@@ -1,89 +1,96 @@
-//! Logging in: a name and a password for an access token.
+//! Logging in: a name and a password for tokens, and a refresh token for new ones.
 //!
 //! | route | success | its own problems |
 //! |---|---|---|
-//! | `POST /auth/token` (form: `username`, `password`, `grant_type?`) | 200, a token | 401 |
+//! | `POST /auth/token` (form: `username`, `password`, `grant_type?`) | 200, tokens | 401 |
+//! | `POST /auth/refresh` (form: `refresh_token`, `grant_type?`) | 200, tokens | 401 |
 //!
-//! The answer `{access_token, token_type, expires_in}` has an access token alone, without one to
-//! refresh it: when it has expired, one logs in again.
+//! Tokens are `{access_token, refresh_token, token_type, expires_in}`.
 //! Unknown user, no password, wrong password: the same 401, after the same work. Every answer,
 //! also an error, is kept out of caches and names the error as OAuth does (`error`).
-//! Source: RFC 6749 sections 4.3, 5.1 and 5.2, but for its status: 401 and 422 where it says 400,
+//! Source: RFC 6749 sections 4.3, 5.1, 5.2 and 6, but for its status: 401 and 422 where it says 400,
 //! as the clients of this API expect.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use tracing::info;
+use tracing::{info, warn};
+use uuid::Uuid;
 use worker::header::{CACHE_CONTROL, PRAGMA};
 use worker::{
-    Context, Fault, Fields, Form, HttpError, Invalid, Payload, Place, Problem, Reply, Routes, Rule,
-    Success, Text, Value, WithHeaders,
+    Context, Fault, Form, HttpError, Invalid, Place, Problem, Reply, Routes, Rule, Success, Text,
+    Value, WithHeaders, payload,
 };
 
-use super::{Resource, users};
+use super::{Resource, password, users};
 use crate::app::App;
-use crate::errors::{ApiError, BODY, DATABASE, INPUT, WRONG_CREDENTIALS};
-use crate::security::tokens::ACCESS_LIFETIME;
+use crate::errors::{ApiError, DATABASE, REFRESH_REFUSED, Result, WRONG_CREDENTIALS};
+use crate::security::passwords::Verdict;
+use crate::security::tokens::{TokenKind, Tokens};
 
 pub(super) const RESOURCE: Resource = Resource { routes, statements: &[] };
 
 fn routes(routes: &mut Routes<App>) {
+    routes.post("/auth/token", "auth-token", token).fails(DATABASE).fails(&[&WRONG_CREDENTIALS]);
     routes
-        .post("/auth/token", "auth-token", token)
-        .fails(&[INPUT, BODY, DATABASE].concat())
-        .fails(&[&WRONG_CREDENTIALS]);
+        .post("/auth/refresh", "auth-refresh", refresh)
+        .fails(DATABASE)
+        .fails(&[&REFRESH_REFUSED]);
 }
 
 // Payloads and responses
 
-struct Login {
-    username: String,
-    password: SecretString,
-}
-
-impl Payload for Login {
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let username = fields.required("username", Text::max(USERNAME_MAX));
-        // One that is longer than any password is a wrong one, not a malformed one.
-        let password = fields.required("password", Text::unbounded());
-        let grant_type = fields.optional(GRANT_TYPE, PasswordGrant);
-        let (username, password, _) = fields.all((username, password, grant_type))?;
-        Some(Self { username, password: password.into() })
-    }
-}
-
 /// Longest user name looked up, in characters; more than any user has.
 const USERNAME_MAX: usize = 256;
 
-const GRANT_TYPE: &str = "grant_type";
+payload! {
+    struct Login {
+        username: String = required(Text::max(USERNAME_MAX)),
+        // One that is longer than any password is a wrong one, not a malformed one.
+        password: SecretString = required(Text::unbounded()),
+        grant_type: Option<()> = optional(Grant("password")),
+    }
 
-/// The one grant there is.
-struct PasswordGrant;
+    struct Refresh {
+        refresh_token: SecretString = required(Text::unbounded()),
+        grant_type: Option<()> = optional(Grant("refresh_token")),
+    }
+}
 
-impl Rule for PasswordGrant {
+/// The one grant that a route takes.
+struct Grant(&'static str);
+
+impl Rule for Grant {
     type Output = ();
 
-    fn check(&self, value: &Value<'_>) -> Result<(), Fault> {
-        match value.text() {
-            Some("password") => Ok(()),
-            _ => Err(Fault::new(
-                "string_pattern_mismatch",
-                "String should match pattern '^password$'",
-            )),
-        }
+    fn check(&self, value: &Value<'_>) -> std::result::Result<(), Fault> {
+        let wrong = || format!("String should match pattern '^{}$'", self.0);
+        let right = value.text().filter(|text| *text == self.0);
+        right.map(|_| ()).ok_or_else(|| Fault::new("string_pattern_mismatch", wrong()))
     }
 
     fn describe(&self) -> serde_json::Value {
-        serde_json::json!({ "type": "string", "pattern": "^password$" })
+        serde_json::json!({ "type": "string", "pattern": format!("^{}$", self.0) })
     }
 }
 
 #[derive(Serialize)]
 struct TokenResponse {
     access_token: String,
+    refresh_token: String,
     token_type: &'static str,
     /// Seconds from now.
     expires_in: u64,
+}
+
+impl TokenResponse {
+    fn new(tokens: &Tokens, user: Uuid) -> Self {
+        Self {
+            access_token: tokens.issue(TokenKind::Access, user),
+            refresh_token: tokens.issue(TokenKind::Refresh, user),
+            token_type: "bearer",
+            expires_in: TokenKind::Access.lifetime().as_secs(),
+        }
+    }
 }
 
 /// An error with the member and the header that OAuth wants beside the problem.
@@ -92,8 +99,9 @@ struct TokenError(ApiError);
 impl TokenError {
     /// OAuth's word for it; the server's own failures have none.
     fn code(&self) -> Option<&'static str> {
+        let is_grant = |one: &Invalid| one.loc.contains(&Place::Name("grant_type".into()));
         match &self.0 {
-            ApiError::WrongCredentials => Some("invalid_grant"),
+            ApiError::WrongCredentials | ApiError::InvalidRefresh(_) => Some("invalid_grant"),
             ApiError::Request(HttpError::Invalid(errors)) if errors.iter().any(is_grant) => {
                 Some("unsupported_grant_type")
             }
@@ -101,10 +109,6 @@ impl TokenError {
             _ => None,
         }
     }
-}
-
-fn is_grant(error: &Invalid) -> bool {
-    error.loc.contains(&Place::Name(GRANT_TYPE.into()))
 }
 
 impl From<TokenError> for Problem {
@@ -121,73 +125,56 @@ impl From<TokenError> for Problem {
 
 // Handlers
 
-async fn token(
-    cx: Context<App>,
-    form: Form<Login>,
-) -> Result<WithHeaders<Reply<TokenResponse>>, TokenError> {
-    let response = log_in(&cx, form).await.map_err(TokenError)?;
+type Answer = std::result::Result<WithHeaders<Reply<TokenResponse>>, TokenError>;
+
+async fn token(cx: Context<App>, form: Form<Login>) -> Answer {
+    answer(&cx, log_in(&cx, form).await)
+}
+
+async fn refresh(cx: Context<App>, form: Form<Refresh>) -> Answer {
+    answer(&cx, refreshed(&cx, form).await)
+}
+
+/// New tokens for the user, if there is one, and in no cache.
+fn answer(cx: &Context<App>, user: Result<Uuid>) -> Answer {
+    let response = TokenResponse::new(&cx.app().tokens, user.map_err(TokenError)?);
     Ok(Reply(response).with_header(CACHE_CONTROL, "no-store").with_header(PRAGMA, "no-cache"))
 }
 
-async fn log_in(cx: &Context<App>, form: Form<Login>) -> Result<TokenResponse, ApiError> {
-    let Login { username, password } = form.read().await?;
+async fn log_in(cx: &Context<App>, form: Form<Login>) -> Result<Uuid> {
+    let Login { username, password, .. } = form.read().await?;
     let app = cx.app();
-    let known = users::select_credentials(&app.database, &username).await?;
-    let (user, password_hash) = known.map(|known| (known.id, known.password_hash)).unzip();
-    let fits = app.passwords.verify(password, password_hash.flatten()).await?;
-    let Some(user) = user.filter(|_| fits) else {
+    let known = password::select_credentials(&app.database, &username).await?;
+    let (user, stored) = known.unzip();
+    let stored = stored.flatten();
+    let verdict = app.passwords.verify(password, stored.clone()).await?;
+    let (Some(user), Verdict::Right | Verdict::Outdated { .. }) = (user, &verdict) else {
         // Not the name that was given: people type passwords there. No user: there is none.
         info!(user = user.map(display), request_id = cx.request_id(), "a login was refused");
         return Err(ApiError::WrongCredentials);
     };
-    Ok(TokenResponse {
-        access_token: app.tokens.issue(user),
-        token_type: "bearer",
-        expires_in: ACCESS_LIFETIME.as_secs(),
-    })
+    if let (Verdict::Outdated { new_hash }, Some(old)) = (verdict, stored) {
+        upgrade(cx, user, old, new_hash).await;
+    }
+    Ok(user)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use worker::Source;
-
-    use super::*;
-
-    fn code(error: ApiError) -> Option<&'static str> {
-        TokenError(error).code()
+/// The login is right, whether its hash can be stored anew or not: the next one tries again.
+async fn upgrade(cx: &Context<App>, user: Uuid, old: String, new: String) {
+    let done = password::upgrade_hash(&cx.app().database, user, old, new).await;
+    match done {
+        Ok(()) => info!(%user, "a password was hashed anew at login"),
+        Err(error) => warn!(%user, %error, "a password could not be hashed anew at login"),
     }
+}
 
-    fn invalid(name: &'static str) -> ApiError {
-        let fault = PasswordGrant.check(&Value::Text(Cow::Borrowed("x"))).unwrap_err();
-        ApiError::Request(HttpError::Invalid(vec![Invalid::at(Source::Body, name, fault)]))
-    }
-
-    #[test]
-    fn errors_have_the_words_of_oauth() {
-        assert_eq!(code(ApiError::WrongCredentials), Some("invalid_grant"));
-        assert_eq!(code(invalid("username")), Some("invalid_request"));
-        assert_eq!(code(invalid("grant_type")), Some("unsupported_grant_type"));
-        assert_eq!(code(ApiError::NameTaken), None);
-    }
-
-    #[test]
-    fn there_is_one_grant() {
-        let check = |text| PasswordGrant.check(&Value::Text(Cow::Borrowed(text)));
-        assert!(check("password").is_ok());
-        for other in ["", "Password", "password ", "refresh_token", "client_credentials"] {
-            assert!(check(other).is_err(), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn the_token_type_is_written_as_clients_know_it() {
-        let response =
-            TokenResponse { access_token: "t".to_owned(), token_type: "bearer", expires_in: 900 };
-        assert_eq!(
-            serde_json::to_value(response).unwrap(),
-            serde_json::json!({ "access_token": "t", "token_type": "bearer", "expires_in": 900 })
-        );
+async fn refreshed(cx: &Context<App>, form: Form<Refresh>) -> Result<Uuid> {
+    let Refresh { refresh_token, .. } = form.read().await?;
+    let app = cx.app();
+    let user = app.tokens.user_of(TokenKind::Refresh, refresh_token.expose_secret());
+    let user = user.map_err(|error| ApiError::InvalidRefresh(Some(error)))?;
+    match users::exists(&app.database, user).await? {
+        true => Ok(user),
+        false => Err(ApiError::InvalidRefresh(None)),
     }
 }

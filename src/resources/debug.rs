@@ -5,44 +5,56 @@
 //! | `GET /debug/panic` | the handler panics: 500 |
 //! | `GET /debug/spin?ms=` | the event loop stands still for so long, then 200 `null` |
 //! | `GET /debug/sleep?ms=` | the request waits for so long, the others go on, then 200 `null` |
+//! | `GET /debug/cross?first=&second=&ms=` | a transaction locks two users, the second so much later |
 //!
+//! Two of the last, at once and in opposite order, stand in each other's way: a deadlock.
 //! Only mounted where faults were asked for (`PEACE_FAULTS`), which production refuses.
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
 use worker::kinds::INTERNAL;
-use worker::{Context, Fields, Integer, Payload, Query, Reply, Routes};
+use worker::{Context, Integer, Query, Reply, Routes, Transaction, payload};
 
 use crate::app::App;
-use crate::errors::{ApiError, INPUT};
+use crate::errors::{DATABASE, Result};
 
 /// Ten minutes: longer than any limit that a test waits for.
 const MS_MAX: i64 = 600_000;
 
 pub(super) fn routes(routes: &mut Routes<App>) {
     routes.get("/debug/panic", "debug-panic", panic).fails(&[&INTERNAL]);
-    routes.get("/debug/spin", "debug-spin", spin).fails(INPUT);
-    routes.get("/debug/sleep", "debug-sleep", sleep).fails(INPUT);
+    routes.get("/debug/spin", "debug-spin", spin);
+    routes.get("/debug/sleep", "debug-sleep", sleep);
+    routes.get("/debug/cross", "debug-cross", cross).fails(DATABASE);
 }
 
-struct For {
-    duration: Duration,
-}
+payload! {
+    struct Wait {
+        ms: Ms = required(Integer::range(0, MS_MAX)),
+    }
 
-impl Payload for For {
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let ms = fields.required("ms", Integer::range(0, MS_MAX));
-        let (ms,) = fields.all((ms,))?;
-        Some(Self { duration: Duration::from_millis(ms.unsigned_abs()) })
+    struct Cross {
+        first: Uuid = required(worker::Uuid),
+        second: Uuid = required(worker::Uuid),
+        ms: Ms = required(Integer::range(0, MS_MAX)),
     }
 }
 
-async fn panic(_cx: Context<App>) -> Result<Reply<()>, ApiError> {
+struct Ms(Duration);
+
+impl From<i64> for Ms {
+    fn from(ms: i64) -> Self {
+        Self(Duration::from_millis(ms.unsigned_abs()))
+    }
+}
+
+async fn panic(_cx: Context<App>) -> Result<Reply<()>> {
     panic!("/debug/panic was asked for");
 }
 
-async fn spin(_cx: Context<App>, query: Query<For>) -> Result<Reply<()>, ApiError> {
-    let For { duration } = query.read()?;
+async fn spin(_cx: Context<App>, query: Query<Wait>) -> Result<Reply<()>> {
+    let Wait { ms: Ms(duration) } = query.read()?;
     let start = Instant::now();
     while start.elapsed() < duration {
         std::hint::spin_loop();
@@ -50,8 +62,21 @@ async fn spin(_cx: Context<App>, query: Query<For>) -> Result<Reply<()>, ApiErro
     Ok(Reply(()))
 }
 
-async fn sleep(_cx: Context<App>, query: Query<For>) -> Result<Reply<()>, ApiError> {
-    let For { duration } = query.read()?;
+async fn sleep(_cx: Context<App>, query: Query<Wait>) -> Result<Reply<()>> {
+    let Wait { ms: Ms(duration) } = query.read()?;
     tokio::time::sleep(duration).await;
     Ok(Reply(()))
+}
+
+const LOCK: &str = r#"select 1 from "user" where id = $1 for update"#;
+
+async fn cross(cx: Context<App>, query: Query<Cross>) -> Result<Reply<()>> {
+    let Cross { first, second, ms: Ms(duration) } = query.read()?;
+    let locking = async move |tx: &Transaction<'_>| {
+        tx.row(LOCK, &[&first]).await?;
+        tokio::time::sleep(duration).await;
+        tx.row(LOCK, &[&second]).await?;
+        Ok(Reply(()))
+    };
+    cx.app().database.transaction(locking).await
 }

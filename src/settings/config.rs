@@ -31,6 +31,8 @@ pub struct Config {
     pub jwt_secret: Option<SecretString>,
     /// The key before; its tokens are still good.
     pub jwt_secret_previous: Option<SecretString>,
+    /// Who may write items.
+    pub item_writes: ItemWrites,
     /// Connections of each worker to the database: 1 to 100.
     pub pool_size: usize,
     /// A worker silent for this long is hung.
@@ -66,6 +68,15 @@ pub enum Environment {
     Production,
 }
 
+/// Who may write items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemWrites {
+    /// The user they belong to.
+    Owner,
+    /// Everyone, as in the Python template.
+    Anyone,
+}
+
 /// Where the rows are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
@@ -98,6 +109,7 @@ impl Config {
             database: database(resolved),
             jwt_secret: resolved.secret("jwt-secret-key"),
             jwt_secret_previous: resolved.secret("jwt-secret-key-previous"),
+            item_writes: item_writes(resolved),
             pool_size: resolved.whole("pool-size"),
             timeout: resolved.time("timeout"),
             boot_timeout: resolved.time("boot-timeout"),
@@ -139,6 +151,13 @@ fn database(resolved: &Resolved) -> Database {
     match resolved.value("database-url") {
         Value::Database(url) => Database::Url(url.clone()),
         _ => Database::Embedded,
+    }
+}
+
+fn item_writes(resolved: &Resolved) -> ItemWrites {
+    match resolved.choice("item-writes") {
+        Some("anyone") => ItemWrites::Anyone,
+        _ => ItemWrites::Owner,
     }
 }
 

@@ -212,8 +212,7 @@ pub const SETTINGS: &[Setting] = &[
         section: Section::Security,
         kind: Kind::Choice(&["owner", "anyone"]),
         default: Fallback::Text("owner"),
-        meaning: "who may write items",
-        effect: Effect::Later,
+        meaning: "who may write items: their owner, with a token, or anyone",
         ..PLAIN
     },
     Setting {

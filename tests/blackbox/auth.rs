@@ -1,15 +1,10 @@
 //! Logins, and the tokens they give: which are good, and which are not.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use crate::harness::api::{PASSWORD, log_in, sign_up};
+use crate::harness::jwt::{self, SECRET};
 use crate::harness::{Database, Launch, Peace, Turn, get, post, put, request};
-
-const SECRET: &str = "the secret of these tests, 32 bytes or more";
 
 fn one_worker(turn: &Turn, database: &Database<'_>) -> Peace {
     Launch::on(turn, database).workers(1).env("JWT_SECRET_KEY", SECRET).serve()
@@ -111,18 +106,8 @@ fn tokens_that_prove_nothing() {
     let peace = one_worker(&turn, &database);
     let place = sign_up(&peace, "ann").place;
     let ann = place.rsplit('/').next().unwrap();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = |change: Value| {
-        let mut claims = json!({
-            "iss": "peace", "aud": "app", "sub": ann, "iat": now, "exp": now + 60,
-            "jti": "0193a3a0-0000-7000-8000-000000000001", "typ": "access",
-        });
-        let changes = change.as_object().unwrap().clone();
-        claims.as_object_mut().unwrap().extend(changes);
-        claims
-    };
     let hs256 = json!({"alg": "HS256", "typ": "JWT"});
-    let good = token(&hs256, &claims(json!({})), SECRET);
+    let good = jwt::signed(ann, json!({}));
     let ask = |authorization: &str| {
         let change = put(&place).json(&json!({"fullname": "Ann"}));
         peace.ask(&change.header("authorization", authorization))
@@ -130,33 +115,30 @@ fn tokens_that_prove_nothing() {
     assert_eq!(ask(&format!("Bearer {good}")).status, 200, "the test's own tokens are right");
     assert_eq!(ask(&format!("bearer {good}")).status, 200, "the scheme has no case");
 
-    let signed = |change: Value| token(&hs256, &claims(change), SECRET);
-    let unsigned = |algorithm: &str| {
-        let header = json!({"alg": algorithm, "typ": "JWT"});
-        let whole = token(&header, &claims(json!({})), SECRET);
-        format!("{}.", whole.rsplit_once('.').unwrap().0)
-    };
+    let signed = |change: Value| jwt::signed(ann, change);
+    let unsigned = |algorithm: &str| jwt::unsigned(ann, algorithm);
+    let whole = jwt::claims(ann, json!({}));
     let flipped = {
         let (body, signature) = good.rsplit_once('.').unwrap();
         let first = if signature.starts_with('A') { 'B' } else { 'A' };
         format!("{body}.{first}{}", &signature[1..])
     };
     for (what, bad) in [
-        ("expired", signed(json!({"exp": now - 60}))),
+        ("expired", signed(json!({"exp": jwt::now_s() - 60}))),
         ("without an end", signed(json!({"exp": null}))),
         ("of another issuer", signed(json!({"iss": "other"}))),
         ("for another audience", signed(json!({"aud": "other"}))),
         ("of another kind", signed(json!({"typ": "refresh"}))),
         ("of nobody", signed(json!({"sub": "nobody"}))),
-        ("of another secret", token(&hs256, &claims(json!({})), "another secret altogether")),
-        ("of another algorithm", token(&json!({"alg": "HS512"}), &claims(json!({})), SECRET)),
+        ("of another secret", jwt::token(&hs256, &whole, "another secret altogether")),
+        ("of another algorithm", jwt::token(&json!({"alg": "HS512"}), &whole, SECRET)),
         ("alg none", unsigned("none")),
         ("alg None", unsigned("None")),
         ("without its signature", unsigned("HS256")),
         ("with another signature", flipped),
         ("with an unknown key", {
             let header = json!({"alg": "HS256", "kid": "../../etc/passwd"});
-            token(&header, &claims(json!({})), SECRET)
+            jwt::token(&header, &whole, SECRET)
         }),
         ("that is none", "x".to_owned()),
         ("that is empty", String::new()),
@@ -187,25 +169,4 @@ fn a_token_of_somebody_else_opens_nothing_of_mine() {
         assert_eq!(peace.ask(&request.bearer(&token)).status, 403);
     }
     assert!(peace.ask(&get(&place)).json().get("fullname").is_none());
-}
-
-/// A token as RFC 7515 has it, signed with HMAC-SHA-256 whatever its header says.
-fn token(header: &Value, claims: &Value, secret: &str) -> String {
-    let signed = format!("{}.{}", base64(header.to_string()), base64(claims.to_string()));
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(signed.as_bytes());
-    format!("{signed}.{}", base64(mac.finalize().into_bytes()))
-}
-
-/// base64url without padding (RFC 4648 section 5).
-fn base64(bytes: impl AsRef<[u8]>) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let digits_of = |three: &[u8]| {
-        let mut padded = [0; 4];
-        padded[1..=three.len()].copy_from_slice(three);
-        let bits = u32::from_be_bytes(padded);
-        let digits = (0..=three.len()).map(move |place| bits >> (18 - 6 * place) & 63);
-        digits.map(|digit| char::from(DIGITS[digit as usize])).collect::<String>()
-    };
-    bytes.as_ref().chunks(3).map(digits_of).collect()
 }

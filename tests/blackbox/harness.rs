@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod folder;
+pub(crate) mod jwt;
 pub(crate) mod launch;
 pub(crate) mod log;
 pub(crate) mod peace;

@@ -9,6 +9,10 @@ mod harness;
 
 /// `POST /auth/token` and what its tokens are good for.
 mod auth;
+/// Every route under every kind of wrong input.
+mod contract;
+/// `peace-e2e`: clients that check every answer.
+mod e2e;
 /// The PostgreSQL that the program runs itself.
 mod embedded;
 /// What faults do: a panic, a blocked event loop, a client that leaves.

@@ -15,7 +15,8 @@ use serde_json::Value as Json;
 use crate::given::Given;
 use crate::rules::{Fault, Rule, Value};
 
-/// A typed input of a handler, read from a body, a query string or the path.
+/// A typed input of a handler, read from a body, a query string or the path. [`payload!`](crate::payload)
+/// writes one from a list of fields.
 pub trait Payload: Sized + 'static {
     /// Read it: ask for every field, then combine them with [`Fields::all`], so that all failures are
     /// noted. `None` means that at least one was, or that the payload is only being described.
@@ -193,6 +194,11 @@ impl<'a> Fields<'a> {
             None | Some(Value::Json(Json::Null)) => Ok(None),
             Some(value) => rule.check(&value).map(Some),
         })
+    }
+
+    /// Ask for a new value that cannot be cleared: absent keeps the old one, null is a wrong value.
+    pub fn set<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<Option<R::Output>> {
+        self.ask(name, &rule, false, |value| value.map(|value| rule.check(&value)).transpose())
     }
 
     /// Ask for a change: absent keeps, null clears, a value sets.

@@ -41,6 +41,7 @@ mod given;
 mod json;
 pub mod kinds;
 mod media;
+mod payload;
 mod problem;
 mod refuse;
 mod request;
@@ -73,7 +74,7 @@ pub use crate::fields::{
     Change, Field, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Place, Source,
 };
 pub use crate::problem::{Kind, Problem};
-pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query};
+pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query, both};
 pub use crate::response::{Created, Empty, Reply, Response, Success, SuccessSpec, WithHeaders};
 pub use crate::route::{Handler, Operation, Routes};
 pub use crate::router::{RouteConflict, Router};

@@ -19,7 +19,9 @@ use crate::error::HttpError;
 use crate::fields::{self, Fields, Invalid, Payload, PayloadSpec, Source};
 use crate::given::Given;
 use crate::json;
+use crate::kinds::{CONTENT_TOO_LARGE, INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE};
 use crate::media::{FORM, JSON};
+use crate::problem::Kind;
 use crate::request_id::RequestId;
 use crate::rules::Fault;
 
@@ -98,9 +100,32 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
+    /// How reading it can fail, besides what any request can meet.
+    pub(crate) fn problems(&self) -> &'static [&'static Kind] {
+        const BODY: &[&Kind] = &[&INVALID_INPUT, &CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
+        if self.media_type.is_some() { BODY } else { &BODY[..1] }
+    }
+
     fn of<T: Payload>(source: Source, media_type: Option<&'static str>) -> Self {
         let spec = Fields::describe::<T>();
         Self { source, media_type, payload: std::any::type_name::<T>(), spec }
+    }
+}
+
+/// Two inputs of one request: when neither can be read, the failures of both.
+///
+/// # Errors
+/// [`HttpError::Invalid`] with all failures; an error of another kind comes alone.
+pub fn both<A, B>(
+    first: Result<A, HttpError>,
+    second: Result<B, HttpError>,
+) -> Result<(A, B), HttpError> {
+    match (first, second) {
+        (Err(HttpError::Invalid(mut failures)), Err(HttpError::Invalid(more))) => {
+            failures.extend(more);
+            Err(HttpError::Invalid(failures))
+        }
+        (first, second) => Ok((first?, second?)),
     }
 }
 

@@ -89,9 +89,13 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Declare kinds of problems.
+    /// Declare kinds of problems. Those of bad input need no word: the inputs tell them.
     pub fn fails(&mut self, kinds: &[&'static Kind]) -> &mut Self {
-        self.problems.extend_from_slice(kinds);
+        for kind in kinds {
+            if !self.problems.contains(kind) {
+                self.problems.push(kind);
+            }
+        }
         self
     }
 }
@@ -202,14 +206,11 @@ impl<A: 'static> Routes<A> {
     where
         H: Handler<A, I>,
     {
-        let operation = Operation {
-            method,
-            pattern,
-            name,
-            inputs: H::inputs(),
-            success: H::success(),
-            problems: Vec::new(),
-        };
+        let (inputs, success) = (H::inputs(), H::success());
+        let mut operation =
+            Operation { method, pattern, name, inputs, success, problems: Vec::new() };
+        let of_inputs: Vec<_> = operation.inputs.iter().map(InputSpec::problems).collect();
+        operation.fails(&of_inputs.concat());
         let bind = move |app: Rc<A>| -> Endpoint {
             Box::new(move |call| handler.call(Rc::clone(&app), call))
         };

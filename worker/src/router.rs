@@ -348,6 +348,6 @@ mod tests {
         assert_eq!(operation.success.status, 204);
         assert_eq!(operation.inputs[0].source, Source::Path);
         assert_eq!(operation.inputs[0].spec.fields[0].name, "pubid");
-        assert_eq!(operation.problems, [&GONE]);
+        assert_eq!(operation.problems, [&crate::kinds::INVALID_INPUT, &GONE]);
     }
 }

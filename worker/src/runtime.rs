@@ -19,7 +19,7 @@ use tokio::time::Duration;
 
 use crate::accept::accept;
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::{Database, DatabaseStats};
 use crate::drain::{Outcome, leave};
 use crate::router::{RouteConflict, Router};
 use crate::shared::Shared;
@@ -128,6 +128,7 @@ where
     let first = order.unwrap_or(Order::Drain);
     let outcome =
         leave(first, async || inbox.next().await, &config, &shared, running, finish).await;
+    report(&shared.stats, &database);
     order.map(|_| outcome).ok_or(Error::Deaf)
 }
 
@@ -139,6 +140,13 @@ async fn ordered(accepting: &mut JoinSet<()>, next: impl Future<Output = Order>)
         order = next => Some(order),
         Some(_) = accepting.join_next() => None,
     }
+}
+
+/// The last line of a worker's log: what it did.
+fn report(stats: &Stats, database: &Database) {
+    let Load { requests, panics, shed, .. } = stats.load(Duration::ZERO);
+    let DatabaseStats { retries, timeouts, .. } = database.stats();
+    tracing::info!(requests, panics, shed, retries, timeouts, "left");
 }
 
 /// What a heartbeat carries.

@@ -12,7 +12,10 @@ pub(crate) const PASSWORD: &str = "correct-horse";
 pub(crate) struct User {
     /// The path of their resource.
     pub(crate) place: String,
+    /// Their id.
+    pub(crate) pubid: String,
     pub(crate) token: String,
+    pub(crate) refresh_token: String,
     /// The answer to their creation.
     pub(crate) created: Reply,
 }
@@ -22,8 +25,18 @@ pub(crate) fn sign_up(peace: &Peace, name: &str) -> User {
     assert_eq!(created.status, 201, "{}", String::from_utf8_lossy(&created.body));
     let place = created.header("location").expect("201 says where").to_owned();
     let login = log_in(peace, &[("username", name), ("password", PASSWORD)]);
-    let token = login.json()["access_token"].as_str().expect("a token").to_owned();
-    User { place, token, created }
+    let text = |name: &str| login.json()[name].as_str().expect("a token").to_owned();
+    let pubid = place.rsplit('/').next().expect("a path").to_owned();
+    let (token, refresh_token) = (text("access_token"), text("refresh_token"));
+    User { place, pubid, token, refresh_token, created }
+}
+
+/// An item of this user; gives its path.
+pub(crate) fn add_item(peace: &Peace, user: &User, name: &str) -> String {
+    let body = json!({"name": name, "user_pubid": user.pubid});
+    let created = peace.ask(&post("/items").bearer(&user.token).json(&body));
+    assert_eq!(created.status, 201, "{}", String::from_utf8_lossy(&created.body));
+    created.header("location").expect("201 says where").to_owned()
 }
 
 pub(crate) fn log_in(peace: &Peace, fields: &[(&str, &str)]) -> Reply {

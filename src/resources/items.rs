@@ -1,0 +1,219 @@
+//! Items: everyone may read them, their owner may write them.
+//!
+//! | route | success | its own problems |
+//! |---|---|---|
+//! | `GET /items` `?user_pubid=` `&limit=&cursor=` | 200 `{"items":[…],"page":{…}}`, oldest first | |
+//! | `GET /items/{pubid}` | 200 | 404 |
+//! | `POST /items` `{name, user_pubid}` | 201, `Location` | 401, 403 |
+//! | `PUT /items/{pubid}` `{added?}` | 200; an absent `added` is kept | 401, 403, 404 |
+//! | `PATCH /items/{pubid}` `{added?}` | 200; unknown members are refused | 401, 403, 404 |
+//! | `DELETE /items/{pubid}` | 200 `null` | 401, 403, 404 |
+//!
+//! Whoever writes an item is checked in this order: the token (401), the id in the path and the body
+//! (422), then in the database whether the item is there (404) and whose it is (403).
+//! With `PEACE_ITEM_WRITES=anyone` nobody is asked for a token, as in the Python template.
+
+use serde::Serialize;
+use tokio_postgres::Row;
+use uuid::Uuid;
+use worker::{
+    Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Text, payload,
+};
+
+use super::Resource;
+use crate::app::App;
+use crate::callers;
+use crate::datetimes::{DateTime, UtcDateTime};
+use crate::errors::{ApiError, CHANGE, DATABASE, ONE, OWN, Result};
+use crate::pages::{Page, PageResponse};
+
+pub(super) const RESOURCE: Resource =
+    Resource { routes, statements: &[SELECT_PAGE, SELECT, INSERT, UPDATE, DELETE] };
+
+fn routes(routes: &mut Routes<App>) {
+    let changing = [OWN, ONE, CHANGE].concat();
+    routes.get("/items", "items-list", list).fails(DATABASE);
+    routes.get("/items/{pubid}", "items-read", read).fails(ONE).fails(DATABASE);
+    routes.post("/items", "items-create", create).fails(OWN).fails(CHANGE);
+    routes.put("/items/{pubid}", "items-replace", replace).fails(&changing);
+    routes.patch("/items/{pubid}", "items-patch", patch).fails(&changing);
+    routes.delete("/items/{pubid}", "items-delete", delete).fails(&changing);
+}
+
+// Payloads and responses
+
+/// The name of the list, in its cursors.
+pub(super) const LIST: &str = "items";
+/// Longest name, in characters.
+const NAME_MAX: usize = 30;
+
+payload! {
+    struct ListItems {
+        user_pubid: Uuid = required(worker::Uuid),
+        page: Page = |fields| Page::read(fields, LIST),
+    }
+
+    struct ItemPath {
+        pubid: Uuid = required(worker::Uuid),
+    }
+
+    struct CreateItem {
+        name: String = required(Text::max(NAME_MAX)),
+        user_pubid: Uuid = required(worker::Uuid),
+    }
+
+    struct ReplaceItem {
+        added: Option<UtcDateTime> = optional(DateTime),
+    }
+
+    struct PatchItem: closed {
+        added: Option<UtcDateTime> = set(DateTime),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct ItemResponse {
+    pub(super) pubid: Uuid,
+    name: String,
+    added: UtcDateTime,
+    user_pubid: Uuid,
+}
+
+#[derive(Serialize)]
+struct ItemsResponse {
+    items: Vec<ItemResponse>,
+    page: PageResponse,
+}
+
+impl ItemResponse {
+    pub(super) fn from_row(row: &Row) -> Self {
+        let (pubid, name) = (row.get("id"), row.get("name"));
+        Self { pubid, name, added: row.get("added"), user_pubid: row.get("user_id") }
+    }
+}
+
+// Handlers
+
+async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Reply<ItemsResponse>> {
+    let ListItems { user_pubid, page } = query.read()?;
+    let mut items = select_page(&cx.app().database, user_pubid, &page).await?;
+    let page = page.cut(&mut items, |item| item.pubid);
+    Ok(Reply(ItemsResponse { items, page }))
+}
+
+async fn read(cx: Context<App>, path: Path<ItemPath>) -> Result<Reply<ItemResponse>> {
+    let ItemPath { pubid } = path.read()?;
+    Ok(Reply(select(&cx.app().database, pubid).await?))
+}
+
+async fn create(cx: Context<App>, body: Json<CreateItem>) -> Result<Created<ItemResponse>> {
+    let owner = callers::item_owner(&cx)?;
+    let CreateItem { name, user_pubid } = body.read().await?;
+    if owner.is_some_and(|owner| owner != user_pubid) {
+        return Err(ApiError::Forbidden);
+    }
+    let values = (Uuid::now_v7(), user_pubid, name, UtcDateTime::now());
+    let item = insert(&cx.app().database, values, owner).await?;
+    Ok(Created { location: format!("/items/{}", item.pubid), body: item })
+}
+
+async fn replace(
+    cx: Context<App>,
+    path: Path<ItemPath>,
+    body: Json<ReplaceItem>,
+) -> Result<Reply<ItemResponse>> {
+    let owner = callers::item_owner(&cx)?;
+    let ItemPath { pubid } = path.read()?;
+    let ReplaceItem { added } = body.read().await?;
+    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?))
+}
+
+async fn patch(
+    cx: Context<App>,
+    path: Path<ItemPath>,
+    body: Json<PatchItem>,
+) -> Result<Reply<ItemResponse>> {
+    let owner = callers::item_owner(&cx)?;
+    let ItemPath { pubid } = path.read()?;
+    let PatchItem { added } = body.read().await?;
+    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?))
+}
+
+async fn delete(cx: Context<App>, path: Path<ItemPath>) -> Result<Reply<()>> {
+    let owner = callers::item_owner(&cx)?;
+    let ItemPath { pubid } = path.read()?;
+    let database = &cx.app().database;
+    match database.write(DELETE, (pubid, owner)).await? {
+        0 => Err(why_not(database, pubid).await),
+        _ => Ok(Reply(())),
+    }
+}
+
+// Queries: where an `owner` is given, the item must be theirs.
+
+const NO_ITEM: ApiError = ApiError::NotFound("item");
+
+const SELECT_PAGE: &str = "
+    select id, user_id, name, added from item
+    where user_id = $1 and id > $2 order by id limit $3";
+
+async fn select_page(database: &Database, user: Uuid, page: &Page) -> Result<Vec<ItemResponse>> {
+    let rows = database.rows(SELECT_PAGE, &[&user, &page.after, &page.rows_max()]).await?;
+    Ok(rows.iter().map(ItemResponse::from_row).collect())
+}
+
+const SELECT: &str = "select id, user_id, name, added from item where id = $1";
+
+async fn select(database: &Database, id: Uuid) -> Result<ItemResponse> {
+    let row = database.row(SELECT, &[&id]).await?.ok_or(NO_ITEM)?;
+    Ok(ItemResponse::from_row(&row))
+}
+
+const INSERT: &str = "
+    insert into item (id, user_id, name, added) values ($1, $2, $3, $4)
+    returning id, user_id, name, added";
+
+async fn insert(
+    database: &Database,
+    values: (Uuid, Uuid, String, UtcDateTime),
+    owner: Option<Uuid>,
+) -> Result<ItemResponse> {
+    let row = database.write_row(INSERT, values).await;
+    let row = row.map_err(|error| no_such_user(error, owner))?.ok_or(NO_ITEM)?;
+    Ok(ItemResponse::from_row(&row))
+}
+
+/// An owner who is gone has no right to anything; anyone else has given a wrong id.
+fn no_such_user(error: DbError, owner: Option<Uuid>) -> ApiError {
+    match error {
+        DbError::Constraint { name, .. } if name == "item_user_id_fkey" => match owner {
+            Some(_) => ApiError::Forbidden,
+            None => ApiError::invalid("user_pubid", "there is no such user"),
+        },
+        other => other.into(),
+    }
+}
+
+const UPDATE: &str = "
+    update item set added = coalesce($3, added)
+    where id = $1 and user_id = coalesce($2, user_id)
+    returning id, user_id, name, added";
+
+async fn update(
+    database: &Database,
+    id: Uuid,
+    owner: Option<Uuid>,
+    added: Option<UtcDateTime>,
+) -> Result<ItemResponse> {
+    match database.write_row(UPDATE, (id, owner, added)).await? {
+        Some(row) => Ok(ItemResponse::from_row(&row)),
+        None => Err(why_not(database, id).await),
+    }
+}
+
+const DELETE: &str = "delete from item where id = $1 and user_id = coalesce($2, user_id)";
+
+/// Why no item was written: there is none, or it is somebody else's.
+async fn why_not(database: &Database, id: Uuid) -> ApiError {
+    select(database, id).await.map_or_else(|error| error, |_| ApiError::Forbidden)
+}

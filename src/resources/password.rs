@@ -1,0 +1,134 @@
+//! A user's password: changing it, and what a login is checked against.
+//!
+//! | route | success | its own problems |
+//! |---|---|---|
+//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404 |
+//!
+//! Checked in this order: the token (401), the id in the path (422), whose it is (403), the body
+//! (422), whether there is such a user (404), the current password (403).
+//! Who can read a stored hash, and how long that takes, is in `security::passwords`.
+
+use secrecy::SecretString;
+use tracing::warn;
+use uuid::Uuid;
+use worker::{Context, Database, Empty, Json, Path, Routes, Text, Transaction, payload};
+
+use super::Resource;
+use super::users::{NO_USER, UserPath};
+use crate::app::App;
+use crate::callers;
+use crate::errors::{ApiError, CHANGE, ONE, OWN, Result, WRONG_PASSWORD};
+use crate::security::passwords;
+
+pub(super) const RESOURCE: Resource = Resource {
+    routes,
+    statements: &[
+        SELECT_HASH,
+        SELECT_CREDENTIALS,
+        SELECT_HASH_FOR_UPDATE,
+        UPDATE_HASH,
+        UPGRADE_HASH,
+    ],
+};
+
+fn routes(routes: &mut Routes<App>) {
+    routes
+        .put("/users/{pubid}/password", "users-password", change)
+        .fails(&[OWN, ONE, CHANGE].concat())
+        .fails(&[&WRONG_PASSWORD]);
+}
+
+// Payload
+
+payload! {
+    struct ChangePassword {
+        // One that is longer than any password is a wrong one, not a malformed one.
+        current: SecretString = required(Text::unbounded()),
+        new: SecretString = required(passwords::rule()),
+    }
+}
+
+// Handler
+
+async fn change(
+    cx: Context<App>,
+    path: Path<UserPath>,
+    body: Json<ChangePassword>,
+) -> Result<Empty> {
+    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
+    let ChangePassword { current, new } = body.read().await?;
+    let app = cx.app();
+    let stored = select_hash(&app.database, pubid).await?;
+    let new_hash = app.passwords.replace(current, stored.clone(), new).await?;
+    let new_hash = new_hash.ok_or(ApiError::WrongPassword)?;
+    replace_hash(&app.database, pubid, stored, new_hash).await?;
+    Ok(Empty)
+}
+
+// Queries
+
+const SELECT_HASH: &str = r#"select password_hash from "user" where id = $1"#;
+
+async fn select_hash(database: &Database, id: Uuid) -> Result<Option<String>> {
+    let row = database.row(SELECT_HASH, &[&id]).await?.ok_or(NO_USER)?;
+    Ok(row.get::<_, Option<String>>("password_hash").filter(|hash| is_readable(id, hash)))
+}
+
+const SELECT_CREDENTIALS: &str = r#"select id, password_hash from "user" where name = $1"#;
+
+/// The user of this name, and the hash that a login is checked against. For `auth`.
+pub(super) async fn select_credentials(
+    database: &Database,
+    name: &str,
+) -> Result<Option<(Uuid, Option<String>)>> {
+    let Some(row) = database.row(SELECT_CREDENTIALS, &[&name]).await? else { return Ok(None) };
+    let (id, hash) = (row.get("id"), row.get::<_, Option<String>>("password_hash"));
+    Ok(Some((id, hash.filter(|hash| is_readable(id, hash)))))
+}
+
+/// A hash that cannot be read lets nobody in, as if there were none; the log says whose it is.
+fn is_readable(user: Uuid, hash: &str) -> bool {
+    let readable = passwords::is_readable(hash);
+    if !readable {
+        warn!(%user, "the stored password hash is of a kind that cannot be read: no login");
+    }
+    readable
+}
+
+const SELECT_HASH_FOR_UPDATE: &str = r#"select password_hash from "user" where id = $1 for update"#;
+
+const UPDATE_HASH: &str = r#"update "user" set password_hash = $2 where id = $1"#;
+
+/// Only while the hash is still `old`: of two changes at once the later one gave a password that
+/// is no longer the current one. The passwords were hashed before: no row is locked meanwhile.
+async fn replace_hash(
+    database: &Database,
+    id: Uuid,
+    old: Option<String>,
+    new: String,
+) -> Result<()> {
+    database
+        .transaction(async move |tx: &Transaction<'_>| {
+            let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&id]).await?.ok_or(NO_USER)?;
+            if row.get::<_, Option<String>>("password_hash") != old {
+                return Err(ApiError::WrongPassword);
+            }
+            tx.execute(UPDATE_HASH, &[&id, &new]).await?;
+            Ok(())
+        })
+        .await
+}
+
+const UPGRADE_HASH: &str =
+    r#"update "user" set password_hash = $3 where id = $1 and password_hash = $2"#;
+
+/// Stores the same password hashed anew, unless another one was stored meanwhile. For `auth`.
+pub(super) async fn upgrade_hash(
+    database: &Database,
+    id: Uuid,
+    old: String,
+    new: String,
+) -> Result<()> {
+    database.write(UPGRADE_HASH, (id, old, new)).await?;
+    Ok(())
+}
