@@ -11,6 +11,8 @@ mod harness;
 mod auth;
 /// Every route under every kind of wrong input.
 mod contract;
+/// Transactions that wait for each other.
+mod deadlocks;
 /// `peace-e2e`: clients that check every answer.
 mod e2e;
 /// The PostgreSQL that the program runs itself.
@@ -21,6 +23,8 @@ mod faults;
 mod fresh;
 /// Logins do not make other requests wait.
 mod hashing;
+/// `/items`, and datetimes.
+mod items;
 /// Stops, crashes and failed boots of workers.
 mod lifecycle;
 /// `peace-migrate`.
@@ -33,6 +37,8 @@ mod outage;
 mod own_user;
 /// Paths and methods.
 mod paths;
+/// Rows of the Python template.
+mod python_rows;
 /// README's commands do what README says.
 mod readme;
 /// Starts that are refused: one line, the right exit code, nothing left.

@@ -64,6 +64,7 @@ fn share(run: &Run, clients: u32, jobs: u32, job: &(impl Fn(&Client<'_>, u32) + 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::app_url::AppUrl;
@@ -98,7 +99,13 @@ mod tests {
     #[test]
     fn a_failing_poller_alone_is_seen_and_ends_the_run() {
         let run = new_run();
-        work(&run, 1, u32::MAX, |_| Err(failure()), |_, _| thread::yield_now());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let wait = |_: &Client<'_>, _| {
+            while !run.is_stopped() && Instant::now() < deadline {
+                thread::yield_now();
+            }
+        };
+        work(&run, 1, 1, |_| Err(failure()), wait);
         let (_, tally, _) = run.end();
         assert_eq!((tally.failures.len(), tally.done[0].1), (FAILURES_MAX, 0));
     }
@@ -106,7 +113,7 @@ mod tests {
     #[test]
     fn failing_jobs_end_the_run() {
         let run = new_run();
-        work(&run, 4, u32::MAX, |_| Ok(()), |_, _| run.fail(failure()));
+        work(&run, 4, 1000, |_| Ok(()), |_, _| run.fail(failure()));
         let (_, tally, _) = run.end();
         assert!((FAILURES_MAX..FAILURES_MAX + 4).contains(&tally.failures.len()));
     }
