@@ -15,7 +15,7 @@ use toml::{Table, Value};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The only file that may be unsafe.
 const FENCE: &str = "supervisor/src/sys.rs";
-const MEMBERS: [&str; 4] = ["", "supervisor/", "worker/", "migrations/"];
+const MEMBERS: [&str; 5] = ["", "supervisor/", "worker/", "migrations/", "tests/e2e/"];
 
 /// What a rule complains about in a text.
 type Rule = fn(&str) -> Vec<String>;
@@ -280,6 +280,7 @@ fn dependencies_point_one_way() {
             &["supervisor", "migrations", "peace", "clap", "toml", "jsonwebtoken", "argon2"],
         ),
         ("migrations", &["supervisor", "worker", "peace", "hyper", "bb8"]),
+        ("tests/e2e", &["supervisor", "worker", "migrations", "peace", "tokio", "hyper"]),
     ] {
         let found = forbidden_dependencies(&read(&format!("{member}/Cargo.toml")), forbidden);
         assert!(found.is_empty(), "{member} must not know {found:?}");

@@ -18,7 +18,7 @@ use crate::harness::{Database, Launch, Peace, Turn, get};
 const SOON: Duration = Duration::from_secs(3);
 
 /// The program, built as the tests' own one was. Cargo builds no other package's for a test.
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let folder = Path::new(env!("CARGO_BIN_EXE_peace-supervisor")).parent().unwrap();

@@ -10,7 +10,7 @@ fn one_worker(turn: &Turn, database: &Database<'_>) -> Peace {
     Launch::on(turn, database).workers(1).serve()
 }
 
-fn change(peace: &Peace, user: &User, place: &str, added: Value) -> Reply {
+fn change(peace: &Peace, user: &User, place: &str, added: &Value) -> Reply {
     peace.ask(&put(place).bearer(&user.token).json(&json!({ "added": added })))
 }
 
@@ -36,11 +36,11 @@ fn an_item_is_created_read_changed_and_deleted() {
     assert_eq!(item["added"], json!(stored.trim_end_matches(".000000")), "UTC, no zone");
     assert_eq!(peace.ask(&get(place)).json(), item);
 
-    let changed = change(&peace, &ann, place, json!("2024-12-12 13:25"));
+    let changed = change(&peace, &ann, place, &json!("2024-12-12 13:25"));
     assert_eq!((changed.status, &changed.json()["added"]), (200, &json!("2024-12-12T13:25:00")));
     let same = peace.ask(&put(place).bearer(&ann.token).json(&json!({})));
     assert_eq!((same.status, same.json()), (200, changed.json()), "nothing given, nothing changed");
-    let same = change(&peace, &ann, place, Value::Null);
+    let same = change(&peace, &ann, place, &Value::Null);
     assert_eq!((same.status, same.json()), (200, changed.json()));
 
     let patch = |body: Value| peace.ask(&request("PATCH", place).bearer(&ann.token).json(&body));
@@ -229,7 +229,7 @@ fn datetimes_in_and_out() {
         ("0001-01-01T00:00:00", "0001-01-01T00:00:00"),
         ("9999-12-31T23:59:59.999999", "9999-12-31T23:59:59.999999"),
     ] {
-        let reply = change(&peace, &ann, &place, json!(given));
+        let reply = change(&peace, &ann, &place, &json!(given));
         assert_eq!((reply.status, &reply.json()["added"]), (200, &json!(answered)), "{given}");
         assert_eq!(peace.ask(&get(&place)).json()["added"], json!(answered), "{given}, stored");
     }
@@ -269,7 +269,7 @@ fn datetimes_in_and_out() {
         json!("2024-12-12T13:25".repeat(1000)),
     ];
     for given in odd {
-        let reply = change(&peace, &ann, &place, given.clone());
+        let reply = change(&peace, &ann, &place, &given);
         check_problem(&reply, 422, &given.to_string());
         assert_eq!(failures(&reply)[0].0, "body.added", "{given}");
     }

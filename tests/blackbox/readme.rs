@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::e2e;
 use crate::harness::{Database, Launch, Peace, Request, Turn, request};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -87,6 +88,14 @@ impl Reader<'_> {
             ["cargo", "run", "--release", "--bin", "peace-migrate", "--", args @ ..] => {
                 let launch = self.launch().program(MIGRATE).args(args.iter().copied());
                 assert!(launch.output().status.success(), "{command}");
+            }
+            ["cargo", "run", "--release", "--bin", "peace-e2e", "--", args @ ..] => {
+                let server = self.server.as_ref().expect("README starts a server before it");
+                let url = format!("http://{}", server.address());
+                let launch = Launch::bare(self.turn).program(e2e::program()).args(args.to_vec());
+                let output = launch.args(["--app-url", &url]).output();
+                eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+                assert!(output.status.success(), "{command}");
             }
             ["cargo", "run", "--release", "--", "config", args @ ..] => {
                 let launch = self.launch().args(["config"]).args(args.iter().copied());

@@ -5,6 +5,7 @@
 
 use serde_json::json;
 
+use crate::harness::api::{add_item, sign_up};
 use crate::harness::cluster::Cluster;
 use crate::harness::{Connection, Database, Launch, Peace, Turn, get, post};
 
@@ -26,6 +27,19 @@ fn a_page_of_users_is_read_with_one_call() {
     let peace = warm(&turn, &database);
     create_user(&peace);
     check_calls(&database, &peace, "/users?limit=10");
+}
+
+#[test]
+fn an_item_its_list_and_its_user_are_read_with_one_call_each() {
+    let turn = Turn::shared();
+    for target in ["/items/{item}", "/items?user_pubid={user}", "/users/{user}?incl_items=true"] {
+        let database = Database::new(&turn);
+        let peace = warm(&turn, &database);
+        let ann = sign_up(&peace, "ann");
+        let item = add_item(&peace, &ann, "thing");
+        let target = target.replace("/items/{item}", &item).replace("{user}", &ann.pubid);
+        check_calls(&database, &peace, &target);
+    }
 }
 
 /// The program on `database`, all of whose statements the server logs.
