@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use crate::given::Given;
 use crate::rules::{Fault, Rule, Value};
 
-/// A typed input of a handler, read from a body, a query string or the path. [`payload!`](crate::payload)
+/// A typed input of a handler, read from a body, a query string or the path. [`payload!`](crate::payload!)
 /// writes one from a list of fields.
 pub trait Payload: Sized + 'static {
     /// Read it: ask for every field, then combine them with [`Fields::all`], so that all failures are
