@@ -1,13 +1,16 @@
 //! Datetimes, as clients of the Python template read and write them.
 //!
-//! Resources call it: [`DateTime`] is the rule for a field of a payload, [`UtcDateTime`] is what the
-//! field, a column of type `timestamp` and a response hold. It calls jiff for the calendar.
-//! Promises: out goes `2024-12-12T13:25:00`, with six digits of microseconds unless they are zero. In
-//! comes `YYYY-MM-DD`, alone (midnight) or followed by `T`, `t`, `_` or a space, by `HH:MM[:SS[.f…]]` (or a comma) and,
-//! if need be, by a zone (`Z`, `z`, `±HH:MM`, `±HHMM`), which is converted to UTC; digits beyond
-//! microseconds are dropped. Everything else is a fault, and no text makes it panic.
-//! Refused although pydantic 2 reads them: unix times, as numbers or as text (the template read them with
-//! a zone that its column could not take, and answered 500); U+2212 for a minus sign; what is outside the years 1 to 9999 once it is in UTC.
+//! Resources call it: [`DateTime`] is the rule for a field of a payload, [`UtcDateTime`] is what
+//! the field, a column of type `timestamp` and a response hold. It calls jiff for the calendar.
+//! Promises: out goes `2024-12-12T13:25:00`, with six digits of microseconds unless they are zero.
+//! In comes `YYYY-MM-DD`, alone (midnight) or followed by `T`, `t`, `_` or a space, by
+//! `HH:MM[:SS[.f…]]` (or a comma) and, if need be, by a zone (`Z`, `z`, `±HH:MM`, `±HHMM`), which
+//! is converted to UTC; digits beyond microseconds are dropped. Everything else is a fault, and no
+//! text makes it panic. Every row can be read: what a column holds beyond the years 1 to 9999 is
+//! their first or their last moment.
+//! Refused although pydantic 2 reads them: unix times, as numbers or as text (the template read
+//! them with a zone that its column could not take, and answered 500); U+2212 for a minus sign;
+//! what is outside the years 1 to 9999 once it is in UTC.
 //! Does not know: names of zones, leap seconds, weeks and days of the year.
 //! Source: RFC 3339 section 5.6, ISO 8601, the page on datetime types in pydantic's documentation.
 
@@ -22,9 +25,8 @@ use serde_json::{Value as Json, json};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use worker::{Fault, Rule, Value};
 
-/// A moment as PostgreSQL's `timestamp` keeps it: in UTC, without a zone, in whole microseconds.
-///
-/// A row that another program wrote may hold a year that [`DateTime`] refuses; `infinity` is an error.
+/// A moment as PostgreSQL's `timestamp` keeps it: in UTC, without a zone, in whole microseconds, of
+/// the years 1 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UtcDateTime(civil::DateTime);
 
@@ -54,9 +56,11 @@ impl Serialize for UtcDateTime {
 
 /// What PostgreSQL counts a `timestamp` from.
 const EPOCH: civil::DateTime = civil::datetime(2000, 1, 1, 0, 0, 0, 0);
+const FIRST: civil::DateTime = civil::datetime(1, 1, 1, 0, 0, 0, 0);
+const LAST: civil::DateTime = civil::datetime(9999, 12, 31, 23, 59, 59, 999_999_000);
 
-/// Not by way of jiff's, which fails on the last day of the year 9999: as the count of microseconds that
-/// a `timestamp` is on the wire.
+/// Not by way of jiff's, which fails on the last day of the year 9999: as the count of microseconds
+/// that a `timestamp` is on the wire.
 impl ToSql for UtcDateTime {
     fn to_sql(
         &self,
@@ -70,9 +74,12 @@ impl ToSql for UtcDateTime {
     to_sql_checked!();
 }
 
+/// A column may hold years that no client can read, and `-infinity` and `infinity`, which are the
+/// least and the greatest count: for asyncpg, that is what Python's first and last moment become.
 impl<'a> FromSql<'a> for UtcDateTime {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        civil::DateTime::from_sql(ty, raw).map(Self)
+        let since_epoch = SignedDuration::from_micros(i64::from_sql(ty, raw)?);
+        Ok(Self(EPOCH.saturating_add(since_epoch).clamp(FIRST, LAST)))
     }
 
     accepts!(TIMESTAMP);
@@ -300,7 +307,7 @@ mod tests {
         ("0000-12-31T23:30-01:00", YEAR),
     ];
 
-    /// pydantic 2.14 reads every one of these; they are refused on purpose (see the head of the file).
+    /// pydantic 2.14 reads every one of these; they are refused on purpose (see the file's head).
     const REFUSED_ON_PURPOSE: [(&str, Reason); 10] = [
         ("0", FORM),
         ("-1", FORM),
@@ -369,10 +376,32 @@ mod tests {
         }
         assert!(!<UtcDateTime as ToSql>::accepts(&Type::TIMESTAMPTZ));
         assert!(!<UtcDateTime as FromSql>::accepts(&Type::TIMESTAMPTZ));
-        for infinity in [i64::MAX, i64::MIN] {
-            let raw = infinity.to_be_bytes();
-            assert!(UtcDateTime::from_sql(&Type::TIMESTAMP, &raw).is_err(), "{infinity}");
+    }
+
+    #[test]
+    fn what_a_column_holds_beyond_the_years_is_their_first_or_last_moment() {
+        let column = |microseconds: i64| {
+            let read = UtcDateTime::from_sql(&Type::TIMESTAMP, &microseconds.to_be_bytes());
+            read.unwrap().to_string()
+        };
+        let count = |moment: civil::DateTime| {
+            i64::try_from(moment.duration_since(EPOCH).as_micros()).unwrap()
+        };
+        let (first, last) = ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999");
+        // The first is -infinity, the next two are the first moment PostgreSQL has, 4713 BC, and
+        // the last one before jiff's first year.
+        let (postgres_min, jiff_min) = (-211_813_488_000_000_000, count(civil::DateTime::MIN));
+        for microseconds in [i64::MIN, postgres_min, jiff_min - 1, jiff_min, count(FIRST) - 1] {
+            assert_eq!(column(microseconds), first, "{microseconds}");
         }
+        assert_eq!(column(count(FIRST)), first);
+        assert_eq!(column(count(FIRST) + 1), "0001-01-01T00:00:00.000001");
+        assert_eq!(column(count(LAST) - 1), "9999-12-31T23:59:59.999998");
+        assert_eq!(column(count(LAST)), last);
+        for microseconds in [count(LAST) + 1, 9_223_371_331_199_999_999, i64::MAX] {
+            assert_eq!(column(microseconds), last, "{microseconds}");
+        }
+        assert_eq!(column(0), "2000-01-01T00:00:00");
     }
 
     /// Marsaglia's xorshift64: the same numbers in every run.
