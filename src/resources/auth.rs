@@ -24,7 +24,7 @@ use worker::{
 use super::{Resource, password, users};
 use crate::app::App;
 use crate::errors::{ApiError, DATABASE, REFRESH_REFUSED, Result, WRONG_CREDENTIALS};
-use crate::security::passwords::Verdict;
+use crate::security::passwords::{Secret, Verdict};
 use crate::security::tokens::{TokenKind, Tokens};
 
 pub(super) const RESOURCE: Resource = Resource { routes, statements: &[] };
@@ -45,13 +45,12 @@ const USERNAME_MAX: usize = 256;
 payload! {
     struct Login {
         username: String = required(Text::max(USERNAME_MAX)),
-        // One that is longer than any password is a wrong one, not a malformed one.
-        password: SecretString = required(Text::unbounded()),
+        password: SecretString = required(Secret::to_compare()),
         grant_type: Option<()> = optional(Grant("password")),
     }
 
     struct Refresh {
-        refresh_token: SecretString = required(Text::unbounded()),
+        refresh_token: SecretString = required(Secret::to_compare()),
         grant_type: Option<()> = optional(Grant("refresh_token")),
     }
 }

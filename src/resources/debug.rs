@@ -31,22 +31,19 @@ pub(super) fn routes(routes: &mut Routes<App>) {
 
 payload! {
     struct Wait {
-        ms: Ms = required(Integer::range(0, MS_MAX)),
+        ms: i64 = required(Integer::range(0, MS_MAX)),
     }
 
     struct Cross {
         first: Uuid = required(worker::Uuid),
         second: Uuid = required(worker::Uuid),
-        ms: Ms = required(Integer::range(0, MS_MAX)),
+        ms: i64 = required(Integer::range(0, MS_MAX)),
     }
 }
 
-struct Ms(Duration);
-
-impl From<i64> for Ms {
-    fn from(ms: i64) -> Self {
-        Self(Duration::from_millis(ms.unsigned_abs()))
-    }
+/// The rule has let no negative one pass.
+fn duration(ms: i64) -> Duration {
+    Duration::from_millis(ms.unsigned_abs())
 }
 
 async fn panic(_cx: Context<App>) -> Result<Reply<()>> {
@@ -54,27 +51,27 @@ async fn panic(_cx: Context<App>) -> Result<Reply<()>> {
 }
 
 async fn spin(_cx: Context<App>, query: Query<Wait>) -> Result<Reply<()>> {
-    let Wait { ms: Ms(duration) } = query.read()?;
+    let Wait { ms } = query.read()?;
     let start = Instant::now();
-    while start.elapsed() < duration {
+    while start.elapsed() < duration(ms) {
         std::hint::spin_loop();
     }
     Ok(Reply(()))
 }
 
 async fn sleep(_cx: Context<App>, query: Query<Wait>) -> Result<Reply<()>> {
-    let Wait { ms: Ms(duration) } = query.read()?;
-    tokio::time::sleep(duration).await;
+    let Wait { ms } = query.read()?;
+    tokio::time::sleep(duration(ms)).await;
     Ok(Reply(()))
 }
 
 const LOCK: &str = r#"select 1 from "user" where id = $1 for update"#;
 
 async fn cross(cx: Context<App>, query: Query<Cross>) -> Result<Reply<()>> {
-    let Cross { first, second, ms: Ms(duration) } = query.read()?;
+    let Cross { first, second, ms } = query.read()?;
     let locking = async move |tx: &Transaction<'_>| {
         tx.row(LOCK, &[&first]).await?;
-        tokio::time::sleep(duration).await;
+        tokio::time::sleep(duration(ms)).await;
         tx.row(LOCK, &[&second]).await?;
         Ok(Reply(()))
     };

@@ -11,14 +11,14 @@
 use secrecy::SecretString;
 use tracing::warn;
 use uuid::Uuid;
-use worker::{Context, Database, Empty, Json, Path, Routes, Text, Transaction, payload};
+use worker::{Context, Database, Empty, Json, Path, Routes, Transaction, payload};
 
 use super::Resource;
 use super::users::{NO_USER, UserPath};
 use crate::app::App;
 use crate::callers;
 use crate::errors::{ApiError, CHANGE, ONE, OWN, Result, WRONG_PASSWORD};
-use crate::security::passwords;
+use crate::security::passwords::{self, Secret};
 
 pub(super) const RESOURCE: Resource = Resource {
     routes,
@@ -42,9 +42,8 @@ fn routes(routes: &mut Routes<App>) {
 
 payload! {
     struct ChangePassword {
-        // One that is longer than any password is a wrong one, not a malformed one.
-        current: SecretString = required(Text::unbounded()),
-        new: SecretString = required(passwords::rule()),
+        current: SecretString = required(Secret::to_compare()),
+        new: SecretString = required(Secret::new_password()),
     }
 }
 

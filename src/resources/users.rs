@@ -28,7 +28,7 @@ use crate::app::App;
 use crate::callers;
 use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONE, OWN, Result};
 use crate::pages::{Page, PageResponse};
-use crate::security::passwords;
+use crate::security::passwords::Secret;
 
 pub(super) const RESOURCE: Resource = Resource {
     routes,
@@ -70,7 +70,7 @@ payload! {
 
     struct CreateUser {
         name: String = required(Text::max(NAME_MAX)),
-        password: SecretString = required(passwords::rule()),
+        password: SecretString = required(Secret::new_password()),
         fullname: Option<String> = optional(Text::max(FULLNAME_MAX)),
     }
 

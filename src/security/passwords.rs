@@ -4,10 +4,10 @@
 //! which would hold up every other request of the worker, so it runs on one low-priority thread
 //! behind a queue of 32; beyond it the caller hears `Busy` at once.
 //! Hashes of bcrypt (`$2a$`, `$2b$`, `$2y$`), which the Python template stored, can be verified; so
-//! can those of argon2 made otherwise than ours. A password that fits one comes back with the hash
-//! to store instead, computed in the same job: `Verdict::Outdated`. A bcrypt hash of cost 12, which
-//! Python makes unless told otherwise, takes the thread ten times as long as one of ours: a full
-//! queue of them is seven seconds of waiting, until their users have logged in once.
+//! can those of argon2 made otherwise than ours. A password that fits one comes back
+//! with the hash to store instead, computed in the same job: `Verdict::Outdated`. A bcrypt hash of
+//! cost 12, which Python makes unless told otherwise, takes the thread ten times as long as one of
+//! ours: a full queue of them is seven seconds of waiting, until their users have logged in once.
 //! Whether a user exists, has no password, one that cannot be read, or another one: the work is
 //! that of one hash, so the time of an answer tells none of it. It can tell a user whose hash is
 //! an old one still, since to refuse a password costs what the stored hash says.
@@ -22,17 +22,41 @@ use argon2::{
 };
 use bcrypt::HashParts;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value as Schema;
 use thiserror::Error;
-use worker::{CpuThread, JobError, Text};
+use worker::{CpuThread, Fault, JobError, Rule, Text, Value};
 
 /// Shortest password, in characters.
 const LENGTH_MIN: usize = 8;
 /// Longest password, in characters; every byte of it counts.
 const LENGTH_MAX: usize = 64;
 
-/// What a new password must be.
-pub fn rule() -> Text {
-    Text::between(LENGTH_MIN, LENGTH_MAX)
+/// The rule for a field that holds a secret: judged as text, and kept as what no log shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Secret(Text);
+
+impl Secret {
+    /// What a new password must be.
+    pub fn new_password() -> Self {
+        Self(Text::between(LENGTH_MIN, LENGTH_MAX))
+    }
+
+    /// One that is compared with what is known: too long for that is wrong, not malformed.
+    pub fn to_compare() -> Self {
+        Self(Text::unbounded())
+    }
+}
+
+impl Rule for Secret {
+    type Output = SecretString;
+
+    fn check(&self, value: &Value<'_>) -> Result<SecretString, Fault> {
+        self.0.check(value).map(SecretString::from)
+    }
+
+    fn describe(&self) -> Schema {
+        self.0.describe()
+    }
 }
 
 /// No password is longer than this, in bytes: a longer text is wrong without being hashed, since
@@ -338,6 +362,21 @@ mod tests {
         assert!(!fits(&endless, &hash(&password("")).unwrap()), "nor cut off");
         assert!(!fits(&endless, OF_73), "nor where bcrypt would cut it off");
         assert!(!fits(&endless, FROM_PYTHON[0].1), "nor taken for an empty one");
+    }
+
+    #[test]
+    fn a_secret_is_judged_as_text_and_not_shown() {
+        let check = |rule: Secret, text: &str| rule.check(&Value::Text(text.into()));
+        let kind = |rule, text: &str| check(rule, text).unwrap_err().kind;
+        let secret = check(Secret::new_password(), "12345678").unwrap();
+        assert_eq!(secret.expose_secret(), "12345678");
+        assert!(!format!("{secret:?}").contains('1'));
+        assert_eq!(kind(Secret::new_password(), "1234567"), "string_too_short");
+        assert!(check(Secret::new_password(), &"x".repeat(64)).is_ok());
+        assert_eq!(kind(Secret::new_password(), &"x".repeat(65)), "string_too_long");
+        assert!(check(Secret::to_compare(), "").is_ok());
+        assert!(check(Secret::to_compare(), &"x".repeat(10_000)).is_ok());
+        assert_eq!(Secret::new_password().describe(), Text::between(8, 64).describe());
     }
 
     fn timed<T>(work: impl FnOnce() -> T) -> Duration {

@@ -11,8 +11,10 @@
 ///
 /// payload! {
 ///     struct CreateOrder {
+///         /// What the order is called.
 ///         name: String = required(Text::max(30)),
 ///         note: Option<String> = optional(Text::max(200)),
+///         r#type: String = required(Text::max(10)), // the member is called `type`
 ///     }
 ///
 ///     struct PatchOrder: closed {
@@ -21,33 +23,49 @@
 /// }
 /// ```
 ///
-/// After `=` stands how [`Fields`](crate::Fields) is asked: `required(rule)`, `optional(rule)`, `set(rule)`
-/// or `change(rule)`, under the field's own name. A closure `|fields| …` reads a part of several fields.
-/// What the rule makes is turned `into` the field's type. `: closed` refuses members that no field asks for.
+/// After `=` stands how [`Fields`](crate::Fields) is asked: `required(rule)`, `optional(rule)`,
+/// `set(rule)` or `change(rule)`, under the field's own name. A closure `|fields| …` reads a part
+/// of several fields. `: closed` refuses members that no field asks for. A payload has at most
+/// twelve fields; a part counts as one.
+///
+/// The field's type is what that gives, and nothing is converted: a field cannot be optional in the
+/// struct and required of the client.
+///
+/// ```compile_fail
+/// use worker::{Text, payload};
+///
+/// payload! {
+///     struct CreateOrder {
+///         name: Option<String> = required(Text::max(30)),
+///     }
+/// }
+/// ```
 #[macro_export]
 macro_rules! payload {
     ($(
         $(#[$attribute:meta])*
         $visibility:vis struct $payload:ident $(: $mode:ident)? {
-            $($access:vis $field:ident: $type:ty = $($verb:ident($rule:expr))? $(|$part:ident| $read:expr)?),+ $(,)?
+            $(
+                $(#[$note:meta])*
+                $access:vis $field:ident: $type:ty =
+                    $($verb:ident($rule:expr))? $(|$part:ident| $read:expr)?
+            ),+ $(,)?
         }
     )+) => {$(
         $(#[$attribute])*
         $visibility struct $payload {
-            $($access $field: $type),+
+            $($(#[$note])* $access $field: $type),+
         }
 
         impl $crate::Payload for $payload {
             fn read(fields: &mut $crate::Fields<'_>) -> ::core::option::Option<Self> {
                 $(fields.$mode();)?
                 $(let $field = {
-                    $(fields.$verb(::core::stringify!($field), $rule))?
+                    $(fields.$verb(::core::stringify!($field).trim_start_matches("r#"), $rule))?
                     $(let $part = &mut *fields; $read)?
                 };)+
                 let ($($field,)+) = fields.all(($($field,)+))?;
-                ::core::option::Option::Some(Self {
-                    $($field: ::core::convert::Into::into($field)),+
-                })
+                ::core::option::Option::Some(Self { $($field),+ })
             }
         }
     )+};
@@ -64,7 +82,8 @@ mod tests {
         /// Two kinds of fields, and a part that reads one more.
         #[derive(Debug, PartialEq)]
         struct Order {
-            name: Box<str> = required(Text::max(5)),
+            /// What it is called.
+            name: String = required(Text::max(5)),
             note: Option<String> = optional(Text::max(5)),
             pages: (i64, i64) = |fields| range(fields),
         }
@@ -73,6 +92,15 @@ mod tests {
         struct Patch: closed {
             note: Change<String> = change(Text::max(5)),
             name: Option<String> = set(Text::max(5)),
+        }
+    }
+
+    payload! {
+        struct Keywords {
+            r#type: String = required(Text::max(5)),
+            r#in: Option<String> = optional(Text::max(5)),
+            /// Begins as a raw identifier does, and is none.
+            r: Option<String> = optional(Text::max(5)),
         }
     }
 
@@ -113,5 +141,15 @@ mod tests {
         assert_eq!(patch(json!({"note": null, "name": "a"})).unwrap(), want);
         assert_eq!(patch(json!({"nott": null})).unwrap_err()[0].kind, "extra_forbidden");
         assert_eq!(patch(json!({"name": null})).unwrap_err()[0].kind, "string_type");
+    }
+
+    #[test]
+    fn a_member_may_be_called_as_a_keyword() {
+        let names: Vec<_> = Fields::describe::<Keywords>().fields.iter().map(|f| f.name).collect();
+        assert_eq!(names, ["type", "in", "r"]);
+        let body = json!({"type": "a", "in": "b"});
+        let read = fields::read::<Keywords>(Source::Body, Given::Object(body.as_object().unwrap()));
+        let Keywords { r#type, r#in, r } = read.unwrap();
+        assert_eq!((r#type.as_str(), r#in.as_deref(), r), ("a", Some("b"), None));
     }
 }
