@@ -4,7 +4,7 @@
 //! which would hold up every other request of the worker, so it runs on one low-priority thread
 //! behind a queue of 32; beyond it the caller hears `Busy` at once.
 //! Hashes of bcrypt (`$2a$`, `$2b$`, `$2y$`), which the Python template stored, can be verified; so
-//! can those of argon2 made otherwise than ours. A password that fits one comes back
+//! can those of argon2 made otherwise than ours, up to a limit. A password that fits one comes back
 //! with the hash to store instead, computed in the same job: `Verdict::Outdated`. A bcrypt hash of
 //! cost 12, which Python makes unless told otherwise, takes the thread ten times as long as one of
 //! ours: a full queue of them is seven seconds of waiting, until their users have logged in once.
@@ -69,6 +69,13 @@ const QUEUE_MAX: usize = 32;
 /// The bcrypt hashes that are read. Each step doubles the work and nothing can stop it midway:
 /// 14 is about a second of the thread, and one login at 31 would hold it for a day.
 const BCRYPT_COSTS: RangeInclusive<u32> = 4..=14;
+
+/// The argon2 hashes that are read: memory (KiB), passes and lanes at most. Whoever knows a user's
+/// name can have them computed, and one of a GiB would be more than the worker may hold. Others'
+/// usual ones are below: 64 MiB, 3 passes, 4 lanes. The most is half a second of the thread.
+const ARGON2_KIB_MAX: u32 = 64 * 1024;
+const ARGON2_PASSES_MAX: u32 = 10;
+const ARGON2_LANES_MAX: u32 = 4;
 
 /// What bcrypt sees of a password and the zero byte behind it; it does not see what follows.
 const BCRYPT_BYTES_MAX: usize = 72;
@@ -221,8 +228,11 @@ fn parse_argon2(text: &str) -> Option<Box<PasswordHash>> {
     let hash = PasswordHash::new(text).map(Box::new).ok()?;
     Algorithm::try_from(hash.algorithm.as_str()).ok()?;
     hash.version.map(Version::try_from).transpose().ok()?;
-    Params::try_from(&*hash).ok()?;
-    (hash.salt.is_some() && hash.hash.is_some()).then_some(hash)
+    let params = Params::try_from(&*hash).ok()?;
+    let is_affordable = params.m_cost() <= ARGON2_KIB_MAX
+        && params.t_cost() <= ARGON2_PASSES_MAX
+        && params.p_cost() <= ARGON2_LANES_MAX;
+    (is_affordable && hash.salt.is_some() && hash.hash.is_some()).then_some(hash)
 }
 
 /// Not `$2x$`, which marks the hashes of a bcrypt that took letters beyond ASCII wrongly: the
@@ -331,6 +341,7 @@ mod tests {
             "$argon2id$v=19$m=19456,t=2,p=1$cGVhY2Utbm9ib2R5LTAx",
             &NOBODY.replace("v=19$m=19456", "v=18$m=19456"),
             &NOBODY.replace("v=19$m=19456", "v=19$m=1"),
+            &NOBODY.replace("v=19$m=19456", "v=19$m=1048576"),
             "$2b$",
             "$2b$04$5wERLjm2J0Cf8Ad7HD6.9.0pqZXZJIx1mwrP9Lx2Dg8JniuROqt1",
             "$2b$04$5wERLjm2J0Cf8Ad7HD6.9.0pqZXZJIx1mwrP9Lx2Dg8JniuROqt1S ",
@@ -403,6 +414,18 @@ mod tests {
             assert!(is_readable(stored), "{stored}");
             assert_eq!(verdict(text, stored), Kind::Outdated, "{text:?}, {stored}");
             assert_eq!(verdict("Correct horse battery", stored), Kind::Wrong, "{stored}");
+        }
+    }
+
+    #[test]
+    fn a_hash_of_argon2_that_takes_the_most_is_read_and_the_next_is_not() {
+        let of_cost = |cost: &str| NOBODY.replace("m=19456,t=2,p=1", cost);
+        for cost in ["m=65536,t=10,p=4", "m=65536,t=2,p=1", "m=8,t=10,p=1", "m=32,t=1,p=4"] {
+            assert!(is_readable(&of_cost(cost)), "{cost}");
+        }
+        for cost in ["m=65537,t=2,p=1", "m=1048576,t=2,p=1", "m=19456,t=11,p=1", "m=19456,t=2,p=5"]
+        {
+            assert!(!is_readable(&of_cost(cost)), "{cost}");
         }
     }
 
