@@ -162,7 +162,8 @@ async fn log_in(cx: &Context<App>, form: Form<Login>) -> Result<Uuid> {
 async fn upgrade(cx: &Context<App>, user: Uuid, old: String, new: String) {
     let done = password::upgrade_hash(&cx.app().database, user, old, new).await;
     match done {
-        Ok(()) => info!(%user, "a password was hashed anew at login"),
+        Ok(true) => info!(%user, "a password was hashed anew at login"),
+        Ok(false) => info!(%user, "a password was not hashed anew at login: its user is changing"),
         Err(error) => warn!(%user, %error, "a password could not be hashed anew at login"),
     }
 }

@@ -55,13 +55,20 @@ async fn change(
     body: Json<ChangePassword>,
 ) -> Result<Empty> {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let ChangePassword { current, new } = body.read().await?;
-    let app = cx.app();
-    let stored = select_hash(&app.database, pubid).await?;
-    let new_hash = app.passwords.replace(current, stored.clone(), new).await?;
+    let payload = body.read().await?;
+    // A login may store the same password, hashed anew, after the hash was read here: so once more.
+    let done = try_change(cx.app(), pubid, &payload).await?
+        || try_change(cx.app(), pubid, &payload).await?;
+    if done { Ok(Empty) } else { Err(ApiError::WrongPassword) }
+}
+
+/// Whether the hash was still the one that `current` was compared with, and is replaced.
+async fn try_change(app: &App, user: Uuid, payload: &ChangePassword) -> Result<bool> {
+    let ChangePassword { current, new } = payload;
+    let stored = select_hash(&app.database, user).await?;
+    let new_hash = app.passwords.replace(current.clone(), stored.clone(), new.clone()).await?;
     let new_hash = new_hash.ok_or(ApiError::WrongPassword)?;
-    replace_hash(&app.database, pubid, stored, new_hash).await?;
-    Ok(Empty)
+    replace_hash(&app.database, user, stored, new_hash).await
 }
 
 // Queries
@@ -98,36 +105,39 @@ const SELECT_HASH_FOR_UPDATE: &str = r#"select password_hash from "user" where i
 
 const UPDATE_HASH: &str = r#"update "user" set password_hash = $2 where id = $1"#;
 
-/// Only while the hash is still `old`: of two changes at once the later one gave a password that
-/// is no longer the current one. The passwords were hashed before: no row is locked meanwhile.
+/// Only while the hash is still `old`; gives back whether it was. Of two changes at once the later
+/// one was compared with a password that is no longer the current one. The passwords were hashed
+/// before: no row is locked meanwhile.
 async fn replace_hash(
     database: &Database,
     id: Uuid,
     old: Option<String>,
     new: String,
-) -> Result<()> {
+) -> Result<bool> {
     database
         .transaction(async move |tx: &Transaction<'_>| {
             let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&id]).await?.ok_or(NO_USER)?;
             if row.get::<_, Option<String>>("password_hash") != old {
-                return Err(ApiError::WrongPassword);
+                return Ok(false);
             }
             tx.execute(UPDATE_HASH, &[&id, &new]).await?;
-            Ok(())
+            Ok(true)
         })
         .await
 }
 
-const UPGRADE_HASH: &str =
-    r#"update "user" set password_hash = $3 where id = $1 and password_hash = $2"#;
+/// A row that somebody else holds is left as it is: a login waits for nobody.
+const UPGRADE_HASH: &str = r#"
+    update "user" set password_hash = $3 where id = (
+        select id from "user" where id = $1 and password_hash = $2 for no key update skip locked)"#;
 
-/// Stores the same password hashed anew, unless another one was stored meanwhile. For `auth`.
+/// Stores the same password hashed anew, unless another one was stored meanwhile or somebody else
+/// is writing this user; gives back whether it is stored. For `auth`.
 pub(super) async fn upgrade_hash(
     database: &Database,
     id: Uuid,
     old: String,
     new: String,
-) -> Result<()> {
-    database.write(UPGRADE_HASH, (id, old, new)).await?;
-    Ok(())
+) -> Result<bool> {
+    Ok(database.write(UPGRADE_HASH, (id, old, new)).await? > 0)
 }
