@@ -12,7 +12,6 @@ use worker::header::AUTHORIZATION;
 use crate::app::App;
 use crate::errors::ApiError;
 use crate::security::tokens::TokenKind;
-use crate::settings::ItemWrites;
 
 /// The user whose access token came with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +32,6 @@ pub fn caller(cx: &Context<App>) -> Result<Caller, ApiError> {
     let token = token(cx).ok_or(ApiError::NoToken)?;
     let user = cx.app().tokens.user_of(TokenKind::Access, token)?;
     Ok(Caller { user })
-}
-
-/// Whose items the caller may write: their own, or (none) anyone's where the settings say so.
-pub fn item_owner(cx: &Context<App>) -> Result<Option<Uuid>, ApiError> {
-    match cx.app().item_writes {
-        ItemWrites::Owner => Ok(Some(caller(cx)?.user)),
-        ItemWrites::Anyone => Ok(None),
-    }
 }
 
 /// Of two `Authorization` headers none counts: a proxy may have looked at the other one.

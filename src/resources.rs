@@ -115,6 +115,18 @@ mod tests {
         }
     }
 
+    /// The switch must not come along when their file is copied.
+    #[test]
+    fn only_items_can_be_open_to_everybody() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/resources");
+        let mut knowing = Vec::new();
+        for file in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let source = fs::read_to_string(file.path()).unwrap();
+            knowing.extend(source.contains("item_writes").then_some(file.file_name()));
+        }
+        assert_eq!(knowing, ["items.rs"], "the others ask `callers::caller`");
+    }
+
     #[test]
     fn the_listing_names_every_public_route_and_no_debug_route() {
         let listing = listing();

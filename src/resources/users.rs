@@ -225,7 +225,7 @@ async fn insert(
     database: &Database,
     values: (Uuid, String, Option<String>, String),
 ) -> Result<UserResponse> {
-    let row = database.write_row(INSERT, values).await.map_err(name_taken)?.ok_or(NO_USER)?;
+    let row = database.insert_row(INSERT, values).await.map_err(name_taken)?;
     Ok(UserResponse::from_row(&row))
 }
 

@@ -1,9 +1,9 @@
 //! The database as a handler sees it: statements, transactions, and named failures.
 //!
-//! Handlers call [`Database`]: `rows` and `row` read, `write` and `write_row` change with one
-//! statement, `transaction` with several. It borrows a connection (`pool`, `loan`) that the
-//! `connector` opened, runs statements on it (`session`, `transaction`, `retry`), and knows whether
-//! the server is there (`link`).
+//! Handlers call [`Database`]: `rows` and `row` read, `write`, `write_row` and `insert_row` change
+//! with one statement, `transaction` with several. It borrows a connection (`pool`, `loan`) that
+//! the `connector` opened, runs statements on it (`session`, `transaction`, `retry`), and knows
+//! whether the server is there (`link`).
 //! Promises: a statement costs one round trip once it is prepared, and no other traffic is made for
 //! it; a write or a transaction runs to its end even when its caller has left; every wait has a
 //! limit; a server that is away is told at once, and used again within a second of its return.
@@ -107,6 +107,13 @@ impl Database {
         values: impl Values,
     ) -> Result<Option<Row>, DbError> {
         at_most_one(self.change(sql, values).await?.rows)
+    }
+
+    /// As [`Database::write_row`], for a statement that always gives one row (INSERT … RETURNING).
+    ///
+    /// **Errors**: `Other` if it gave none, or more, which are saved all the same.
+    pub async fn insert_row(&self, sql: &'static str, values: impl Values) -> Result<Row, DbError> {
+        exactly_one(self.change(sql, values).await?.rows)
     }
 
     /// Runs `work` in a transaction and gives its result after COMMIT.
@@ -234,6 +241,10 @@ fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, DbError> {
         0 => Ok(row),
         more => Err(DbError::other(&format!("the statement gave {} rows, not one", more + 1))),
     }
+}
+
+fn exactly_one(rows: Vec<Row>) -> Result<Row, DbError> {
+    at_most_one(rows)?.ok_or_else(|| DbError::other("the statement gave no row"))
 }
 
 fn is_select(sql: &str) -> bool {
@@ -398,6 +409,14 @@ mod tests {
             assert!(third.1 < Duration::from_millis(100), "{third:?}");
             assert_eq!(database.stats().waiting, 0);
         });
+    }
+
+    #[test]
+    fn a_statement_without_its_row_is_a_fault_of_the_program() {
+        assert!(at_most_one(Vec::new()).unwrap().is_none());
+        let error = exactly_one(Vec::new()).unwrap_err();
+        assert!(matches!(error, DbError::Other { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "the statement gave no row");
     }
 
     #[test]
