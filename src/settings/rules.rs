@@ -53,11 +53,12 @@ pub(super) fn check(values: &Values, found: &Layer) -> Vec<Problem> {
     problems
 }
 
-/// What is good enough for development, and would be refused in production.
+/// What is accepted and had better not stay so: in development what production would refuse, in
+/// production what opens a door.
 pub(super) fn warn(values: &Values, found: &Layer) -> Vec<Problem> {
     let rules = Rules { values, found };
     if !rules.is("env", "development") {
-        return Vec::new();
+        return rules.open_item_writes().into_iter().collect();
     }
     let weak = rules.check_secrets().map(|(subject, wrong)| {
         let what = format!("{}, which production refuses", wrong.what);
@@ -142,6 +143,15 @@ impl Rules<'_> {
         let aids = ["debug", "faults"].into_iter().filter(|name| on(name));
         let wrong = Wrong::new("not in production", "remove it, or set PEACE_ENV=development");
         aids.map(|name| Problem::new(self.subject(name), &wrong)).collect()
+    }
+
+    fn open_item_writes(&self) -> Option<Problem> {
+        let wrong = Wrong::new(
+            "everybody may write everybody's items, without a token",
+            "remove it as soon as every client sends one",
+        );
+        let is_open = self.is("item-writes", "anyone");
+        is_open.then(|| Problem::new(self.subject("item-writes"), &wrong))
     }
 
     fn open_to_others(&self) -> Option<Problem> {

@@ -463,7 +463,6 @@ fn what_comes_later_is_accepted_with_a_warning() {
          --trusted-proxies 10.0.0.0/8 --cors-origins https://a.example --user app --group app \
          --control c.sock --log-file l --timeout 1 --database-pooler transaction",
     )
-    .variable("PEACE_ITEM_WRITES", "anyone")
     .variable("DEBUG", "on");
     let (_, warnings) = start.serve();
     let later = SETTINGS.iter().filter(|setting| setting.effect != Effect::Now);
@@ -472,6 +471,19 @@ fn what_comes_later_is_accepted_with_a_warning() {
         &"peace-supervisor: --steering (flag): accepted, but has no effect yet".to_owned()
     ));
     assert!(Start::new("--database-pooler none").serve().1.is_empty());
+}
+
+#[test]
+fn open_item_writes_are_a_warning_in_production() {
+    let open = |start: Start| start.variable("PEACE_ITEM_WRITES", "anyone").serve();
+    let (config, warnings) = open(Start::production());
+    let line = "peace-supervisor: PEACE_ITEM_WRITES (environment): everybody may write \
+                everybody's items, without a token; remove it as soon as every client sends one";
+    assert_eq!((config.item_writes, &warnings[..]), (ItemWrites::Anyone, &[line.to_owned()][..]));
+    let (config, warnings) = open(Start::new(""));
+    assert_eq!((config.item_writes, warnings.len()), (ItemWrites::Anyone, 0), "{warnings:?}");
+    let (config, warnings) = Start::production().serve();
+    assert_eq!((config.item_writes, warnings.len()), (ItemWrites::Owner, 0), "{warnings:?}");
 }
 
 #[test]
