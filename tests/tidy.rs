@@ -165,6 +165,12 @@ fn names_a_machine(text: &str) -> Vec<String> {
     found.map(|(index, line)| format!("{}: a machine's path: {}", index + 1, line.trim())).collect()
 }
 
+/// What is copied to make another resource must be read before.
+fn is_long_for_a_resource(text: &str) -> Vec<String> {
+    let lines = text.lines().count();
+    if lines > 250 { vec![format!("{lines} lines, more than 250: split it")] } else { vec![] }
+}
+
 /// The dependencies of a manifest that begin with one of these names.
 fn forbidden_dependencies(manifest: &str, forbidden: &[&str]) -> Vec<String> {
     let manifest: Table = manifest.parse().unwrap();
@@ -188,7 +194,8 @@ fn modules(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_rules_see_small_sins() {
-    let bad: [(Rule, &str); 14] = [
+    let long = "\n".repeat(251);
+    let bad: [(Rule, &str); 15] = [
         (lacks_its_purpose, "use std::fs;\n"),
         (lacks_its_purpose, "// not a doc comment\n"),
         (is_unsafe, "fn f() { unsafe { g() } }"),
@@ -203,6 +210,7 @@ fn the_rules_see_small_sins() {
         (allows_without_reason, "#[allow(dead_code)]\nfn f() {}"),
         (allows_without_reason, "#![allow(\n    unused\n)]\nreason = 1"),
         (names_a_machine, concat!("cd /ro", "ot/peace")),
+        (is_long_for_a_resource, &long),
     ];
     for (index, (rule, text)) in bad.iter().enumerate() {
         assert_eq!(rule(text).len(), 1, "number {index} is not seen: {text}");
@@ -219,7 +227,8 @@ fn the_rules_see_small_sins() {
 
 #[test]
 fn the_rules_let_pass_what_is_right() {
-    let good: [(Rule, &str); 8] = [
+    let long = "\n".repeat(250);
+    let good: [(Rule, &str); 9] = [
         (lacks_its_purpose, "#![allow(x)] // why\n//! What it is.\n"),
         (is_unsafe, "// unsafe is not needed here\n#![deny(unsafe_code)]"),
         (is_unsafe_without_premises, "// SAFETY:\n// 1. It is so.\nlet x = unsafe { g() };"),
@@ -228,6 +237,7 @@ fn the_rules_let_pass_what_is_right() {
         (names_a_resource, "impl Iterator<Item = u8> + tcp_user_timeout // users"),
         (allows_without_reason, "#[allow(dead_code, reason = \"held\")]"),
         (allows_without_reason, "#![allow(unsafe_code)] // The fence."),
+        (is_long_for_a_resource, &long),
     ];
     for (rule, text) in good {
         assert_eq!(rule(text), Vec::<String>::new(), "{text}");
@@ -262,6 +272,11 @@ fn the_worker_knows_no_resource() {
     check(names_a_resource, |path| {
         path.starts_with("worker/src/") && !path.starts_with("worker/src/tests")
     });
+}
+
+#[test]
+fn a_resource_fits_into_250_lines() {
+    check(is_long_for_a_resource, |path| path.starts_with("src/resources/"));
 }
 
 #[test]
