@@ -133,38 +133,211 @@ fn a_route_that_fails_fails_the_run_and_ends_it_early() {
     assert_eq!(rows(&database, "\"user\""), 0, "it tidies up all the same");
 }
 
+/// One answer of a run that is not as the server gave it.
+struct Spoilt {
+    /// How the first request of the connection begins: that tells whose it is.
+    connection: &'static str,
+    /// How the request begins.
+    request: &'static str,
+    /// Which of these requests, from 1; 0 for every one.
+    nth: u32,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    /// A 500, and the server never hears of the request.
+    Refusal,
+    /// None: the connection is closed.
+    Nothing,
+    /// The server's, but for one member.
+    With(&'static str, Other),
+}
+
+#[derive(Clone, Copy)]
+enum Other {
+    Null,
+    Text(&'static str),
+    EmptyList,
+}
+
+/// What is spoilt, and what has to be told of it.
+type Row = (&'static str, &'static str, u32, Answer, &'static str, &'static str);
+
+const NEW_USER: &str = "POST /users ";
+const LIST: &str = "GET /users ";
+const LOGIN: &str = "POST /auth/token ";
+const READ_USER: &str = "GET /users/";
+const UPDATE: &str = "PUT /users/";
+const DELETE: &str = "DELETE /users/";
+const NEW_ITEM: &str = "POST /items ";
+const READ_ITEM: &str = "GET /items/";
+const REFUSED: Answer = Answer::Refusal;
+
+const fn other(member: &'static str, text: &'static str) -> Answer {
+    Answer::With(member, Other::Text(text))
+}
+
+/// By connection, request, which one, its answer; then which client tells it, and what it expected.
+/// The first list of all only asks whether anybody is there.
+const CONCURRENCY: &[Row] = &[
+    (LIST, LIST, 1, REFUSED, "probe", "200"),
+    (LIST, LIST, 2, REFUSED, "poller", "200"),
+    (LIST, LIST, 2, Answer::Nothing, "poller", "an answer"),
+    (LIST, LIST, 2, other("users", "none"), "poller", "a list `users`"),
+    (NEW_USER, NEW_USER, 1, REFUSED, "client 1", "201"),
+    (NEW_USER, NEW_USER, 1, other("name", "bob"), "client 1", "`name` to be \"e2e-"),
+    (NEW_USER, NEW_USER, 1, other("fullname", "Bob"), "client 1", "`fullname` to be \"End"),
+    (NEW_USER, NEW_USER, 2, other("pubid", ""), "client 1", "a text `pubid`"),
+    (NEW_USER, READ_USER, 1, REFUSED, "client 1", "200"),
+    (NEW_USER, READ_USER, 2, other("pubid", "x"), "client 1", "`pubid` to be \""),
+    (NEW_USER, READ_USER, 1, other("name", "bob"), "client 1", "`name` to be \"e2e-"),
+    (NEW_USER, READ_USER, 2, other("fullname", "Bob"), "client 1", "`fullname` to be \"End"),
+    (NEW_USER, LOGIN, 1, REFUSED, "client 1", "200"),
+    (NEW_USER, LOGIN, 1, other("access_token", ""), "client 1", "a text `access_token`"),
+    (NEW_USER, NEW_ITEM, 1, REFUSED, "client 1", "201"),
+    (NEW_USER, NEW_ITEM, 4, Answer::Nothing, "client 1", "an answer"),
+    (NEW_USER, NEW_ITEM, 2, other("name", "thing"), "client 1", "`name` to be \"e2e-"),
+    (NEW_USER, NEW_ITEM, 3, other("user_pubid", "x"), "client 1", "`user_pubid` to be \""),
+    (NEW_USER, NEW_ITEM, 4, Answer::With("added", Other::Null), "client 1", "a text `added`"),
+    (NEW_USER, READ_ITEM, 1, REFUSED, "client 1", "200"),
+    (NEW_USER, READ_ITEM, 1, other("pubid", "x"), "client 1", "`pubid` to be \""),
+    (NEW_USER, READ_ITEM, 2, other("name", "thing"), "client 1", "`name` to be \"e2e-"),
+    (NEW_USER, READ_ITEM, 3, other("added", "2024"), "client 1", "`added` to be \"20"),
+    (NEW_USER, READ_ITEM, 4, other("user_pubid", "x"), "client 1", "`user_pubid` to be \""),
+    (LOGIN, LOGIN, 1, REFUSED, "cleanup", "200"),
+    (LOGIN, LOGIN, 2, other("access_token", ""), "cleanup", "a text `access_token`"),
+    (LOGIN, DELETE, 1, REFUSED, "cleanup", "200"),
+    (LOGIN, DELETE, 2, REFUSED, "cleanup", "200"),
+];
+
+/// The poller's connection begins with the reading; the reading at the end has that of the creation.
+const DEADLOCKS: &[Row] = &[
+    (LIST, LIST, 1, REFUSED, "probe", "200"),
+    (NEW_USER, NEW_USER, 1, REFUSED, "client", "201"),
+    (NEW_USER, NEW_USER, 1, other("fullname", "Bob"), "client", "`fullname` to be \"not"),
+    (NEW_USER, LOGIN, 1, REFUSED, "client", "200"),
+    (READ_USER, READ_USER, 1, REFUSED, "poller", "200"),
+    (READ_USER, READ_USER, 1, other("pubid", "x"), "poller", "`pubid` to be \""),
+    (READ_USER, READ_USER, 1, other("fullname", "update 3"), "poller", "a `fullname` that was"),
+    (UPDATE, UPDATE, 1, REFUSED, "client 1", "200"),
+    (UPDATE, UPDATE, 3, Answer::Nothing, "client 1", "an answer"),
+    (UPDATE, UPDATE, 2, other("pubid", "x"), "client 1", "`pubid` to be \""),
+    (UPDATE, UPDATE, 3, other("fullname", "update 3"), "client 1", "`fullname` to be \"update 2\""),
+    (NEW_USER, READ_USER, 1, REFUSED, "client", "200"),
+    (NEW_USER, READ_USER, 1, other("fullname", "not updated yet"), "client", "a `fullname` that"),
+    (LOGIN, LOGIN, 1, REFUSED, "cleanup", "200"),
+    (LOGIN, DELETE, 1, REFUSED, "cleanup", "200"),
+];
+
+const SAMPLE_DATA: &[Row] = &[
+    (LIST, LIST, 1, REFUSED, "probe", "200"),
+    (NEW_USER, NEW_USER, 2, REFUSED, "client", "201, or 409"),
+    (NEW_USER, NEW_USER, 1, other("pubid", ""), "client", "a text `pubid`"),
+    (NEW_USER, LOGIN, 2, REFUSED, "client", "200"),
+    (NEW_USER, NEW_ITEM, 1, REFUSED, "client", "201"),
+    (NEW_USER, NEW_ITEM, 1, other("name", "thing"), "client", "`name` to be \"sample-data_user-1"),
+];
+
+/// Where the users are there already, they are looked up.
+const SAMPLE_DATA_AGAIN: &[Row] = &[
+    (NEW_USER, "GET /users?", 1, REFUSED, "client", "200"),
+    (NEW_USER, "GET /users?", 1, other("users", "none"), "client", "a list `users`"),
+    (
+        NEW_USER,
+        "GET /users?",
+        1,
+        Answer::With("users", Other::EmptyList),
+        "client",
+        "sample-data_user-0, since the name is taken",
+    ),
+    (NEW_USER, "GET /items?", 2, REFUSED, "client", "200"),
+];
+
 #[test]
-fn one_failed_poll_among_all_fails_the_run() {
+fn one_spoilt_answer_among_all_fails_the_run_and_is_told() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let peace = four_workers(&turn, &database);
-    let between = refusing_the_first_poll(peace.address());
-    let (code, report) = report(&turn, between, "test concurrency --users 2 --items 2");
-    assert_eq!(code, Some(1), "{report}");
-    let failure = json!({
-        "client": "poller", "method": "GET", "path": "/users",
-        "expected": "200", "status": 500, "came": "500 broken on purpose",
-    });
-    assert_eq!(report["failures"], json!([failure]));
-    assert_eq!((&report["done"]["users"], &report["done"]["items"]), (&json!(2), &json!(4)));
-    assert_eq!(rows(&database, "\"user\""), 0);
+    for (line, rows, again) in [
+        ("test concurrency --clients 1 --users 2 --items 2", CONCURRENCY, false),
+        ("test deadlocks --clients 1 --updates 3", DEADLOCKS, false),
+        ("sample-data --n-users 2", SAMPLE_DATA, false),
+        ("sample-data --n-users 2", SAMPLE_DATA_AGAIN, true),
+    ] {
+        for row in rows {
+            database.sql().run(r#"delete from "user""#);
+            if again {
+                assert_eq!(report(&turn, peace.address(), line).0, Some(0));
+            }
+            spoil(&turn, &database, &peace, line, row);
+        }
+    }
 }
 
-/// Stands between client and server, and itself answers one `GET /users`: the second, since the
-/// first only asks whether anybody is there.
-fn refusing_the_first_poll(server: SocketAddr) -> SocketAddr {
+fn spoil(turn: &Turn, database: &Database<'_>, peace: &Peace, line: &str, row: &Row) {
+    let (connection, request, nth, answer, client, expected) = *row;
+    let what = format!("{line}: {request}number {nth} of {connection}: {client}, {expected}");
+    let between = between(peace.address(), Spoilt { connection, request, nth, answer });
+    let (code, report) = report(turn, between, line);
+    assert_eq!(code, Some(1), "{what}: {report}");
+    let failures = report["failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 1, "{what}: {report}");
+    check_failure(&failures[0], row, &what);
+    if request.starts_with("GET") && line.starts_with("test") {
+        assert_eq!(rows(database, "\"user\""), 0, "{what}: it tidies up all the same");
+    }
+}
+
+fn check_failure(failure: &Value, row: &Row, what: &str) {
+    let (_, request, _, answer, client, expected) = *row;
+    let text = |name: &str| failure[name].as_str().unwrap().to_owned();
+    assert_eq!(text("client"), client, "{what}: {failure}");
+    assert!(text("expected").starts_with(expected), "{what}: {failure}");
+    let asked = format!("{} {} ", text("method"), text("path"));
+    assert!(asked.starts_with(request.trim_end_matches('?')), "{what}: {failure}");
+    let status = match answer {
+        Answer::Refusal => json!(500),
+        Answer::Nothing => Value::Null,
+        Answer::With(..) if request.starts_with("POST /auth") => json!(200),
+        Answer::With(..) if request.starts_with("POST") => json!(201),
+        Answer::With(..) => json!(200),
+    };
+    assert_eq!(failure["status"], status, "{what}: {failure}");
+    if matches!(answer, Answer::Refusal) {
+        assert_eq!(text("came"), "500 broken on purpose", "{what}");
+    }
+}
+
+#[test]
+fn lists_without_the_users_that_are_there_fail_the_run() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = four_workers(&turn, &database);
+    // So many requests of the client that the poller sends some meanwhile.
+    let line = "test concurrency --clients 1 --users 1 --items 200";
+    let answer = Answer::With("users", Other::EmptyList);
+    let every = Spoilt { connection: LIST, request: LIST, nth: 0, answer };
+    let (code, report) = report(&turn, between(peace.address(), every), line);
+    assert_eq!(code, Some(1), "{report}");
+    let failures = report["failures"].as_array().unwrap();
+    assert!(!failures.is_empty(), "{report}");
+    for failure in failures {
+        assert_eq!((&failure["client"], &failure["status"]), (&json!("poller"), &json!(200)));
+        assert_eq!(failure["expected"], "`users` not to be empty");
+    }
+}
+
+/// Stands between client and server, and spoils what it is told to.
+fn between(server: SocketAddr, spoilt: Spoilt) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let lists = Arc::new(AtomicU32::new(0));
-    let is_refused = move |request: &[u8]| {
-        request.starts_with(b"GET /users HTTP/1.1\r\n")
-            && lists.fetch_add(1, Ordering::Relaxed) == 1
-    };
+    let shared = Arc::new((spoilt, AtomicU32::new(0)));
     thread::spawn(move || {
         for client in listener.incoming() {
-            let is_refused = is_refused.clone();
+            let shared = Arc::clone(&shared);
             // Ends with its client.
-            thread::spawn(move || hand_on(client.unwrap(), server, is_refused));
+            thread::spawn(move || hand_on(client.unwrap(), server, &shared.0, &shared.1));
         }
     });
     address
@@ -173,20 +346,56 @@ fn refusing_the_first_poll(server: SocketAddr) -> SocketAddr {
 fn hand_on(
     client: TcpStream,
     server: SocketAddr,
-    is_refused: impl Fn(&[u8]) -> bool,
+    spoilt: &Spoilt,
+    count: &AtomicU32,
 ) -> io::Result<()> {
     let mut client = BufReader::new(client);
     let mut server = BufReader::new(TcpStream::connect(server)?);
+    let mut is_the_connection = None;
     loop {
         let request = message(&mut client)?;
-        let answer = if is_refused(&request) {
-            b"HTTP/1.1 500 Oops\r\ncontent-length: 17\r\n\r\nbroken on purpose".to_vec()
-        } else {
-            server.get_mut().write_all(&request)?;
-            message(&mut server)?
+        let is_the_connection = *is_the_connection
+            .get_or_insert_with(|| request.starts_with(spoilt.connection.as_bytes()));
+        let is_one = is_the_connection && request.starts_with(spoilt.request.as_bytes());
+        let number = if is_one { count.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        let answer = match spoilt.answer {
+            _ if !is_one || (spoilt.nth != 0 && number != spoilt.nth) => None,
+            Answer::Nothing => return Ok(()),
+            answer => Some(answer),
+        };
+        let answer = match answer {
+            Some(Answer::Refusal) => with_body("500 Oops", "broken on purpose"),
+            answer => {
+                server.get_mut().write_all(&request)?;
+                let whole = message(&mut server)?;
+                match answer {
+                    Some(Answer::With(member, other)) => altered(&whole, member, other),
+                    _ => whole,
+                }
+            }
         };
         client.get_mut().write_all(&answer)?;
     }
+}
+
+/// An answer with another value of a member of its body.
+fn altered(whole: &[u8], member: &str, other: Other) -> Vec<u8> {
+    let text = str::from_utf8(whole).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.lines().next().unwrap().strip_prefix("HTTP/1.1 ").unwrap();
+    let mut body: Value = serde_json::from_str(body).unwrap();
+    let value = match other {
+        Other::Null => Value::Null,
+        Other::Text(text) => json!(text),
+        Other::EmptyList => json!([]),
+    };
+    assert!(body[member] != value || value == json!([]), "{member} is altered");
+    body[member] = value;
+    with_body(status, &body.to_string())
+}
+
+fn with_body(status: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// Reads a request or an answer with its body, whose length it states if there is one.
@@ -214,6 +423,8 @@ fn a_server_that_goes_away_is_a_failure_that_ends() {
     let database = Database::new(&turn);
     let mut peace = four_workers(&turn, &database);
     let address = peace.address();
+    // Built before somebody waits for it.
+    program();
     let line = "test deadlocks --updates 100000";
     let (code, report) = thread::scope(|both| {
         let run = both.spawn(|| report(&turn, address, line));
