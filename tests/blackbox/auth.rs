@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::api::{PASSWORD, log_in, sign_up};
+use crate::harness::api::{PASSWORD, check_problem, log_in, sign_up};
 use crate::harness::jwt::{self, SECRET};
 use crate::harness::{Database, Launch, Peace, Turn, get, post, put, request};
 
@@ -61,6 +61,8 @@ fn wrong_credentials_have_one_answer_whatever_is_wrong() {
         ("ann", ""),
         ("nobody", PASSWORD),
         ("without", PASSWORD),
+        ("broken", PASSWORD),
+        ("broken", "x"),
         ("Ann", PASSWORD),
     ] {
         let reply = log_in(&peace, &[("username", name), ("password", password)]);
@@ -73,8 +75,42 @@ fn wrong_credentials_have_one_answer_whatever_is_wrong() {
         bodies.push(body);
     }
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
-    let broken = log_in(&peace, &[("username", "broken"), ("password", PASSWORD)]);
-    assert!([401, 500].contains(&broken.status), "a hash nobody can read lets nobody in");
+}
+
+#[test]
+fn a_refresh_token_gives_new_tokens_for_as_long_as_its_user_is_there() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let ann = sign_up(&peace, "ann");
+    let refresh = |token: &str| peace.ask(&post("/auth/refresh").form(&[("refresh_token", token)]));
+    let mut tokens = (ann.token.clone(), ann.refresh_token.clone());
+    for round in ["first", "second"] {
+        let reply = refresh(&tokens.1);
+        assert_eq!(reply.status, 200, "{round}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"), "{round}");
+        assert_eq!(reply.header("pragma"), Some("no-cache"), "{round}");
+        let body = reply.json();
+        assert_eq!(body.as_object().unwrap().len(), 4, "{round}: no other member");
+        assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("bearer"), &json!(900)));
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        let new = (text("access_token"), text("refresh_token"));
+        assert!(new.0 != tokens.0 && new.1 != tokens.1, "{round}: they are new");
+        let change = put(&ann.place).bearer(&new.0).json(&json!({ "fullname": round }));
+        assert_eq!(peace.ask(&change).json()["fullname"], round, "it is ann's access token");
+        check_problem(&peace.ask(&change.bearer(&new.1)), 401, "one token at a time");
+        check_problem(&refresh(&new.0), 401, "an access token refreshes nothing");
+        tokens = new;
+    }
+    let named = [("refresh_token", &*tokens.1), ("grant_type", "refresh_token")];
+    assert_eq!(peace.ask(&post("/auth/refresh").form(&named)).status, 200, "its grant, named");
+
+    let delete = request("DELETE", &ann.place).bearer(&tokens.0);
+    assert_eq!(peace.ask(&delete).status, 200);
+    let gone = refresh(&tokens.1);
+    check_problem(&gone, 401, "a user who is gone");
+    assert_eq!(gone.json()["error"], "invalid_grant");
+    assert_eq!(gone.header("cache-control"), Some("no-store"));
 }
 
 #[test]
@@ -108,10 +144,8 @@ fn tokens_that_prove_nothing() {
     let ann = place.rsplit('/').next().unwrap();
     let hs256 = json!({"alg": "HS256", "typ": "JWT"});
     let good = jwt::signed(ann, json!({}));
-    let ask = |authorization: &str| {
-        let change = put(&place).json(&json!({"fullname": "Ann"}));
-        peace.ask(&change.header("authorization", authorization))
-    };
+    let change = || put(&place).json(&json!({"fullname": "Ann"}));
+    let ask = |authorization: &str| peace.ask(&change().header("authorization", authorization));
     assert_eq!(ask(&format!("Bearer {good}")).status, 200, "the test's own tokens are right");
     assert_eq!(ask(&format!("bearer {good}")).status, 200, "the scheme has no case");
 
@@ -148,6 +182,14 @@ fn tokens_that_prove_nothing() {
         assert!(reply.header("www-authenticate").unwrap().starts_with("Bearer"), "{what}");
     }
     assert_eq!(ask(&format!("Basic {good}")).status, 401, "another scheme");
+    for (what, first, second) in [
+        ("a good and a bad one", &*good, "x"),
+        ("a bad and a good one", "x", &*good),
+        ("the same one twice", &*good, &*good),
+    ] {
+        let reply = peace.ask(&change().bearer(first).bearer(second));
+        assert_eq!(reply.status, 401, "two headers, {what}: which one counts?");
+    }
     let in_query = request("DELETE", format!("{place}?access_token={good}"));
     assert_eq!(peace.ask(&in_query).status, 401, "a token in the query");
     assert_eq!(peace.ask(&get(&place)).status, 200, "reading needs none");

@@ -11,6 +11,7 @@ const LOGINS_AT_ONCE: usize = 8;
 /// Logins that may wait on one worker (README, Limits), and more than that.
 const QUEUE_MAX: usize = 32;
 const AT_ONCE: usize = 100;
+const LOGINS_TIMED: usize = 21;
 const READS: usize = 1_000;
 const P99_MAX: Duration = Duration::from_millis(50);
 
@@ -80,5 +81,40 @@ fn logins_beyond_the_queue_are_told_to_come_back() {
     for reply in refused {
         assert_eq!(reply.status, 503);
         assert!(reply.header("retry-after").is_some());
+    }
+}
+
+/// One that was refused without a hash would take a millisecond, not twenty.
+#[test]
+fn a_login_of_nobody_takes_as_long_as_a_wrong_password() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    sign_up(&peace, "ann");
+    database.sql().run(
+        r#"insert into "user" (id, name, password_hash)
+           values (gen_random_uuid(), 'without', null), (gen_random_uuid(), 'broken', 'x')"#,
+    );
+    let names = ["ann", "nobody", "without", "broken"];
+    let mut times = names.map(|_| Vec::new());
+    let mut connection = Connection::open(peace.address()).unwrap();
+    // In turns, so that a slow moment of the machine is everybody's.
+    for _ in 0..LOGINS_TIMED {
+        for (name, times) in names.iter().zip(&mut times) {
+            let login =
+                post("/auth/token").form(&[("username", name), ("password", "another-word")]);
+            let start = Instant::now();
+            assert_eq!(connection.send(&login).unwrap().status, 401, "{name}");
+            times.push(start.elapsed());
+        }
+    }
+    let medians = times.map(|mut times| {
+        times.sort_unstable();
+        times[LOGINS_TIMED / 2]
+    });
+    eprintln!("refused logins, the median of each: {names:?} {medians:?}");
+    for (name, median) in names.iter().zip(medians) {
+        assert!(median > medians[0] / 2, "{name}: {median:?}, a wrong password {:?}", medians[0]);
+        assert!(median < medians[0] * 2, "{name}: {median:?}, a wrong password {:?}", medians[0]);
     }
 }

@@ -55,5 +55,7 @@ mod settings;
 mod silence;
 /// Starts and stops in bad company: nobody reads the log, the last start was killed.
 mod startup;
+/// A stored password hash that changes while it is being verified.
+mod stored_hashes;
 /// `/users`.
 mod users;

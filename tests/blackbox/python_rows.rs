@@ -52,6 +52,43 @@ fn rows_of_the_python_template_are_shown_as_it_showed_them() {
     assert_eq!(with_items["items"], items["items"]);
 }
 
+/// asyncpg stores `datetime.min` and `datetime.max` as infinite; other programs go beyond both.
+#[test]
+fn moments_that_python_cannot_write_are_its_first_and_its_last() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = serve(&turn, &database);
+    let pubid = "cb941e1c-1682-4641-b37c-946470f1b825";
+    let rows = [
+        ("-infinity", "0001-01-01T00:00:00"),
+        ("infinity", "9999-12-31T23:59:59.999999"),
+        ("4713-01-01 00:00:00 BC", "0001-01-01T00:00:00"),
+        ("0001-12-31 23:59:59.999999 BC", "0001-01-01T00:00:00"),
+        ("0001-01-01 00:00:00", "0001-01-01T00:00:00"),
+        ("9999-12-31 23:59:59.999999", "9999-12-31T23:59:59.999999"),
+        ("10000-01-01 00:00:00", "9999-12-31T23:59:59.999999"),
+        ("294276-12-31 23:59:59.999999", "9999-12-31T23:59:59.999999"),
+    ];
+    for (number, (stored, _)) in (1..).zip(&rows) {
+        database.sql().run(&format!(
+            "insert into item (id, user_id, name, added)
+             values (lpad('{number}', 32, '0')::uuid, '{pubid}', '{stored}', '{stored}')"
+        ));
+    }
+    let shown = |target: &str| -> Vec<(String, String)> {
+        let reply = peace.ask(&get(target));
+        assert_eq!(reply.status, 200, "{target}");
+        let text = |item: &Value, member: &str| item[member].as_str().unwrap().to_owned();
+        let items = reply.json()["items"].as_array().unwrap().clone();
+        items.iter().map(|item| (text(item, "name"), text(item, "added"))).collect()
+    };
+    let expected = rows.map(|(stored, shown)| (stored.to_owned(), shown.to_owned()));
+    assert_eq!(shown(&format!("/items?user_pubid={pubid}")), expected);
+    assert_eq!(shown(&format!("/users/{pubid}?incl_items=true")), expected);
+    let first = peace.ask(&get("/items/00000000-0000-0000-0000-000000000001"));
+    assert_eq!((first.status, &first.json()["added"]), (200, &json!("0001-01-01T00:00:00")));
+}
+
 #[test]
 fn a_login_verifies_a_bcrypt_hash_and_stores_the_password_anew() {
     let turn = Turn::shared();
