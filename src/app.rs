@@ -1,9 +1,10 @@
 //! What all handlers share, and how it is put together.
 //!
 //! The worker calls [`build`] once, in its own process after the fork; every handler then finds
-//! the [`App`] in its context. Nothing in it changes while the worker lives.
+//! the [`App`] in its context. Nothing in it changes while the worker lives, but that it is leaving.
 //! Does not know: the routes (`resources`), or what a setting is called (`settings`).
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -25,6 +26,8 @@ pub struct App {
     pub passwords: Passwords,
     /// Who may write items.
     pub item_writes: ItemWrites,
+    /// Whether this worker was told to leave, or soon will be.
+    pub leaving: Rc<Cell<bool>>,
 }
 
 /// What the application is told, the same for every worker.
@@ -57,11 +60,15 @@ impl AppSettings {
 /// Puts the application together. It starts the password thread, so only after the fork.
 ///
 /// **Errors** when the system has no thread to give, or two routes contradict each other.
-pub fn build(database: Database, settings: &AppSettings) -> Result<Router, BuildError> {
+pub fn build(
+    database: Database,
+    settings: &AppSettings,
+    leaving: Rc<Cell<bool>>,
+) -> Result<Router, BuildError> {
     let passwords = Passwords::start().map_err(|error| {
         BuildError::Refused(format!("no thread for passwords ({error}): raise the process limit"))
     })?;
     let tokens = Tokens::new(&settings.jwt_secret, settings.jwt_secret_previous.as_ref());
-    let app = App { database, tokens, passwords, item_writes: settings.item_writes };
+    let app = App { database, tokens, passwords, item_writes: settings.item_writes, leaving };
     Ok(resources::routes(settings.debug_routes).seal(Rc::new(app))?)
 }

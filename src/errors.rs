@@ -70,6 +70,9 @@ pub enum ApiError {
         /// The newest one that is.
         newest: Option<String>,
     },
+    /// The worker was told to leave, or soon will be.
+    #[error("the server is stopping: ask another one")]
+    Leaving,
     /// There is no such row; the text names the resource.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -112,6 +115,7 @@ impl ApiError {
             Self::Request(error) => error.kind(),
             Self::Database(error) => database_kind(error),
             Self::SchemaBehind { .. } => &SCHEMA_BEHIND,
+            Self::Leaving => &UNAVAILABLE,
             Self::NotFound(_) => &NOT_FOUND,
             Self::NameTaken => &NAME_TAKEN,
             Self::NoToken | Self::InvalidToken(_) => &UNAUTHENTICATED,

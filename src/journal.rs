@@ -71,6 +71,20 @@ impl Journal for Log {
                 let (name, slot, generation) = self.name(*role);
                 warn!(name, slot, generation, pid, "killed: over its deadline");
             }
+            // Comes and goes with every worker.
+            Event::Steered { slots } => debug!(?slots, "steered"),
+            Event::NotSteered { reason } => {
+                warn!(reason, "new connections cannot be steered: the kernel spreads them");
+            }
+            Event::Silent { role, pid } => self.warn(*role, *pid, "silent"),
+            Event::Heard { role, pid } => self.about(*role, *pid, "heard again"),
+            Event::Hung { role, pid, silence_ms } => {
+                let (name, slot, generation) = self.name(*role);
+                error!(name, slot, generation, pid, silence_ms, "hung");
+            }
+            Event::Scaling { workers } => info!(workers, "scaling"),
+            Event::ScaleFailed { reason } => error!(reason, "scaling failed"),
+            Event::Paused => info!("paused: every worker leaves, a reload brings new ones"),
             Event::Stopping { haste } => info!(?haste, "stopping"),
             Event::Rolling => info!("rolling"),
             Event::Rolled => info!("rolled"),
@@ -88,6 +102,11 @@ impl Log {
             Role::Step { .. } => debug!(name, pid, "{what}"),
             _ => info!(name, slot, generation, pid, "{what}"),
         }
+    }
+
+    fn warn(&self, role: Role, pid: i32, what: &str) {
+        let (name, slot, generation) = self.name(role);
+        warn!(name, slot, generation, pid, "{what}");
     }
 
     fn exited(&self, event: &Event) {

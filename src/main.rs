@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use peace::app::AppSettings;
 use peace::embedded::{Cluster, EmbeddedError, Lock, Place};
+use peace::pid_file::PidFile;
 use peace::programs::{self, Need, REFUSED, UNAVAILABLE};
 use peace::settings::{self, Command, Config, Database, Loaded, Sources};
-use peace::{journal, platform, resources, serving};
+use peace::{ctl, journal, platform, resources, serving};
 use supervisor::{Outcome, Program, ProgramKind, Reload, Supervisor, Task, Work};
 
 /// How to report that a stop was not a clean one (sysexits `EX_TEMPFAIL`).
@@ -33,6 +34,13 @@ fn main() -> ExitCode {
     match command {
         Command::Print(text) => print(&text),
         Command::Routes => print(&resources::listing()),
+        Command::Ctl(ask) => match ctl::run(&ask) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                journal::tell(&format!("{}: {error}", settings::NAME));
+                ExitCode::from(error.code())
+            }
+        },
         Command::Serve(config) => match serve(*config) {
             Ok(Outcome::Drained) => ExitCode::SUCCESS,
             Ok(Outcome::Forced) => ExitCode::from(FORCED),
@@ -48,10 +56,14 @@ fn main() -> ExitCode {
 fn serve(config: Config) -> Result<Outcome, (u8, String)> {
     platform::check_kernel().map_err(refused)?;
     journal::start(config.log_format, &config.log_filter);
-    let supervisor = Supervisor::new(serving::slots(&config)).map_err(refused)?;
+    let mut supervisor = Supervisor::new(serving::slots(&config)).map_err(refused)?;
+    // After the port: that outwaits a predecessor that was killed.
+    let pid_file = config.pid_file.as_deref().map(PidFile::claim).transpose().map_err(refused)?;
+    let pid_file = RefCell::new(pid_file);
     let Rows { server, cluster, _lock } = Rows::of(&config).map_err(unavailable)?;
     let need = Need { workers: config.workers, pool_size: config.pool_size };
     let app = AppSettings::new(&config).map_err(refused)?;
+    open_control(&mut supervisor, &config)?;
     let current = RefCell::new(Settings { config, app });
     let mut previous = None;
 
@@ -60,6 +72,8 @@ fn serve(config: Config) -> Result<Outcome, (u8, String)> {
     let work = Work {
         programs,
         worker: Box::new(|post| {
+            // Its lock must end with the supervisor.
+            drop(pid_file.take());
             let Settings { config, app } = &*current.borrow();
             serving::serve(post, config, &server, app)
         }),
@@ -67,16 +81,34 @@ fn serve(config: Config) -> Result<Outcome, (u8, String)> {
             match reload {
                 Reload::Read => {
                     let fresh = reread(&current.borrow().config)?;
-                    previous = Some(current.replace(fresh));
+                    let workers = fresh.config.workers;
+                    let old = current.replace(fresh);
+                    let changed = (old.config.workers != workers).then_some(workers);
+                    previous = Some(old);
+                    return Ok(changed);
                 }
                 Reload::Keep => previous = None,
                 Reload::Undo => drop(previous.take().map(|old| current.replace(old))),
             }
-            Ok(())
+            Ok(None)
         }),
         journal: &mut journal::Log { programs: names },
+        version: env!("CARGO_PKG_VERSION"),
     };
     supervisor.run(work).map_err(refused)
+}
+
+/// Opens the control socket. One that nobody named is not worth a failure.
+fn open_control(supervisor: &mut Supervisor, config: &Config) -> Result<(), (u8, String)> {
+    let Some(path) = &config.control else { return Ok(()) };
+    match supervisor.open_control(path) {
+        Err(error) if config.control_is_given => Err(refused(error)),
+        Err(error) => {
+            tracing::warn!(%error, "nobody can ask this supervisor: there is no control socket");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// What the workers to come are forked with.
@@ -147,7 +179,7 @@ impl Rows {
 
 /// The settings as they are now, for the workers to come. What only a start can change is refused.
 fn reread(running: &Config) -> Result<Settings, String> {
-    let Loaded { command, warnings } = load().map_err(|refusal| refusal.to_string())?;
+    let Loaded { command, warnings } = load().map_err(|refusal| refusal.in_one_line())?;
     let Command::Serve(config) = command else {
         return Err("the command line does not serve".to_owned());
     };

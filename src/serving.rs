@@ -4,10 +4,11 @@
 //! `main` calls [`serve`] in the forked process, and the rest before it forks. Translates settings,
 //! orders, readiness and heartbeats, and decides the exit code. Knows no resource.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use supervisor::{Load, Order, Post, Received, Role};
+use supervisor::{Load, Message, Order, Post, Received, Role};
 use tokio_postgres::Config as Server;
 use tracing::error;
 use worker::{DatabaseConfig, Inputs, Orders, Outcome};
@@ -30,6 +31,9 @@ pub fn slots(config: &Config) -> supervisor::Config {
         workers: config.workers,
         bind: config.bind,
         backlog: config.backlog,
+        steering: config.steering,
+        timeout_ms: millis(config.timeout),
+        shutdown_delay_ms: millis(config.shutdown_delay),
         boot_timeout_ms: millis(config.boot_timeout),
         graceful_timeout_ms: millis(config.graceful_timeout),
         quick_timeout_ms: millis(QUICK_TIMEOUT),
@@ -48,11 +52,15 @@ pub fn slots(config: &Config) -> supervisor::Config {
 pub fn check_reload(running: &Config, fresh: &Config) -> Result<(), String> {
     let fixed = [
         ("env", running.environment == fresh.environment),
-        ("workers", running.workers == fresh.workers),
         ("bind", running.bind == fresh.bind),
         ("backlog", running.backlog == fresh.backlog),
         ("database-url", running.database == fresh.database),
         ("pool-size", running.pool_size == fresh.pool_size),
+        ("steering", running.steering == fresh.steering),
+        ("timeout", running.timeout == fresh.timeout),
+        ("shutdown-delay", running.shutdown_delay == fresh.shutdown_delay),
+        ("control", running.control == fresh.control),
+        ("pid-file", running.pid_file == fresh.pid_file),
         ("boot-timeout", running.boot_timeout == fresh.boot_timeout),
         ("graceful-timeout", running.graceful_timeout == fresh.graceful_timeout),
         ("log-format", running.log_format == fresh.log_format),
@@ -79,9 +87,10 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
         Err(refused) => return post.fail(REFUSED, format!("no descriptor is left: {refused}")),
     };
     let post = Rc::new(post);
+    let leaving = Rc::new(Cell::new(false));
     let inputs = Inputs {
         listeners,
-        orders: Orders { wake, next: next_order(Rc::clone(&post)) },
+        orders: Orders { wake, next: next_order(Rc::clone(&post), Rc::clone(&leaving)) },
         on_ready: {
             let post = Rc::clone(&post);
             Box::new(move || post.ready())
@@ -90,9 +99,13 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
             let post = Rc::clone(&post);
             Box::new(move |load| beat(&post, load))
         },
+        on_unfostered: {
+            let post = Rc::clone(&post);
+            Box::new(move |slot| post.channel.send(&Message::Unfostered { slot }))
+        },
     };
     let worker = worker_config(config, server, slot, generation);
-    match worker::run(inputs, worker, async |database| app::build(database, app)) {
+    match worker::run(inputs, worker, async |database| app::build(database, app, leaving)) {
         Ok(Outcome::Drained) => 0,
         Ok(Outcome::Forced { requests_cut, transactions_cut }) => {
             error!(
@@ -105,12 +118,29 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
     }
 }
 
-fn next_order(post: Rc<Post>) -> Box<dyn FnMut() -> Option<worker::Order>> {
-    Box::new(move || match post.channel.receive() {
-        Received::Order(Order::Drain) => Some(worker::Order::Drain),
-        Received::Order(Order::Quit) => Some(worker::Order::Quit),
-        Received::Orphaned => Some(worker::Order::Orphaned),
-        Received::Nothing => None,
+/// The supervisor's orders in the worker's words. That a stop is near concerns only the application.
+fn next_order(
+    post: Rc<Post>,
+    leaving: Rc<Cell<bool>>,
+) -> Box<dyn FnMut() -> Option<worker::Order>> {
+    Box::new(move || {
+        loop {
+            let received = post.channel.receive();
+            if matches!(received, Received::Order(Order::Drain | Order::Quit | Order::NotReady)) {
+                leaving.set(true);
+            }
+            return match received {
+                Received::Order(Order::Drain) => Some(worker::Order::Drain),
+                Received::Order(Order::Quit) => Some(worker::Order::Quit),
+                Received::Order(Order::Unfoster { slot }) => Some(worker::Order::Unfoster { slot }),
+                Received::Foster { slot, listener } => {
+                    Some(worker::Order::Foster { slot, listener })
+                }
+                Received::Order(Order::NotReady | Order::Foster { .. }) => continue,
+                Received::Orphaned => Some(worker::Order::Orphaned),
+                Received::Nothing => None,
+            };
+        }
     })
 }
 

@@ -38,9 +38,12 @@ pub use sources::Sources;
 pub use table::SETTINGS;
 pub use value::Wrong;
 
+use crate::ctl::Ask;
 use command::Verb;
 use problem::Problem;
-use resolve::Resolved;
+use resolve::{Resolved, resolve};
+use sources::Gathered;
+use supervisor::Request;
 
 /// The program, as its messages call it.
 pub const NAME: &str = "peace-supervisor";
@@ -59,6 +62,8 @@ pub struct Loaded {
 pub enum Command {
     /// Serve with these settings.
     Serve(Box<Config>),
+    /// Ask the supervisor that runs.
+    Ctl(Ask),
     /// Print the routes of the API.
     Routes,
     /// Print this text (help, version, completions, `config show`, `config check`) and exit 0.
@@ -74,13 +79,14 @@ pub fn load(
     sources: &Sources,
 ) -> Result<Loaded, Refusal> {
     let (verb, flags) = command::parse(args)?;
-    let resolve = || resolve::resolve(sources::gather(flags, sources));
+    let gather = || sources::gather(flags, sources);
     match verb {
         Verb::Print(text) => Ok(Loaded { command: Command::Print(text), warnings: Vec::new() }),
         Verb::Routes => Ok(Loaded { command: Command::Routes, warnings: Vec::new() }),
-        Verb::Serve => serve(resolve()),
-        Verb::ConfigCheck => check(resolve()),
-        Verb::ConfigShow => Ok(show(&resolve())),
+        Verb::Serve => serve(resolve(gather())),
+        Verb::Ctl { request, json } => ctl(gather(), request, json),
+        Verb::ConfigCheck => check(resolve(gather())),
+        Verb::ConfigShow => Ok(show(&resolve(gather()))),
     }
 }
 
@@ -88,6 +94,23 @@ fn serve(mut resolved: Resolved) -> Result<Loaded, Refusal> {
     Refusal::unless_empty(std::mem::take(&mut resolved.problems))?;
     let config = Box::new(Config::new(&resolved));
     Ok(Loaded { command: Command::Serve(config), warnings: lines(&resolved.warnings) })
+}
+
+/// What is wrong with other settings keeps nobody from asking. A source that cannot be read may have
+/// named the socket, so it is told unless a stronger one did.
+fn ctl(gathered: Gathered, request: Request, json: bool) -> Result<Loaded, Refusal> {
+    let doubts = lines(&gathered.problems);
+    let mut resolved = resolve(gathered);
+    if ["control", "env"].iter().any(|name| resolved.values.get(name).is_none()) {
+        Refusal::unless_empty(std::mem::take(&mut resolved.problems))?;
+    }
+    let is_given = resolved.found.contains_key("control");
+    let control = config::control(&resolved).ok_or_else(|| {
+        let wrong = Wrong::new("off, so nobody can be asked", "give the path of the socket");
+        Refusal::from(Problem::new("--control", &wrong))
+    })?;
+    let command = Command::Ctl(Ask { control, request, json });
+    Ok(Loaded { command, warnings: if is_given { Vec::new() } else { doubts } })
 }
 
 fn check(mut resolved: Resolved) -> Result<Loaded, Refusal> {

@@ -3,7 +3,7 @@
 //! | route | success | its own problems |
 //! |---|---|---|
 //! | `GET /health/live` | 200 `{"status":"live"}`, whatever the database does | |
-//! | `GET /health/ready` | 200 `{"status":"ready"}` | 503 |
+//! | `GET /health/ready` | 200 `{"status":"ready"}` | 503, also while the worker is leaving |
 //! | `GET /version` | 200 `{name, version}` | |
 //!
 //! Live asks nothing: a database that is away is no reason to restart a worker. Ready asks the
@@ -17,7 +17,7 @@ use worker::{Context, Reply, Routes};
 
 use super::Resource;
 use crate::app::App;
-use crate::errors::{ApiError, DATABASE};
+use crate::errors::{ApiError, DATABASE, Result};
 
 pub(super) const RESOURCE: Resource = Resource { routes, statements: &[migrations::READINESS_SQL] };
 
@@ -42,11 +42,14 @@ struct VersionResponse {
 
 // Handlers
 
-async fn live(_cx: Context<App>) -> Result<Reply<StatusResponse>, ApiError> {
+async fn live(_cx: Context<App>) -> Result<Reply<StatusResponse>> {
     Ok(Reply(StatusResponse { status: "live" }))
 }
 
-async fn ready(cx: Context<App>) -> Result<Reply<StatusResponse>, ApiError> {
+async fn ready(cx: Context<App>) -> Result<Reply<StatusResponse>> {
+    if cx.app().leaving.get() {
+        return Err(ApiError::Leaving);
+    }
     let needed = migrations::head().id.as_str();
     let row = cx.app().database.row(migrations::READINESS_SQL, &[&needed]).await?;
     let (newest, applied) = row.map_or((None, false), |row| (row.get(0), row.get(1)));
@@ -56,6 +59,6 @@ async fn ready(cx: Context<App>) -> Result<Reply<StatusResponse>, ApiError> {
     Err(ApiError::SchemaBehind { needed, newest })
 }
 
-async fn version(_cx: Context<App>) -> Result<Reply<VersionResponse>, ApiError> {
+async fn version(_cx: Context<App>) -> Result<Reply<VersionResponse>> {
     Ok(Reply(VersionResponse { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") }))
 }

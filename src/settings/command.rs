@@ -9,14 +9,15 @@ use std::iter;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgMatches, Command, ValueHint};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use supervisor::Request;
 
 use super::NAME;
 use super::found::{Found, Layer, Origin};
 use super::problem::Problem;
 use super::setting::{Flag, Kind, Setting};
-use super::table::SETTINGS;
-use super::value::Wrong;
+use super::table::{SETTINGS, setting};
+use super::value::{Value, Wrong};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -25,6 +26,11 @@ pub(super) enum Verb {
     ConfigShow,
     ConfigCheck,
     Routes,
+    Ctl {
+        request: Request,
+        /// Show the answer as it came.
+        json: bool,
+    },
     /// Help, version or a completion script: a text, and that is all.
     Print(String),
 }
@@ -42,6 +48,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Verb, L
         ["config", "show"] => Verb::ConfigShow,
         ["config", "check"] => Verb::ConfigCheck,
         ["routes"] => Verb::Routes,
+        ["ctl", word] => ctl(word, chain[chain.len() - 1].1)?,
         ["completions", shell] => Verb::Print(completions(shell)),
         _ => Verb::Serve,
     };
@@ -59,6 +66,29 @@ fn flags(chain: &[(&str, &ArgMatches)]) -> Layer {
         text.take(1).last().map(|text| (setting.name, Ok(Found::new(text, origin))))
     };
     SETTINGS.iter().filter_map(given).collect()
+}
+
+/// What to ask the supervisor for.
+fn ctl(word: &str, matches: &ArgMatches) -> Result<Verb, Problem> {
+    let is_set = |flag| matches.try_get_one(flag).ok().flatten().copied().unwrap_or(false);
+    let wait = is_set(WAIT);
+    let request = match word {
+        "reload" => Request::Reload { wait },
+        "scale" => Request::Scale { workers: workers(matches)?, wait },
+        "stop" => Request::Stop,
+        _ => Request::Status,
+    };
+    Ok(Verb::Ctl { request, json: is_set(JSON) })
+}
+
+/// So many as `--workers` takes.
+fn workers(matches: &ArgMatches) -> Result<usize, Problem> {
+    let text = matches.get_one::<String>(COUNT).map_or("", String::as_str);
+    match setting("workers").kind.parse(text) {
+        Ok(Value::Whole(workers)) => Ok(workers),
+        Ok(other) => panic!("--workers is {other:?}"),
+        Err(wrong) => Err(Problem::new("ctl scale", &wrong)),
+    }
 }
 
 /// The whole command line.
@@ -80,9 +110,33 @@ pub(super) fn command() -> Command {
         .disable_help_subcommand(true)
         .subcommand(with_flags("serve", "Serve; the same as no command"))
         .subcommand(config)
+        .subcommand(ctl_command())
         .subcommand(Command::new("routes").about("Print the routes of the API"))
         .subcommand(completions)
 }
+
+fn ctl_command() -> Command {
+    let switch =
+        |name: &'static str, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let wait = || switch(WAIT, "Wait for the end; exit 1 with the reason if it fails");
+    let count = Arg::new(COUNT).value_name("N").required(true).help("Workers to run: 1 to 256");
+    let status = Command::new("status").about("Print how the workers are");
+    let reload = Command::new("reload").about("Read the settings again, replace every worker");
+    let scale = Command::new("scale").about("Run so many workers");
+    Command::new("ctl")
+        .about("Ask the supervisor that runs")
+        .subcommand_required(true)
+        .arg(flag(setting("control")).global(true))
+        .subcommand(status.arg(switch(JSON, "Print it as JSON, in one line")))
+        .subcommand(reload.arg(wait()))
+        .subcommand(scale.arg(count).arg(wait()))
+        .subcommand(Command::new("stop").about("Stop gracefully"))
+}
+
+/// Arguments of `ctl`; no setting may have their names.
+const WAIT: &str = "wait";
+const JSON: &str = "json";
+const COUNT: &str = "count";
 
 const SHELLS: &[(&str, clap_complete::Shell)] = &[
     ("bash", clap_complete::Shell::Bash),
@@ -198,6 +252,9 @@ fn wrong(error: &clap::Error) -> Wrong {
         ),
         ErrorKind::InvalidValue => Wrong::new(format!("{}: no value", arg()), "write one after it"),
         ErrorKind::MissingSubcommand => Wrong::new("half a command", next_words(error)),
+        ErrorKind::MissingRequiredArgument => {
+            Wrong::new("half a command", "write a number after it")
+        }
         ErrorKind::InvalidUtf8 => Wrong::new("an argument that is not UTF-8", see_help()),
         _ => Wrong::new("not a command line of ours", see_help()),
     }
@@ -256,6 +313,18 @@ mod tests {
             ("peace-supervisor config check", "ConfigCheck"),
             ("peace-supervisor --workers 2 config check", "ConfigCheck"),
             ("peace-supervisor routes", "Routes"),
+            ("peace-supervisor ctl status", "Ctl { request: Status, json: false }"),
+            ("peace-supervisor ctl status --json", "Ctl { request: Status, json: true }"),
+            ("peace-supervisor ctl reload", "Ctl { request: Reload { wait: false }, json: false }"),
+            (
+                "peace-supervisor ctl reload --wait",
+                "Ctl { request: Reload { wait: true }, json: false }",
+            ),
+            (
+                "peace-supervisor ctl scale 4 --wait",
+                "Ctl { request: Scale { workers: 4, wait: true }, json: false }",
+            ),
+            ("peace-supervisor ctl stop", "Ctl { request: Stop, json: false }"),
         ] {
             assert_eq!(format!("{:?}", parse_words(line).unwrap().0), verb, "{line}");
         }
@@ -274,6 +343,10 @@ mod tests {
             let (_, flags) = parse_words(line).unwrap();
             assert_eq!(flags["workers"].as_ref().unwrap().text(), workers, "{line}");
         }
+        for line in ["--control a ctl stop", "ctl --control a stop", "ctl stop --control a"] {
+            let (_, flags) = parse_words(&format!("peace-supervisor {line}")).unwrap();
+            assert_eq!(flags["control"].as_ref().unwrap().text(), "a", "{line}");
+        }
     }
 
     #[test]
@@ -285,7 +358,10 @@ mod tests {
             ("-x", "-x: no such flag; see `peace-supervisor --help`"),
             ("--workers", "--workers: no value; write one after it"),
             ("confg", "confg: no such command; did you mean config?"),
-            ("ctl", "ctl: no such command; see `peace-supervisor --help`"),
+            ("ctl", "half a command; go on with status or reload or scale or stop"),
+            ("ctl upgrade", "upgrade: no such command; see `peace-supervisor --help`"),
+            ("ctl scale", "half a command; write a number after it"),
+            ("ctl stop --wait", "--wait: no such flag; see `peace-supervisor --help`"),
             ("config", "half a command; go on with show or check"),
             ("completions", "half a command; go on with bash or zsh or fish"),
             ("completions tcsh", "tcsh: no such command; did you mean zsh?"),
@@ -298,6 +374,8 @@ mod tests {
             let problem = parse_words(&format!("peace-supervisor {line}")).unwrap_err();
             assert_eq!(problem.to_string(), format!("command line: {message}"), "{line}");
         }
+        let problem = parse_words("peace-supervisor ctl scale many").unwrap_err();
+        assert_eq!(problem.to_string(), "ctl scale: not a whole number; give 1 to 256");
     }
 
     #[test]
@@ -328,6 +406,8 @@ mod tests {
             ("config show --log-format js", "json"),
             ("serve --access-log o", "on off"),
             ("completions z", "zsh"),
+            ("ctl re", "reload"),
+            ("ctl scale 2 --wa", "--wait"),
         ] {
             let script = format!(
                 "{}\nCOMP_WORDS=({NAME} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\

@@ -5,6 +5,7 @@
 //! from.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -14,6 +15,9 @@ use super::faults::Faults;
 use super::resolve::Resolved;
 use super::value::Value;
 
+/// Where development keeps what it makes.
+const DEVELOPMENT_FOLDER: &str = ".peace";
+
 /// What one start of the program is to do.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -21,6 +25,12 @@ pub struct Config {
     pub workers: usize,
     /// Address of the API. Port 0 lets the system choose one.
     pub bind: SocketAddr,
+    /// The control socket; `None` turns it off.
+    pub control: Option<PathBuf>,
+    /// Whether somebody named the control socket: a start without it is refused then.
+    pub control_is_given: bool,
+    /// The file that holds the supervisor's process id.
+    pub pid_file: Option<PathBuf>,
     /// Address of metrics and status; `None` turns them off.
     pub admin_bind: Option<SocketAddr>,
     /// Development or production.
@@ -43,10 +53,14 @@ pub struct Config {
     pub graceful_timeout: Duration,
     /// Time a draining worker keeps idle connections; zero closes them at once.
     pub keepalive_grace: Duration,
+    /// Time between a graceful stop and its drain.
+    pub shutdown_delay: Duration,
     /// Connections a worker holds at once.
     pub max_connections: usize,
     /// Connections the kernel queues per worker.
     pub backlog: u32,
+    /// Whether new connections are kept away from workers that do not serve.
+    pub steering: bool,
     /// Form of log lines; `None` means pretty on a terminal, else JSON.
     pub log_format: Option<LogFormat>,
     /// Which log lines are written, in the syntax of `RUST_LOG`; known to be well-formed.
@@ -104,6 +118,9 @@ impl Config {
         Self {
             workers: resolved.whole("workers"),
             bind,
+            control: control(resolved),
+            control_is_given: resolved.found.contains_key("control"),
+            pid_file: resolved.path("pid-file"),
             admin_bind: admin_bind(resolved, bind, environment),
             environment,
             database: database(resolved),
@@ -115,8 +132,10 @@ impl Config {
             boot_timeout: resolved.time("boot-timeout"),
             graceful_timeout: resolved.time("graceful-timeout"),
             keepalive_grace: resolved.time("keepalive-grace"),
+            shutdown_delay: resolved.time("shutdown-delay"),
             max_connections: resolved.whole("max-connections"),
             backlog,
+            steering: resolved.switch("steering"),
             log_format: log_format(resolved),
             log_filter: resolved.log_filter("log-filter"),
             access_log: resolved.switch("access-log"),
@@ -131,6 +150,20 @@ fn environment(resolved: &Resolved) -> Environment {
         Some("production") => Environment::Production,
         _ => Environment::Development,
     }
+}
+
+/// What systemd made for the service has it, else in development the project; unless it is somewhere
+/// else, or off.
+pub(super) fn control(resolved: &Resolved) -> Option<PathBuf> {
+    if resolved.found.contains_key("control") {
+        return resolved.path("control");
+    }
+    let development = || match environment(resolved) {
+        Environment::Development => Some(DEVELOPMENT_FOLDER.into()),
+        Environment::Production => None,
+    };
+    let folder = resolved.runtime_folder.clone().or_else(development);
+    folder.map(|folder| folder.join("control.sock"))
 }
 
 /// In development the port after the API's, on loopback, unless there is none or it is off.
@@ -221,6 +254,13 @@ impl Resolved {
     fn address(&self, name: &str) -> Option<SocketAddr> {
         match self.value(name) {
             Value::Address(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        match self.value(name) {
+            Value::Path(path) => Some(path.clone()),
             _ => None,
         }
     }

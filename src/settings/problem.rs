@@ -41,6 +41,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// All problems in one line, for a log or an answer that says by itself who speaks.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let problems: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
+        problems.join("; ")
+    }
+
     /// `Ok` when there is no problem.
     pub(super) fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }

@@ -5,6 +5,7 @@
 //! problem instead of stopping at the first.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::found::{Found, Layer, Origin};
 use super::problem::Problem;
@@ -33,13 +34,14 @@ impl Values {
 pub(super) struct Resolved {
     pub(super) values: Values,
     pub(super) found: Layer,
+    pub(super) runtime_folder: Option<PathBuf>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
 }
 
 /// Makes values of what was gathered.
 pub(super) fn resolve(gathered: Gathered) -> Resolved {
-    let Gathered { found, mut problems, mut warnings } = gathered;
+    let Gathered { found, runtime_folder, mut problems, mut warnings } = gathered;
     let mut values = Values::default();
     for setting in SETTINGS {
         match value_of(setting, found.get(setting.name)) {
@@ -50,7 +52,7 @@ pub(super) fn resolve(gathered: Gathered) -> Resolved {
     problems.extend(rules::check(&values, &found));
     warnings.extend(SETTINGS.iter().filter_map(|setting| no_effect_yet(setting, &found)));
     warnings.extend(rules::warn(&values, &found));
-    Resolved { values, found, problems, warnings }
+    Resolved { values, found, runtime_folder, problems, warnings }
 }
 
 fn value_of(setting: &Setting, found: Option<&Result<Found, Problem>>) -> Result<Value, Problem> {

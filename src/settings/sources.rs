@@ -3,9 +3,11 @@
 //! `load` calls [`gather`] with what the flags say. It reads files and changes nothing, so it can
 //! be asked again at a reload. The first source that gives a setting decides, in the order flag,
 //! environment, credential, `.env`, file; what a later one says about it is not even checked.
-//! It knows no value: texts only. Source: systemd.exec(5), "Credentials".
+//! It knows no value: texts only. Source: systemd.exec(5), "Credentials" and
+//! "RuntimeDirectory".
 
 use std::collections::BTreeMap;
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -29,6 +31,8 @@ pub struct Sources {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) found: Layer,
+    /// The folder that systemd made for the service's sockets.
+    pub(super) runtime_folder: Option<PathBuf>,
     /// What is wrong with a source as a whole.
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
@@ -38,7 +42,7 @@ impl Sources {
     /// The environment of this process, and its current folder.
     pub fn of_process() -> Self {
         let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
-        Self::new(std::env::vars_os().filter_map(utf8), PathBuf::new())
+        Self::new(env::vars_os().filter_map(utf8), PathBuf::new())
     }
 
     /// This environment; `.env` and relative paths are looked up in `folder`.
@@ -54,7 +58,8 @@ impl Sources {
 ///
 /// **Blocks** on the disk only.
 pub(super) fn gather(flags: Layer, sources: &Sources) -> Gathered {
-    let mut gathered = Gathered { found: flags, ..Gathered::default() };
+    let runtime_folder = runtime_folder(sources);
+    let mut gathered = Gathered { found: flags, runtime_folder, ..Gathered::default() };
     gathered.add_environment(sources);
     gathered.add_credentials(sources);
     gathered.add_dot_env(sources);
@@ -212,6 +217,12 @@ fn is_foreign(name: &str, value: &OsString) -> bool {
     let is_url = value.to_str().is_some_and(|value| value.contains("://"));
     let prefixes = ["PEACE_SERVICE_", "PEACE_PORT_", "PEACE_MIGRATE_"];
     prefixes.iter().any(|prefix| name.starts_with(prefix)) || (name == "PEACE_PORT" && is_url)
+}
+
+/// The first folder in `RUNTIME_DIRECTORY`, which is a list when a service has several.
+fn runtime_folder(sources: &Sources) -> Option<PathBuf> {
+    let folders = sources.environment.get("RUNTIME_DIRECTORY")?;
+    env::split_paths(folders).find(|folder| !folder.as_os_str().is_empty())
 }
 
 /// The secret that a file holds: its text without the line end that editors add.

@@ -72,8 +72,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "pid-file",
         variables: &["PEACE_PID_FILE"],
-        meaning: "file that holds the supervisor's process id",
-        effect: Effect::Later,
+        meaning: "file that holds the supervisor's process id and keeps a second copy out",
         ..PLAIN
     },
     Setting {
@@ -83,8 +82,7 @@ pub const SETTINGS: &[Setting] = &[
         default: Fallback::Unset(
             "$RUNTIME_DIRECTORY/control.sock; .peace/control.sock in development; else off",
         ),
-        meaning: "control socket",
-        effect: Effect::Later,
+        meaning: "socket that `peace-supervisor ctl` asks at",
         ..PLAIN
     },
     // Network
@@ -132,7 +130,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Switch,
         default: Fallback::Text("on"),
         meaning: "keep new connections away from workers that do not serve",
-        effect: Effect::Later,
         ..PLAIN
     },
     Setting {
@@ -233,7 +230,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: UP_TO_AN_HOUR,
         default: Fallback::Text("30s"),
         meaning: "a worker silent for this long is replaced",
-        effect: Effect::Later,
         ..PLAIN
     },
     Setting {
@@ -270,7 +266,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: ZERO_TO_AN_HOUR,
         default: Fallback::Text("0"),
         meaning: "time between a graceful stop and its drain, for load balancers to notice",
-        effect: Effect::Later,
         ..PLAIN
     },
     // Replacement

@@ -99,6 +99,8 @@ fn defaults_serve_in_development() {
     assert_eq!(config.boot_timeout, Duration::from_secs(30));
     assert_eq!(config.graceful_timeout, Duration::from_secs(30));
     assert_eq!(config.keepalive_grace, Duration::from_secs(5));
+    assert_eq!(config.shutdown_delay, Duration::ZERO);
+    assert!(config.steering && config.pid_file.is_none());
     assert_eq!((config.log_format, config.log_filter.as_str()), (None, "info"));
     assert!(config.access_log && config.faults.is_none() && !config.debug);
 }
@@ -108,7 +110,8 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
     let config = Start::new(
         "--workers 3 --bind [::1]:9000 --admin-bind 127.0.0.1:9100 --pool-size 7 --timeout 9 \
          --boot-timeout 8s --graceful-timeout 500ms --keepalive-grace 0 --max-connections 10 \
-         --backlog 11 --log-format json --access-log off",
+         --backlog 11 --log-format json --access-log off --steering off --shutdown-delay 6 \
+         --control c.sock --pid-file p",
     )
     .variable("DATABASE_URL", GOOD_URL)
     .variable("JWT_SECRET_KEY", GOOD_KEY)
@@ -127,6 +130,10 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
     );
     assert_eq!(config.graceful_timeout, Duration::from_millis(500));
     assert_eq!(config.keepalive_grace, Duration::ZERO);
+    assert_eq!(config.shutdown_delay, Duration::from_secs(6));
+    assert_eq!(config.control.as_deref(), Some(Path::new("c.sock")));
+    assert_eq!(config.pid_file.as_deref(), Some(Path::new("p")));
+    assert!(config.control_is_given && !config.steering);
     assert_eq!(config.log_format, Some(LogFormat::Json));
     assert_eq!(config.log_filter, "warn,worker=debug");
     assert_eq!(config.jwt_secret.unwrap().expose_secret(), GOOD_KEY);
@@ -210,6 +217,65 @@ fn the_admin_address_follows_the_api_in_development_only() {
     assert_eq!(admin(Start::production()), None);
     let set = Start::production().variable("PEACE_ADMIN_BIND", "127.0.0.1:9100");
     assert_eq!(admin(set), Some("127.0.0.1:9100".to_owned()));
+}
+
+#[test]
+fn the_control_socket_is_where_the_service_or_the_project_is() {
+    let control = |start: Start| {
+        let config = start.config();
+        let path = config.control.map(|path| path.to_str().unwrap().to_owned());
+        (path.unwrap_or_default(), config.control_is_given)
+    };
+    let by_default = |path: &str| (path.to_owned(), false);
+    let given = |path: &str| (path.to_owned(), true);
+    let service = |start: Start| start.variable("RUNTIME_DIRECTORY", "/run/peace:/run/other");
+    assert_eq!(control(Start::new("")), by_default(".peace/control.sock"));
+    assert_eq!(control(service(Start::new(""))), by_default("/run/peace/control.sock"));
+    assert_eq!(control(Start::production()), by_default(""));
+    assert_eq!(control(service(Start::production())), by_default("/run/peace/control.sock"));
+    let empty = Start::production().variable("RUNTIME_DIRECTORY", "");
+    assert_eq!(control(empty), by_default(""));
+    assert_eq!(control(service(Start::new("--control c"))), given("c"));
+    assert_eq!(control(Start::production().variable("PEACE_CONTROL", "c")), given("c"));
+    assert_eq!(control(service(Start::new("--control off"))), given(""));
+    let in_dot_env = Start::new("").file(".env", "RUNTIME_DIRECTORY=/elsewhere");
+    assert_eq!(control(in_dot_env), by_default(".peace/control.sock"));
+}
+
+#[test]
+fn ctl_finds_the_socket_that_serve_opens_whatever_else_is_wrong() {
+    let asked = |start: &Start| {
+        let loaded = start.load().unwrap_or_else(|refusal| panic!("{refusal}"));
+        let Command::Ctl(ask) = loaded.command else { panic!("{:?}", loaded.command) };
+        (ask.control.to_str().unwrap().to_owned(), loaded.warnings)
+    };
+    let start = Start::new("ctl scale 2 --wait").variable("PEACE_WORKERS", "abc");
+    let (path, warnings) = asked(&start);
+    assert_eq!((path.as_str(), warnings.len()), (".peace/control.sock", 0));
+    let Command::Ctl(ask) = start.load().unwrap().command else { panic!() };
+    assert_eq!(ask.request, Request::Scale { workers: 2, wait: true });
+
+    let by_file = Start::new("ctl stop")
+        .variable("PEACE_CONFIG", "p.toml")
+        .file("p.toml", "control = \"by-file\"")
+        .file(".env", "PEACE_ENV=production\nRUST_LOG=loud=loud");
+    assert_eq!(asked(&by_file), ("by-file".to_owned(), Vec::new()));
+
+    // A broken file might have named another socket.
+    let broken = |line: &str| Start::new(line).file(".env", "oops");
+    let (path, warnings) = asked(&broken("ctl status"));
+    assert_eq!(path, ".peace/control.sock");
+    assert!(warnings.len() == 1 && warnings[0].contains(".env, line 1"), "{warnings:?}");
+    assert_eq!(asked(&broken("ctl status --control c")), ("c".to_owned(), Vec::new()));
+}
+
+#[test]
+fn ctl_refuses_what_it_cannot_know() {
+    let off = "--control: off, so nobody can be asked; give the path of the socket";
+    assert_eq!(Start::new("ctl status --control off").refused(), [off]);
+    assert_eq!(Start::new("ctl status").variable("PEACE_ENV", "production").refused(), [off]);
+    let unknown = Start::new("ctl status").variable("PEACE_ENV", "staging").refused();
+    assert!(unknown[0].starts_with("PEACE_ENV \"staging\" (environment)"), "{unknown:?}");
 }
 
 #[test]
@@ -458,17 +524,17 @@ fn bad_credentials_are_refused() {
 #[test]
 fn what_comes_later_is_accepted_with_a_warning() {
     let start = Start::new(
-        "--admin-bind :1 --steering off --max-requests 10 --max-requests-jitter 5 \
-         --max-rss 512MiB --max-lifetime 1h --shutdown-delay 5 --refresh-grace 1 --pid-file p \
-         --trusted-proxies 10.0.0.0/8 --cors-origins https://a.example --user app --group app \
-         --control c.sock --log-file l --timeout 1 --database-pooler transaction",
+        "--admin-bind :1 --max-requests 10 --max-requests-jitter 5 --max-rss 512MiB \
+         --max-lifetime 1h --refresh-grace 1 --trusted-proxies 10.0.0.0/8 \
+         --cors-origins https://a.example --user app --group app --log-file l \
+         --database-pooler transaction",
     )
     .variable("DEBUG", "on");
     let (_, warnings) = start.serve();
     let later = SETTINGS.iter().filter(|setting| setting.effect != Effect::Now);
     assert_eq!(warnings.len(), later.count());
     assert!(warnings.contains(
-        &"peace-supervisor: --steering (flag): accepted, but has no effect yet".to_owned()
+        &"peace-supervisor: --max-rss (flag): accepted, but has no effect yet".to_owned()
     ));
     assert!(Start::new("--database-pooler none").serve().1.is_empty());
 }
@@ -606,7 +672,7 @@ fn the_table_of_the_readme_has_a_row_for_each_setting() {
     assert!(lines.iter().any(|line| line.starts_with(workers)));
     let secret = "|  | `JWT_SECRET_KEY` (or `_FILE`) |";
     assert!(lines.iter().any(|line| line.starts_with(secret)));
-    assert!(lines.iter().any(|line| line.contains("`--steering`") && line.ends_with("(later) |")));
+    assert!(lines.iter().any(|line| line.contains("`--max-rss`") && line.ends_with("(later) |")));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! given: a wrong text may be a secret in the wrong place. It does not know where a text is from.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -26,6 +27,7 @@ pub(super) enum Value {
     Switch(bool),
     Choice(&'static str),
     Address(SocketAddr),
+    Path(PathBuf),
     LogFilter(String),
     Faults(Faults),
     Database(DatabaseUrl),
@@ -61,7 +63,8 @@ impl Kind {
             }
             Self::Choice(words) => self.choice(text, words),
             Self::Address => self.address(text),
-            Self::Path | Self::Account => Ok(Value::Checked),
+            Self::Path => Ok(Value::Path(text.into())),
+            Self::Account => Ok(Value::Checked),
             Self::Networks => self.all(text, is_network, "not a list of networks"),
             Self::Origins => self.all(text, is_origin, "not a list of web origins"),
             Self::LogFilter => self.log_filter(text),

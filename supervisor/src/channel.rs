@@ -2,16 +2,21 @@
 //!
 //! One `SOCK_SEQPACKET` pair per child: packets keep their borders, arrive in order, and the end of
 //! file means that the other side is dead. Both ends are non-blocking; a packet is at most
-//! [`PACKET_BYTES_MAX`] long. A new order or message is a new variant here, not a new mechanism.
+//! [`PACKET_BYTES_MAX`] long, and may bring a copy of a socket. A new order or message is a new variant here, not a new mechanism.
 //!
 //! Called by the loop (its [`SupervisorChannel`]) and by code in the children (their
 //! [`ChildChannel`]). It knows nothing of what an order leads to. Source: unix(7).
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair,
+};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// The longest packet, in bytes.
 pub const PACKET_BYTES_MAX: usize = 256;
@@ -25,6 +30,18 @@ pub enum Order {
     Drain,
     /// The same, but within the quick timeout.
     Quit,
+    /// Serve on, but say that you are not ready: a stop is near.
+    NotReady,
+    /// Accept from this slot's socket, too: a copy of it comes along.
+    Foster {
+        /// The slot.
+        slot: usize,
+    },
+    /// Close the copy of this slot's socket, and say so.
+    Unfoster {
+        /// The slot.
+        slot: usize,
+    },
 }
 
 /// What a child tells the supervisor.
@@ -39,13 +56,25 @@ pub enum Message {
         /// Why, in one line; cut to [`TEXT_BYTES_MAX`] bytes.
         text: String,
     },
+    /// The copy of this slot's socket is closed.
+    Unfostered {
+        /// The slot.
+        slot: usize,
+    },
 }
 
 /// What a child's look at its channel gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Received {
-    /// An order.
+    /// An order; all but [`Order::Foster`].
     Order(Order),
+    /// [`Order::Foster`], with the copy of the socket.
+    Foster {
+        /// The slot it belongs to.
+        slot: usize,
+        /// The copy.
+        listener: TcpListener,
+    },
     /// Nothing waits.
     Nothing,
     /// The supervisor is dead.
@@ -78,6 +107,14 @@ impl SupervisorChannel {
     /// Sends an order. A dead or full channel is no error: the child's death is observed elsewhere.
     pub(crate) fn send(&self, order: Order) {
         let _ = send(self.0.as_raw_fd(), &encode_order(order), SEND_FLAGS);
+    }
+
+    /// Sends an order and a copy of a socket.
+    pub(crate) fn send_with(&self, order: Order, listener: &TcpListener) {
+        let (bytes, descriptors) = (encode_order(order), [listener.as_raw_fd()]);
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let _ =
+            sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, SEND_FLAGS, None);
     }
 
     /// The next message.
@@ -116,13 +153,20 @@ impl ChildChannel {
     /// The next order. Never blocks.
     pub fn receive(&self) -> Received {
         loop {
-            match receive(self.0.as_fd()) {
-                Packet::Bytes(bytes) => match decode_order(&bytes) {
-                    Some(order) => return Received::Order(order),
-                    None => continue,
+            match receive_with(self.0.as_fd()) {
+                (Packet::Bytes(bytes), listener) => match (decode_order(&bytes), listener) {
+                    (Some(Order::Foster { slot }), Some(listener)) => {
+                        return Received::Foster { slot, listener };
+                    }
+                    // Its copy was lost: there was no descriptor left for it.
+                    (Some(Order::Foster { slot }), None) => {
+                        self.send(&Message::Unfostered { slot });
+                    }
+                    (Some(order), _) => return Received::Order(order),
+                    (None, _) => {}
                 },
-                Packet::None => return Received::Nothing,
-                Packet::End => return Received::Orphaned,
+                (Packet::None, _) => return Received::Nothing,
+                (Packet::End, _) => return Received::Orphaned,
             }
         }
     }
@@ -158,10 +202,38 @@ fn receive(fd: BorrowedFd<'_>) -> Packet {
     }
 }
 
-fn encode_order(order: Order) -> [u8; 1] {
+/// As [`receive`], with the socket that came along.
+fn receive_with(fd: BorrowedFd<'_>) -> (Packet, Option<TcpListener>) {
+    let mut buffer = [0_u8; PACKET_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let length = loop {
+        match recvmsg(fd, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC) {
+            Ok(received) => break received.bytes,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return (Packet::None, None),
+            Err(_) => return (Packet::End, None),
+        }
+    };
+    let descriptors = rights.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let listener = descriptors.flatten().next().map(TcpListener::from);
+    match length {
+        0 => (Packet::End, None),
+        length => (Packet::Bytes(buffer[..length].to_vec()), listener),
+    }
+}
+
+fn encode_order(order: Order) -> Vec<u8> {
     match order {
-        Order::Drain => *b"d",
-        Order::Quit => *b"q",
+        Order::Drain => b"d".to_vec(),
+        Order::Quit => b"q".to_vec(),
+        Order::NotReady => b"n".to_vec(),
+        Order::Foster { slot } => with_slot(b'+', slot),
+        Order::Unfoster { slot } => with_slot(b'-', slot),
     }
 }
 
@@ -169,8 +241,19 @@ fn decode_order(bytes: &[u8]) -> Option<Order> {
     match bytes {
         b"d" => Some(Order::Drain),
         b"q" => Some(Order::Quit),
+        b"n" => Some(Order::NotReady),
+        [b'+', slot @ ..] => Some(Order::Foster { slot: slot_of(slot)? }),
+        [b'-', slot @ ..] => Some(Order::Unfoster { slot: slot_of(slot)? }),
         _ => None,
     }
+}
+
+fn with_slot(kind: u8, slot: usize) -> Vec<u8> {
+    [&[kind][..], &slot.to_le_bytes()].concat()
+}
+
+fn slot_of(bytes: &[u8]) -> Option<usize> {
+    bytes.try_into().ok().map(usize::from_le_bytes)
 }
 
 fn encode_message(message: &Message) -> Vec<u8> {
@@ -181,12 +264,14 @@ fn encode_message(message: &Message) -> Vec<u8> {
             bytes.extend_from_slice(cut(text).as_bytes());
             bytes
         }
+        Message::Unfostered { slot } => with_slot(b'-', *slot),
     }
 }
 
 fn decode_message(bytes: &[u8]) -> Option<Message> {
     match bytes {
         b"r" => Some(Message::Ready),
+        [b'-', slot @ ..] => Some(Message::Unfostered { slot: slot_of(slot)? }),
         [b'f', code, text @ ..] => Some(Message::BootFailed {
             code: *code,
             text: String::from_utf8_lossy(text).into_owned(),
@@ -207,16 +292,21 @@ mod tests {
     #[test]
     fn orders_and_messages_arrive_whole_and_in_order() {
         let (up, down) = pair().unwrap();
-        assert_eq!(down.receive(), Received::Nothing);
-        up.send(Order::Drain);
-        up.send(Order::Quit);
-        assert_eq!(down.receive(), Received::Order(Order::Drain));
-        assert_eq!(down.receive(), Received::Order(Order::Quit));
+        assert!(matches!(down.receive(), Received::Nothing));
+        let orders = [Order::Drain, Order::Quit, Order::NotReady, Order::Unfoster { slot: 255 }];
+        for order in orders {
+            up.send(order);
+        }
+        for order in orders {
+            assert!(matches!(down.receive(), Received::Order(heard) if heard == order));
+        }
 
         let failed = Message::BootFailed { code: 69, text: "no database".into() };
         down.send(&Message::Ready);
+        down.send(&Message::Unfostered { slot: 7 });
         down.send(&failed);
         assert_eq!(up.receive(), Heard::Message(Message::Ready));
+        assert_eq!(up.receive(), Heard::Message(Message::Unfostered { slot: 7 }));
         assert_eq!(up.receive(), Heard::Message(failed));
         assert_eq!(up.receive(), Heard::Nothing);
         drop(down);
@@ -228,9 +318,35 @@ mod tests {
         let (up, down) = pair().unwrap();
         up.send(Order::Drain);
         drop(up);
-        assert_eq!(down.receive(), Received::Order(Order::Drain));
-        assert_eq!(down.receive(), Received::Orphaned);
+        assert!(matches!(down.receive(), Received::Order(Order::Drain)));
+        assert!(matches!(down.receive(), Received::Orphaned));
         down.send(&Message::Ready); // must not raise SIGPIPE
+    }
+
+    #[test]
+    fn a_socket_comes_along_as_a_copy_of_its_own() {
+        let (up, down) = pair().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        up.send_with(Order::Foster { slot: 3 }, &listener);
+        drop(listener);
+        let Received::Foster { slot: 3, listener: copy } = down.receive() else {
+            panic!("no socket")
+        };
+        assert_eq!(copy.local_addr().unwrap(), address);
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(copy.accept().unwrap().1, client.local_addr().unwrap());
+        let flags = rustix::io::fcntl_getfd(&copy).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "no program inherits it");
+    }
+
+    #[test]
+    fn a_copy_that_was_lost_is_given_back() {
+        let (up, down) = pair().unwrap();
+        up.send(Order::Foster { slot: 3 });
+        up.send(Order::Drain);
+        assert!(matches!(down.receive(), Received::Order(Order::Drain)));
+        assert_eq!(up.receive(), Heard::Message(Message::Unfostered { slot: 3 }));
     }
 
     #[test]

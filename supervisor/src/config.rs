@@ -20,6 +20,12 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Connections the kernel queues per slot (capped by `net.core.somaxconn`).
     pub backlog: u32,
+    /// Whether new connections are kept away from slots that do not serve.
+    pub steering: bool,
+    /// A worker that is silent for this long is killed and replaced.
+    pub timeout_ms: u64,
+    /// Time between a graceful stop and its beginning, for load balancers to notice.
+    pub shutdown_delay_ms: u64,
     /// Time a worker has from fork to ready.
     pub boot_timeout_ms: u64,
     /// Time a worker has to answer what is in flight after a graceful stop.

@@ -31,6 +31,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A slot can only be added to others.
+    #[error("nothing listens that another slot could stand beside")]
+    NothingListens,
     /// More slots than the scoreboard has cells.
     #[error("{0} workers are more than the {max} this build has room for", max = crate::config::SLOTS_MAX)]
     TooManyWorkers(usize),

@@ -66,6 +66,51 @@ pub enum Event {
         /// Its process id.
         pid: i32,
     },
+    /// New connections go to these slots.
+    Steered {
+        /// Which.
+        slots: Vec<usize>,
+    },
+    /// The kernel refuses to steer: it spreads new connections over all slots.
+    NotSteered {
+        /// What it said.
+        reason: String,
+    },
+    /// A worker has not said for a while that it lives: it gets no new connections.
+    Silent {
+        /// Which.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
+    /// It says so again.
+    Heard {
+        /// Which.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
+    /// A worker was silent for too long, and is being killed.
+    Hung {
+        /// Which.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+        /// For how long.
+        silence_ms: u64,
+    },
+    /// Another number of workers is wanted.
+    Scaling {
+        /// How many.
+        workers: usize,
+    },
+    /// They cannot be had; it stays at those there are.
+    ScaleFailed {
+        /// Why.
+        reason: String,
+    },
+    /// All workers drain, and no new ones come until a reload.
+    Paused,
     /// The stop has begun.
     Stopping {
         /// In what way.
@@ -85,4 +130,11 @@ pub enum Event {
         /// Its name.
         signal: &'static str,
     },
+}
+
+impl Event {
+    /// The kernel has refused.
+    pub(crate) fn not_steered(refused: &std::io::Error) -> Self {
+        Self::NotSteered { reason: refused.to_string() }
+    }
 }

@@ -22,10 +22,12 @@
 //!
 //! Sources: fork(2), socket(7) on `SO_REUSEPORT`, signalfd(2), prctl(2), memfd_create(2).
 
+mod census;
 pub mod channel;
 mod child;
 mod clock;
 mod config;
+pub mod control;
 mod error;
 mod journal;
 mod listener;
@@ -34,17 +36,21 @@ mod process;
 pub mod scoreboard;
 mod signals;
 pub mod state;
+pub mod status;
+mod steering;
 mod supervisor;
 mod sys;
 
 pub use channel::{ChildChannel, Message, Order, Received};
 pub use child::Post;
 pub use config::{Config, ProgramKind, SLOTS_MAX};
+pub use control::{Answer, Request};
 pub use error::Error;
 pub use journal::{Event, Journal};
 pub use plan::Reload;
 pub use scoreboard::{Cell, Load};
 pub use state::{Exit, Outcome, Role};
+pub use status::Status;
 pub use supervisor::{Program, Supervisor, Task, Work};
 
 #[doc(hidden)]

@@ -6,16 +6,18 @@
 //!
 //! Called by the loop, once per observation. The order of a turn: note the fact (`observed`), let the
 //! phase start what is missing (`filling`, `roll`, `stop`), and on a tick of the clock enforce the
-//! deadlines. New behaviour is a new rule here.
+//! deadlines. At the end of every turn stands who serves which slot (`watch`). New behaviour is a new rule here.
 
 mod filling;
 mod observed;
 mod roll;
+mod scale;
 mod stop;
+mod watch;
 
 use crate::channel::{Message, Order};
 use crate::journal::Event;
-use crate::state::{Child, ChildId, Exit, Life, Role, State};
+use crate::state::{Child, ChildId, ClientId, Exit, Life, Role, State};
 
 /// Exit code for "the system refused" (sysexits `EX_OSERR`).
 pub(crate) const REFUSED: u8 = 71;
@@ -41,8 +43,43 @@ pub enum Observation {
     Exited(ChildId, Exit),
     /// The sockets are open, or were refused.
     Listening(Result<(), String>),
-    /// The application has read its files again, or refuses them.
-    Reloaded(Result<(), String>),
+    /// The application has read its files again, or refuses them. A number of workers is what they say
+    /// now, if that is new.
+    Reloaded(Result<Option<usize>, String>),
+    /// How the workers are.
+    Looked(Look),
+    /// The socket of one more slot is open, or was refused.
+    Opened(usize, Result<(), String>),
+    /// Somebody asks for something, and perhaps waits for its end.
+    Asked(ClientId, Ask),
+}
+
+/// A look at the workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// When each last said that it lives.
+    pub beats: Vec<(ChildId, u64)>,
+    /// How many connections wait on each of [`State::closing_slots`].
+    pub queues: Vec<(usize, u32)>,
+}
+
+/// What can be asked for on the control socket, and whether the answer is to come at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// As [`Signal::Reload`].
+    Reload {
+        /// Answer when it has ended.
+        wait: bool,
+    },
+    /// So many workers.
+    Scale {
+        /// How many.
+        workers: usize,
+        /// Answer when they are ready.
+        wait: bool,
+    },
+    /// As [`Signal::Stop`].
+    Stop,
 }
 
 /// A request from outside, by what it asks for.
@@ -54,6 +91,12 @@ pub enum Signal {
     Quit,
     /// Read the files again and replace all workers (HUP).
     Reload,
+    /// One worker more (TTIN).
+    More,
+    /// One worker fewer (TTOU).
+    Fewer,
+    /// All workers drain, the sockets stay (WINCH).
+    Pause,
     /// Nothing in this version; carries its name.
     Other(&'static str),
 }
@@ -85,6 +128,16 @@ pub enum Action {
     /// Close the supervisor's copies of the sockets: each worker empties its queue and closes the last
     /// one, so that a client who comes too late is refused at once and can go elsewhere.
     StopListening,
+    /// Open the socket of one more slot.
+    Open(usize),
+    /// Take a slot's socket out of the group, for good.
+    Shut(usize),
+    /// Give new connections to these slots only.
+    Steer(Vec<usize>),
+    /// Turn new connections away; those that wait already are still served.
+    RefuseNew,
+    /// Answer somebody who asked.
+    Answer(ClientId, Result<(), String>),
     /// Tell the application about its settings.
     Reload(Reload),
     /// Tell the journal.
@@ -96,12 +149,16 @@ pub fn plan(state: &mut State, now_ms: u64, observation: Observation) -> Vec<Act
     let mut turn = Turn { state, now_ms, actions: Vec::new() };
     let ticked = observation == Observation::Clock;
     turn.note(observation);
+    if ticked {
+        turn.end_delay();
+    }
     turn.advance();
     if ticked {
         // Only now: a child whose message was still unread is not late.
         turn.forgive_suspension();
         turn.enforce_deadlines();
     }
+    turn.tend();
     turn.actions
 }
 
@@ -147,7 +204,9 @@ impl Turn<'_> {
         let latest_ms = self.now_ms + timeout_ms;
         let child = self.child(id);
         let deadline_ms = match child.life {
-            Life::Draining { deadline_ms } => deadline_ms.min(latest_ms),
+            Life::Draining { deadline_ms } | Life::Hung { deadline_ms } => {
+                deadline_ms.min(latest_ms)
+            }
             _ => latest_ms,
         };
         child.life = Life::Draining { deadline_ms };

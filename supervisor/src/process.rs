@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -15,7 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
 use crate::channel::{self, ChildChannel, Heard, Message, Order, SupervisorChannel};
-use crate::scoreboard::{Cell, Scoreboard};
+use crate::scoreboard::{Cell, Reading, Scoreboard};
 use crate::state::{ChildId, Exit, Role};
 use crate::sys::{self, Side};
 
@@ -88,6 +89,26 @@ impl Processes {
         if let Some(child) = self.children.get(&id) {
             child.channel.send(order);
         }
+    }
+
+    /// Sends an order and a copy of a socket.
+    pub(crate) fn send_with(&self, id: ChildId, order: Order, listener: &TcpListener) {
+        if let Some(child) = self.children.get(&id) {
+            child.channel.send_with(order, listener);
+        }
+    }
+
+    /// When each child last said that it lives.
+    pub(crate) fn beats(&self) -> Vec<(ChildId, u64)> {
+        let beat = |(id, child): (&ChildId, &Process)| {
+            (*id, self.scoreboard.read(child.cell).heartbeat_ms)
+        };
+        self.children.iter().map(beat).collect()
+    }
+
+    /// What a child last reported.
+    pub(crate) fn reading(&self, id: ChildId) -> Option<Reading> {
+        self.children.get(&id).map(|child| self.scoreboard.read(child.cell))
     }
 
     /// Signals a child; one that has ended already is no error.

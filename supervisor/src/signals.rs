@@ -65,6 +65,9 @@ impl Signals {
                 Some(Number::SIGHUP) => return Ok(Some(Signal::Reload)),
                 // The kernel sends it whenever somebody resizes the terminal.
                 Some(Number::SIGWINCH) if info.ssi_code > 0 => {}
+                Some(Number::SIGWINCH) => return Ok(Some(Signal::Pause)),
+                Some(Number::SIGTTIN) => return Ok(Some(Signal::More)),
+                Some(Number::SIGTTOU) => return Ok(Some(Signal::Fewer)),
                 Some(Number::SIGCHLD) | None => {}
                 Some(other) => return Ok(Some(Signal::Other(other.as_str()))),
             }

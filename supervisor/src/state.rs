@@ -12,6 +12,9 @@ use crate::config::{Config, ProgramKind};
 /// A child, from the decision to fork it until it is reaped. Never used twice.
 pub type ChildId = u64;
 
+/// A connection to the control socket. Never used twice.
+pub type ClientId = u64;
+
 /// Everything that is decided by, and everything that was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -33,6 +36,22 @@ pub struct State {
     pub reload_asked: bool,
     /// A reload was asked for while it could not begin: it follows as soon as it can.
     pub reload_again: bool,
+    /// How many reloads have begun.
+    pub reloads: u64,
+    /// How often new settings were read: a child forked before the last time is to be replaced.
+    pub round: u64,
+    /// How the last reload ended, if there was one.
+    pub last_reload: Option<Result<(), String>>,
+    /// How many slots are wanted.
+    pub target: usize,
+    /// All workers were told to leave, and no new ones are wanted until a reload.
+    pub paused: bool,
+    /// The slots that new connections are steered to, as the kernel was last told.
+    pub steered: Vec<usize>,
+    /// When the children's heartbeats were last looked at.
+    pub looked_at_ms: u64,
+    /// Who waits for the end of what they asked for.
+    pub waiting: Vec<Waiter>,
     /// The id the next child gets.
     pub next_child: ChildId,
 }
@@ -51,6 +70,13 @@ pub enum Phase {
     FirstStart,
     /// Serving: whatever dies is replaced.
     Serve,
+    /// Serving on for a while, before a graceful stop.
+    Delay {
+        /// When it ends.
+        until_ms: u64,
+        /// Whether new connections are turned away already.
+        refusing: bool,
+    },
     /// Ending: nothing is started any more.
     Stop {
         /// What `run` will return, unless something worse happens on the way.
@@ -111,6 +137,47 @@ pub struct Slot {
     pub attempts: Attempts,
     /// How the last worker ended.
     pub last_exit: Option<Exit>,
+    /// How its socket is.
+    pub socket: Socket,
+    /// Since when none of its own workers serves it.
+    pub unserved_since_ms: Option<u64>,
+    /// The worker of another slot that accepts from its socket meanwhile.
+    pub foster: Option<ChildId>,
+}
+
+/// A slot's listening socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Socket {
+    /// It listens.
+    #[default]
+    Open,
+    /// It is being opened.
+    Opening,
+    /// It gets no new connections, and is shut when its queue was empty for a while.
+    Closing {
+        /// Since when its queue is empty.
+        empty_since_ms: Option<u64>,
+    },
+    /// It is no more.
+    Shut,
+}
+
+/// Somebody who waits for the end of what they asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiter {
+    /// Their connection.
+    pub client: ClientId,
+    /// What they wait for.
+    pub goal: Goal,
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    /// The end of the reload of this number.
+    Reload(u64),
+    /// So many workers, all of them ready and no other there.
+    Scale(usize),
 }
 
 /// A record of failures in a row.
@@ -131,6 +198,14 @@ pub struct Child {
     pub role: Role,
     /// How far it is.
     pub life: Life,
+    /// When it was forked.
+    pub spawned_ms: u64,
+    /// Which reading of the settings it was forked with.
+    pub round: u64,
+    /// When it last said that it lives.
+    pub beat_ms: u64,
+    /// Whether it was silent for too long when it was last looked at.
+    pub silent: bool,
     /// Whether it ever served: only then can its end have cost a client something.
     pub served: bool,
     /// Whether it was told to end.
@@ -173,6 +248,11 @@ pub enum Life {
     Serving {
         /// Since when.
         since_ms: u64,
+    },
+    /// Silent for too long: told to abort, and killed at the deadline.
+    Hung {
+        /// When patience ends.
+        deadline_ms: u64,
     },
     /// Told to end; killed at the deadline.
     Draining {
@@ -221,6 +301,7 @@ impl State {
     pub fn new(config: Config, programs: Vec<ProgramSpec>) -> Self {
         Self {
             slots: vec![Slot::default(); config.workers],
+            target: config.workers,
             services: vec![Attempts::default(); programs.len()],
             config,
             programs,
@@ -229,6 +310,13 @@ impl State {
             roll: None,
             reload_asked: false,
             reload_again: false,
+            reloads: 0,
+            round: 0,
+            last_reload: None,
+            paused: false,
+            steered: Vec::new(),
+            looked_at_ms: 0,
+            waiting: Vec::new(),
             next_child: 1,
         }
     }
@@ -250,12 +338,31 @@ impl State {
             .map(|(id, child)| (*id, child))
     }
 
-    /// The workers of `slot` that are not about to leave by themselves. A killed one counts until it
-    /// is reaped: two workers must never share a slot but in a roll.
+    /// The workers of `slot` that were not told to leave. One that was killed for its silence, or for not
+    /// becoming ready, counts until it is reaped: two workers must never share a slot but in a roll.
     pub fn fillers(&self, slot: usize) -> impl Iterator<Item = (ChildId, &Child)> {
-        self.workers().filter(move |(_, child)| {
-            child.slot() == Some(slot) && !matches!(child.life, Life::Draining { .. })
-        })
+        self.workers().filter(move |(_, child)| child.slot() == Some(slot) && !child.asked)
+    }
+
+    /// The worker that serves `slot`: ready, not told to leave, and not silent.
+    #[must_use]
+    pub fn server(&self, slot: usize) -> Option<ChildId> {
+        let mut workers = self.workers().filter(|(_, child)| child.slot() == Some(slot));
+        workers.find(|(_, child)| child.serves()).map(|(id, _)| id)
+    }
+
+    /// How many slots have a socket that is to stay: always the lowest ones.
+    #[must_use]
+    pub fn open_slots(&self) -> usize {
+        self.slots.iter().take_while(|slot| slot.socket == Socket::Open).count()
+    }
+
+    /// The slots whose queue has to be looked at.
+    pub fn closing_slots(&self) -> impl Iterator<Item = usize> {
+        let closing = |(number, slot): (usize, &Slot)| {
+            matches!(slot.socket, Socket::Closing { .. }).then_some(number)
+        };
+        self.slots.iter().enumerate().filter_map(closing)
     }
 
     /// The child that runs program `program`.
@@ -273,9 +380,23 @@ impl State {
         let children = self.children.values().filter_map(|child| child.life.deadline_ms());
         let slots = self.slots.iter().filter_map(|slot| slot.attempts.restart_at_ms);
         let services = self.services.iter().filter_map(|service| service.restart_at_ms);
-        children.chain(slots).chain(services).min()
+        let look = self.watches().then_some(self.looked_at_ms + LOOK_EVERY_MS);
+        let delay = match self.phase {
+            Phase::Delay { until_ms, .. } => Some(until_ms),
+            _ => None,
+        };
+        children.chain(slots).chain(services).chain(look).chain(delay).min()
+    }
+
+    /// Whether workers are watched: heartbeats, queues, and who serves which slot.
+    #[must_use]
+    pub fn watches(&self) -> bool {
+        matches!(self.phase, Phase::FirstStart | Phase::Serve | Phase::Delay { .. })
     }
 }
+
+/// How often heartbeats and queues are looked at.
+pub const LOOK_EVERY_MS: u64 = 250;
 
 impl Child {
     /// The slot of a worker.
@@ -285,6 +406,12 @@ impl Child {
             Role::Worker { slot, .. } => Some(slot),
             Role::Step { .. } | Role::Service { .. } => None,
         }
+    }
+
+    /// Whether new connections are in good hands with it.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self.life, Life::Serving { .. }) && !self.silent
     }
 }
 
@@ -305,6 +432,7 @@ impl Life {
     pub fn postponed(self, by_ms: u64) -> Self {
         match self {
             Self::Booting { deadline_ms } => Self::Booting { deadline_ms: deadline_ms + by_ms },
+            Self::Hung { deadline_ms } => Self::Hung { deadline_ms: deadline_ms + by_ms },
             Self::Draining { deadline_ms } => Self::Draining { deadline_ms: deadline_ms + by_ms },
             Self::Killed { deadline_ms } => Self::Killed { deadline_ms: deadline_ms + by_ms },
             Self::Serving { .. } => self,
@@ -316,6 +444,7 @@ impl Life {
     pub fn deadline_ms(self) -> Option<u64> {
         match self {
             Self::Booting { deadline_ms }
+            | Self::Hung { deadline_ms }
             | Self::Draining { deadline_ms }
             | Self::Killed { deadline_ms } => Some(deadline_ms),
             Self::Serving { .. } => None,

@@ -5,21 +5,25 @@
 //! until the next deadline. It has no opinion of its own.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::channel::Message;
+use crate::census::Census;
+use crate::channel::{Message, Order};
 use crate::child::{Post, settle};
 use crate::clock::now_ms;
 use crate::config::{Config, ProgramKind, SLOTS_MAX};
+use crate::control::{Answer, Control, Request};
 use crate::error::Error;
 use crate::journal::{Event, Journal};
-use crate::listener;
-use crate::plan::{Action, Observation, REFUSED, Reload, plan};
+use crate::listener::{self, Listeners};
+use crate::plan::{Action, Ask, Look, Observation, REFUSED, Reload, plan};
 use crate::process::{Processes, Spawned};
 use crate::scoreboard::Scoreboard;
 use crate::signals::Signals;
@@ -48,10 +52,13 @@ pub struct Work<'a> {
     /// What a worker does.
     pub worker: Task<'a>,
     /// Reads the settings again (HUP), keeps them or goes back; runs in the supervisor. An error at
-    /// reading refuses the reload.
-    pub reload: Box<dyn FnMut(Reload) -> Result<(), String> + 'a>,
+    /// reading refuses the reload; a number is how many workers the settings want now, where that is
+    /// new.
+    pub reload: Box<dyn FnMut(Reload) -> Result<Option<usize>, String> + 'a>,
     /// Where facts go.
     pub journal: &'a mut dyn Journal,
+    /// What the program calls its version, for whoever asks.
+    pub version: &'static str,
 }
 
 /// The supervisor, before it runs.
@@ -61,8 +68,8 @@ pub struct Supervisor {
     signals: Signals,
     epoll: Epoll,
     processes: Processes,
-    /// Per slot. A socket that all slots share stands in every list.
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Listeners,
+    control: Option<Control>,
 }
 
 /// Why a turn of the loop ended early.
@@ -80,6 +87,8 @@ const PREDECESSOR_POLL_MS: u16 = 50;
 
 /// Marks the signal descriptor in epoll; children have ids from 1.
 const SIGNALS: u64 = 0;
+/// Marks the control socket.
+const CONTROL: u64 = u64::MAX;
 
 impl Supervisor {
     /// Takes what the supervisor needs of the system. Forks nothing and opens no port, but refuses
@@ -104,7 +113,23 @@ impl Supervisor {
             .map_err(Error::system("epoll"))?;
         probe_patiently(config.bind, &epoll)?;
         let processes = Processes::new(scoreboard);
-        Ok(Self { config, signals, epoll, processes, listeners: Vec::new() })
+        Ok(Self {
+            config,
+            signals,
+            epoll,
+            processes,
+            listeners: Listeners::default(),
+            control: None,
+        })
+    }
+
+    /// Answers requests at the socket `path`, as soon as it runs.
+    ///
+    /// # Errors
+    /// When there can be no such socket; see [`Control::open`].
+    pub fn open_control(&mut self, path: &Path) -> io::Result<()> {
+        self.control = Some(Control::open(path, &self.epoll, CONTROL)?);
+        Ok(())
     }
 
     /// Runs the programs, then the workers, until the end. In the children it never returns.
@@ -152,8 +177,9 @@ impl Supervisor {
             if let Phase::Over(outcome) = &state.phase {
                 return Ok(Ok(outcome.clone()));
             }
-            self.wait(state.next_deadline_ms())?;
-            observations.extend(self.observe()?);
+            let asking = self.control.as_ref().and_then(Control::next_deadline_ms);
+            self.wait(state.next_deadline_ms().into_iter().chain(asking).min())?;
+            observations.extend(self.observe(state, work.version)?);
         }
     }
 
@@ -172,7 +198,7 @@ impl Supervisor {
     }
 
     /// Everything that happened. What a child said comes before its death.
-    fn observe(&mut self) -> Result<Vec<Observation>, Error> {
+    fn observe(&mut self, state: &State, version: &str) -> Result<Vec<Observation>, Error> {
         let mut observed = Vec::new();
         while let Some(signal) = self.signals.next().map_err(Error::system("read of signalfd"))? {
             observed.push(Observation::Signal(signal));
@@ -185,18 +211,76 @@ impl Supervisor {
             self.processes.forget(id);
             observed.push(Observation::Exited(id, exit));
         }
+        observed.extend(self.requests(state, version));
+        if state.watches() {
+            observed.push(Observation::Looked(self.look(state)));
+        }
         observed.push(Observation::Clock);
         Ok(observed)
+    }
+
+    /// What was asked on the control socket, but for what asks nothing of the plan.
+    fn requests(&mut self, state: &State, version: &str) -> Vec<Observation> {
+        let Some(control) = &mut self.control else { return Vec::new() };
+        let mut asked = Vec::new();
+        for (client, request) in control.requests(now_ms()) {
+            let ask = match request {
+                Request::Reload { wait } => Ask::Reload { wait },
+                Request::Scale { workers, wait } => Ask::Scale { workers, wait },
+                Request::Stop => Ask::Stop,
+                Request::Status => {
+                    let (processes, listeners) = (&self.processes, &self.listeners);
+                    let census = Census { state, processes, listeners, now_ms: now_ms() };
+                    control.answer(client, &Answer::Status(Box::new(census.take(version))));
+                    continue;
+                }
+            };
+            asked.push(Observation::Asked(client, ask));
+        }
+        asked
+    }
+
+    fn look(&self, state: &State) -> Look {
+        let queue = |slot| (slot, self.listeners.queue_length(slot));
+        Look { beats: self.processes.beats(), queues: state.closing_slots().map(queue).collect() }
     }
 
     fn act(&mut self, action: Action, work: &mut Work<'_>) -> Result<Vec<Observation>, Detour> {
         match action {
             Action::Spawn(id, role) => return self.spawn(id, role),
+            Action::Send(id, order @ Order::Foster { slot }) => {
+                if let Some(listener) = self.listeners.of(slot) {
+                    self.processes.send_with(id, order, listener);
+                }
+            }
             Action::Send(id, order) => self.processes.send(id, order),
             Action::Signal(id, signal) => self.processes.signal(id, signal),
             Action::Kill(id) => self.processes.kill(id),
             Action::Listen => return Ok(vec![self.listen(work.journal)]),
-            Action::StopListening => self.listeners.clear(),
+            Action::StopListening => self.listeners.close(),
+            Action::Open(slot) => {
+                let opened = self.listeners.add(slot, self.config.backlog);
+                let opened = opened.map_err(|refused| refused.to_string());
+                return Ok(vec![Observation::Opened(slot, opened)]);
+            }
+            Action::Shut(slot) => self.listeners.shut(slot),
+            Action::Steer(slots) => {
+                let event = match self.listeners.steer(&slots) {
+                    Ok(()) => Event::Steered { slots },
+                    Err(refused) => Event::not_steered(&refused),
+                };
+                work.journal.record(&event);
+            }
+            Action::RefuseNew => {
+                if let Err(refused) = self.listeners.refuse_new() {
+                    work.journal.record(&Event::not_steered(&refused));
+                }
+            }
+            Action::Answer(client, result) => {
+                if let Some(control) = &mut self.control {
+                    control.answer(client, &result.map_or_else(Answer::Failed, |()| Answer::Done));
+                }
+            }
             Action::Reload(Reload::Read) => {
                 return Ok(vec![Observation::Reloaded((work.reload)(Reload::Read))]);
             }
@@ -228,21 +312,21 @@ impl Supervisor {
         }
     }
 
-    /// In the child: its slot's sockets. The rest is dropped with the supervisor's copy.
+    /// In the child: its slot's socket. The rest is dropped with the supervisor's copy.
     fn take_listeners(&mut self, role: Role) -> Vec<TcpListener> {
         match role {
-            Role::Worker { slot, .. } => self.listeners.swap_remove(slot),
+            Role::Worker { slot, .. } => self.listeners.take(slot).into_iter().collect(),
             Role::Step { .. } | Role::Service { .. } => Vec::new(),
         }
     }
 
     fn listen(&mut self, journal: &mut dyn Journal) -> Observation {
-        let config = &self.config;
-        match listener::listen(config.bind, config.workers, config.backlog) {
+        let Config { bind, workers, backlog, .. } = self.config;
+        match Listeners::open(bind, workers, backlog) {
             Ok(listeners) => {
-                let address = listeners[0].local_addr().unwrap_or(config.bind);
-                journal.record(&Event::Listening { address, slots: listeners.len() });
-                self.listeners = listeners.into_iter().map(|listener| vec![listener]).collect();
+                let address = listeners.address().unwrap_or(bind);
+                journal.record(&Event::Listening { address, slots: workers });
+                self.listeners = listeners;
                 Observation::Listening(Ok(()))
             }
             Err(refused) => Observation::Listening(Err(refused.to_string())),

@@ -1,16 +1,18 @@
 //! The only `unsafe` code of the project: what the kernel offers and the type system cannot check.
 //!
-//! Five operations, each a safe function whose premises are numbered and ensured here: fork,
-//! map shared memory, forget inherited actions, arm a delayed death, leave. Called by `process` and `scoreboard`; knows no
-//! policy. Each has a test in `tests/fork.rs`, which runs without the multi-threaded harness.
+//! Six operations, each a safe function whose premises are numbered and ensured here: fork, map shared
+//! memory, forget inherited actions, arm a delayed death, ask for the length of a queue, leave. Called by
+//! `process`, `scoreboard`, `signals`, `child` and `listener`; knows no policy. Each has a test in `tests/fork.rs`, which runs without the multi-threaded harness.
 #![allow(unsafe_code)] // The fence: tests/tidy.rs fails on `unsafe` in any other file.
 
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::AtomicU64;
 
+use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid, alarm, fork};
@@ -116,6 +118,35 @@ pub(crate) fn die_one_second_after(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// How many connections wait on a listening socket to be accepted. Source: tcp(7), `TCP_INFO`; for a
+/// socket that listens the kernel puts the length of the accept queue into `tcpi_unacked`.
+///
+/// # Errors
+/// When it is no TCP socket.
+pub(crate) fn queue_length(listener: impl AsFd) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY:
+    // 1. The descriptor is open: it is borrowed for the whole call.
+    // 2. The kernel writes at most `length` bytes, which is the size of what `info` has room for.
+    let refused = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if refused != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY:
+    // 1. It was zeroed, and every field is an integer, for which zero and all else is a value: what an
+    //    older kernel did not write is zero.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
+}
+
 /// Ends this process at once with `code`: no destructor runs, no inherited buffer is flushed a
 /// second time. Source: _exit(2).
 pub(crate) fn leave(code: u8) -> ! {
@@ -123,7 +154,7 @@ pub(crate) fn leave(code: u8) -> ! {
     // 1. `_exit` is always allowed; it does not return.
     // 2. What destructors would have done does not matter outside this process: descriptors are
     //    closed by the kernel, and shared memory is only a scoreboard.
-    unsafe { nix::libc::_exit(i32::from(code)) }
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// The operations above, for `tests/fork.rs`.

@@ -1,10 +1,10 @@
 //! The policy, tried without a process: scenarios by name, and a random history of a million steps.
 #![allow(clippy::print_stdout, reason = "a failure is repeated from the seed it prints")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use supervisor::plan::{Action, Observation, Signal, plan};
-use supervisor::state::{ChildId, Haste, Life, Phase, ProgramSpec, State};
+use supervisor::plan::{Action, Ask, Look, Observation, Signal, plan};
+use supervisor::state::{ChildId, ClientId, Haste, Life, Phase, ProgramSpec, Socket, State};
 use supervisor::{Config, Event, Exit, Message, Order, Outcome, ProgramKind, Reload, Role};
 
 const INT: i32 = 2;
@@ -22,6 +22,9 @@ fn config(workers: usize) -> Config {
         stable_after_ms: 10_000,
         backoff_min_ms: 250,
         backoff_max_ms: 30_000,
+        steering: true,
+        timeout_ms: 30_000,
+        shutdown_delay_ms: 0,
         cell_words: (0, 0),
     }
 }
@@ -41,12 +44,14 @@ struct World {
     now_ms: u64,
     done: Vec<Action>,
     next_pid: i32,
+    /// How many connections wait on each socket that is being closed.
+    queue: u32,
 }
 
 impl World {
     fn new(workers: usize, programs: Vec<ProgramKind>) -> Self {
         let state = State::new(config(workers), specs(programs));
-        let mut world = Self { state, now_ms: 1_000, done: Vec::new(), next_pid: 100 };
+        let mut world = Self { state, now_ms: 1_000, done: Vec::new(), next_pid: 100, queue: 0 };
         world.see(Observation::Clock);
         world
     }
@@ -77,9 +82,25 @@ impl World {
         }
     }
 
+    /// Time goes by, and every child is heard.
     fn after(&mut self, pause_ms: u64) {
+        let ids = self.ids();
+        self.hears_only(&ids, pause_ms);
+    }
+
+    /// Time goes by, and these children are heard; others are not.
+    fn hears_only(&mut self, heard: &[ChildId], pause_ms: u64) {
         self.now_ms += pause_ms;
+        let beats = heard.iter().map(|id| (*id, self.now_ms)).collect();
+        let queues = self.state.closing_slots().map(|slot| (slot, self.queue)).collect();
+        self.see(Observation::Looked(Look { beats, queues }));
         self.see(Observation::Clock);
+    }
+
+    /// Told to stop, and past the moment for those who are about to be queued.
+    fn stops(&mut self) {
+        self.see(Observation::Signal(Signal::Stop));
+        self.after(200);
     }
 
     fn ids(&self) -> Vec<ChildId> {
@@ -178,7 +199,7 @@ fn a_worker_that_boots_at_a_graceful_stop_serves_who_waits_on_its_socket() {
     world.dies(id, Exit::Signal(9));
     let booting = world.worker(1);
     world.took();
-    world.see(Observation::Signal(Signal::Stop));
+    world.stops();
     let actions = world.took();
     assert!(actions.contains(&Action::Send(booting, Order::Drain)), "{actions:?}");
     assert!(!actions.contains(&Action::Kill(booting)));
@@ -264,7 +285,7 @@ fn a_fork_that_is_refused_is_tried_again() {
 #[test]
 fn a_graceful_stop_waits_for_what_is_in_flight_but_not_for_ever() {
     let mut world = World::serving(2);
-    world.see(Observation::Signal(Signal::Stop));
+    world.stops();
     let actions = world.took();
     assert!(actions.contains(&Action::Send(1, Order::Drain)), "{actions:?}");
     assert!(actions.contains(&Action::Send(2, Order::Drain)), "{actions:?}");
@@ -281,7 +302,7 @@ fn a_graceful_stop_waits_for_what_is_in_flight_but_not_for_ever() {
 #[test]
 fn a_worker_that_cut_requests_short_makes_the_stop_a_forced_one() {
     let mut world = World::serving(2);
-    world.see(Observation::Signal(Signal::Stop));
+    world.stops();
     world.dies(1, Exit::Code(75));
     world.dies(2, Exit::Code(0));
     assert_eq!(world.state.phase, Phase::Over(Outcome::Forced));
@@ -294,7 +315,7 @@ fn stops_get_quicker_but_never_slower() {
         Phase::Stop { haste, .. } => haste,
         ref other => panic!("{other:?}"),
     };
-    world.see(Observation::Signal(Signal::Stop));
+    world.stops();
     assert_eq!(haste(&world), Haste::Graceful);
     world.see(Observation::Signal(Signal::Quit));
     assert_eq!(haste(&world), Haste::Quick);
@@ -313,7 +334,7 @@ fn services_end_after_the_workers_and_in_reverse_order() {
     world.see(Observation::Listening(Ok(())));
     world.see(Observation::Message(3, Message::Ready));
     world.took();
-    world.see(Observation::Signal(Signal::Stop));
+    world.stops();
     assert!(!world.took().iter().any(|action| matches!(action, Action::Signal(..))));
     world.dies(3, Exit::Code(0));
     assert!(world.took().contains(&Action::Signal(2, 15)));
@@ -330,7 +351,7 @@ fn a_roll_replaces_one_slot_at_a_time_successor_first() {
     world.see(Observation::Signal(Signal::Reload));
     let read = [Action::Reload(Reload::Read)];
     assert_eq!(world.took(), read, "the second one waits for the first");
-    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Reloaded(Ok(None)));
     assert_eq!(world.spawned(), [Role::Worker { slot: 0, generation: 2 }]);
     world.see(Observation::Message(3, Message::Ready));
     assert!(world.took().contains(&Action::Send(1, Order::Drain)));
@@ -349,7 +370,7 @@ fn a_roll_replaces_one_slot_at_a_time_successor_first() {
 #[test]
 fn a_successor_that_fails_leaves_the_old_worker_serving() {
     let mut world = World::serving(2);
-    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Reloaded(Ok(None)));
     let text = "bad release".to_owned();
     world.see(Observation::Message(3, Message::BootFailed { code: 64, text: text.clone() }));
     world.see(Observation::Signal(Signal::Reload));
@@ -377,7 +398,7 @@ fn a_reload_during_the_start_follows_it() {
 #[test]
 fn a_clean_leave_does_not_delay_the_slots_next_start() {
     let mut world = World::serving(1);
-    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Reloaded(Ok(None)));
     world.see(Observation::Message(2, Message::Ready));
     world.dies(2, Exit::Signal(11));
     world.dies(3, Exit::Signal(11));
@@ -390,12 +411,12 @@ fn a_clean_leave_does_not_delay_the_slots_next_start() {
 #[test]
 fn a_hastier_order_never_gives_more_time() {
     let mut world = World::serving(1);
-    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Reloaded(Ok(None)));
     world.see(Observation::Message(2, Message::Ready));
     let deadline = |world: &World| world.state.children[&1].life.deadline_ms();
     let before = deadline(&world);
-    world.now_ms += 20_000;
-    world.see(Observation::Signal(Signal::Stop));
+    world.after(10_000);
+    world.stops();
     assert_eq!(deadline(&world), before);
     world.see(Observation::Signal(Signal::Quit));
     assert_eq!(deadline(&world), Some(world.now_ms + 2_500));
@@ -419,17 +440,227 @@ fn now_hurries_a_service_that_is_ending_and_cuts_nobody() {
 fn a_reload_that_is_refused_changes_nothing() {
     let mut world = World::serving(2);
     let before = world.state.clone();
-    world.see(Observation::Reloaded(Err("workers: not a number".into())));
-    assert_eq!(world.state, before);
+    let reason = "workers: not a number".to_owned();
+    world.see(Observation::Reloaded(Err(reason.clone())));
+    assert_eq!(world.state, State { last_reload: Some(Err(reason)), ..before });
 }
 
 #[test]
 fn the_state_survives_being_written_and_read() {
     let mut world = World::serving(3);
-    world.see(Observation::Reloaded(Ok(())));
+    world.see(Observation::Reloaded(Ok(None)));
     let text = serde_json::to_string(&world.state).expect("plain data");
     let read: State = serde_json::from_str(&text).expect("the same data");
     assert_eq!(read, world.state);
+}
+
+#[test]
+fn a_graceful_stop_serves_on_for_the_delay_and_says_that_it_is_leaving() {
+    let mut world = World::new(1, Vec::new());
+    world.state.config.shutdown_delay_ms = 3_000;
+    world.see(Observation::Listening(Ok(())));
+    world.see(Observation::Message(1, Message::Ready));
+    world.took();
+    world.see(Observation::Signal(Signal::Stop));
+    let not_ready = Action::Send(1, Order::NotReady);
+    assert!(world.took().contains(&not_ready));
+    world.after(2_999);
+    world.dies(1, Exit::Signal(9));
+    assert_eq!(world.spawned().len(), 1, "what dies meanwhile is replaced");
+    world.see(Observation::Message(2, Message::Ready));
+    assert!(world.took().contains(&Action::Send(2, Order::NotReady)));
+    world.after(1);
+    assert_eq!(world.took(), [Action::RefuseNew]);
+    world.after(200);
+    assert!(world.took().contains(&Action::Send(2, Order::Drain)));
+}
+
+#[test]
+fn new_connections_go_to_those_who_serve() {
+    let mut world = World::new(3, Vec::new());
+    world.see(Observation::Listening(Ok(())));
+    let steered = |world: &mut World| {
+        let mut steers = world.took().into_iter().filter_map(|action| match action {
+            Action::Steer(slots) => Some(slots),
+            _ => None,
+        });
+        steers.next_back()
+    };
+    world.see(Observation::Message(2, Message::Ready));
+    assert_eq!(steered(&mut world), Some(vec![1]));
+    world.see(Observation::Message(1, Message::Ready));
+    world.see(Observation::Message(3, Message::Ready));
+    assert_eq!(steered(&mut world), Some(vec![0, 1, 2]));
+    world.dies(2, Exit::Signal(9));
+    assert_eq!(steered(&mut world), Some(vec![0, 2]), "at once");
+    let successor = world.worker(1);
+    world.see(Observation::Message(successor, Message::Ready));
+    assert_eq!(steered(&mut world), Some(vec![0, 1, 2]));
+    world.see(Observation::Reloaded(Ok(None)));
+    assert_eq!(steered(&mut world), None, "a predecessor serves until its successor does");
+}
+
+#[test]
+fn a_slot_that_nobody_serves_is_fostered_until_it_is_served_again() {
+    let mut world = World::serving(3);
+    world.dies(2, Exit::Signal(9));
+    world.took();
+    world.after(99);
+    assert_eq!(world.took(), [], "its successor is usually quicker");
+    world.after(1);
+    assert_eq!(world.took(), [Action::Send(3, Order::Foster { slot: 1 })]);
+    world.dies(3, Exit::Signal(9));
+    assert!(world.took().contains(&Action::Send(1, Order::Foster { slot: 1 })), "by another");
+    world.see(Observation::Message(4, Message::Ready));
+    assert!(world.took().contains(&Action::Send(1, Order::Unfoster { slot: 1 })));
+    assert!(world.state.slots.iter().all(|slot| slot.foster.is_none()));
+}
+
+#[test]
+fn a_silent_worker_loses_new_connections_then_its_life() {
+    let mut world = World::serving(2);
+    world.after(250);
+    world.took();
+    for _ in 0..4 {
+        world.hears_only(&[1], 250);
+    }
+    let actions = world.took();
+    assert!(actions.contains(&Action::Steer(vec![0])), "{actions:?}");
+    world.hears_only(&[1], 250);
+    assert!(world.took().contains(&Action::Send(1, Order::Foster { slot: 1 })));
+    // It is heard again: nothing has happened.
+    world.after(250);
+    let actions = world.took();
+    assert!(actions.contains(&Action::Steer(vec![0, 1])), "{actions:?}");
+    assert!(actions.contains(&Action::Send(1, Order::Unfoster { slot: 1 })), "{actions:?}");
+    for _ in 0..120 {
+        world.hears_only(&[1], 250);
+    }
+    assert!(world.took().contains(&Action::Signal(2, 6)), "told to abort after --timeout");
+    for _ in 0..4 {
+        world.hears_only(&[1], 250);
+    }
+    assert!(world.took().contains(&Action::Kill(2)));
+    world.dies(2, Exit::Signal(9));
+    assert_eq!(world.spawned(), [Role::Worker { slot: 1, generation: 2 }]);
+}
+
+#[test]
+fn a_supervisor_that_was_stopped_itself_takes_nobody_for_silent() {
+    let mut world = World::serving(2);
+    world.after(250);
+    world.took();
+    world.hears_only(&[], 20_000);
+    world.hears_only(&[], 900);
+    assert_eq!(world.took(), []);
+}
+
+#[test]
+fn more_workers_are_opened_one_by_one() {
+    let mut world = World::serving(1);
+    world.see(Observation::Signal(Signal::More));
+    world.see(Observation::Signal(Signal::More));
+    let opens = world.took().into_iter().filter(|action| matches!(action, Action::Open(_)));
+    assert_eq!(opens.collect::<Vec<_>>(), [Action::Open(1)]);
+    world.see(Observation::Opened(1, Ok(())));
+    let actions = world.took();
+    assert!(actions.contains(&Action::Open(2)), "{actions:?}");
+    assert!(actions.contains(&Action::Spawn(2, Role::Worker { slot: 1, generation: 1 })));
+    world.see(Observation::Opened(2, Err("no descriptor".into())));
+    assert_eq!(world.state.target, 2, "it stays at those there are");
+}
+
+#[test]
+fn fewer_workers_leave_when_nobody_waits_for_them_the_highest_slot_first() {
+    let mut world = World::serving(3);
+    world.after(250);
+    world.took();
+    world.queue = 1;
+    world.see(Observation::Asked(7, Ask::Scale { workers: 1, wait: true }));
+    let actions = world.took();
+    assert!(actions.contains(&Action::Steer(vec![0])), "{actions:?}");
+    world.after(5_000);
+    assert_eq!(world.took(), [], "somebody waits");
+    world.queue = 0;
+    world.after(250);
+    world.after(999);
+    assert_eq!(world.took(), []);
+    world.after(1);
+    let order = |id| Action::Send(id, Order::Drain);
+    assert_eq!(world.took(), [Action::Shut(2), order(3), Action::Shut(1), order(2)]);
+    world.dies(3, Exit::Code(0));
+    assert!(!world.took().contains(&Action::Answer(7, Ok(()))));
+    world.dies(2, Exit::Code(0));
+    assert!(world.took().contains(&Action::Answer(7, Ok(()))));
+    for _ in 0..3 {
+        world.see(Observation::Signal(Signal::Fewer));
+    }
+    assert_eq!(world.state.target, 1, "one is the least");
+}
+
+#[test]
+fn a_slot_that_is_wanted_again_before_it_was_shut_stays() {
+    let mut world = World::serving(2);
+    world.see(Observation::Signal(Signal::Fewer));
+    world.after(250);
+    world.took();
+    world.see(Observation::Signal(Signal::More));
+    assert_eq!(world.state.slots[1].socket, Socket::Open);
+    let actions = world.took();
+    assert!(actions.contains(&Action::Steer(vec![0, 1])), "{actions:?}");
+    world.after(5_000);
+    assert_eq!(world.took(), []);
+}
+
+#[test]
+fn a_pause_keeps_the_sockets_and_a_reload_ends_it() {
+    let mut world = World::serving(2);
+    world.see(Observation::Signal(Signal::Pause));
+    let actions = world.took();
+    assert!(actions.contains(&Action::Send(1, Order::Drain)), "{actions:?}");
+    assert!(!actions.iter().any(|one| matches!(one, Action::StopListening | Action::Shut(_))));
+    world.dies(1, Exit::Code(0));
+    world.dies(2, Exit::Code(0));
+    world.after(60_000);
+    assert_eq!(world.spawned(), [], "nobody comes back by themselves");
+    world.see(Observation::Signal(Signal::Reload));
+    world.see(Observation::Reloaded(Ok(None)));
+    assert_eq!(world.spawned().len(), 2);
+}
+
+#[test]
+fn whoever_waits_for_a_reload_is_told_how_it_ended() {
+    let mut world = World::serving(1);
+    world.see(Observation::Asked(1, Ask::Reload { wait: true }));
+    world.see(Observation::Asked(2, Ask::Reload { wait: false }));
+    world.see(Observation::Asked(3, Ask::Reload { wait: true }));
+    let answers = |world: &mut World| -> Vec<(ClientId, bool)> {
+        let answers = world.took().into_iter().filter_map(|action| match action {
+            Action::Answer(client, result) => Some((client, result.is_ok())),
+            _ => None,
+        });
+        answers.collect()
+    };
+    assert_eq!(answers(&mut world), [(2, true)], "who does not wait is told that it begins");
+    world.see(Observation::Reloaded(Err("bad file".into())));
+    assert_eq!(answers(&mut world), [(1, false)], "the others asked for one after it");
+    world.see(Observation::Reloaded(Ok(None)));
+    let successor = world.worker(0);
+    world.see(Observation::Message(successor, Message::Ready));
+    assert_eq!(answers(&mut world), []);
+    world.dies(1, Exit::Code(0));
+    assert_eq!(answers(&mut world), [(3, true)]);
+}
+
+#[test]
+fn the_settings_change_the_number_of_workers_only_when_they_say_so() {
+    let mut world = World::serving(2);
+    world.see(Observation::Signal(Signal::More));
+    world.see(Observation::Opened(2, Ok(())));
+    world.see(Observation::Reloaded(Ok(None)));
+    assert_eq!(world.state.target, 3);
+    world.see(Observation::Reloaded(Ok(Some(5))));
+    assert_eq!(world.state.target, 5);
 }
 
 /// A small generator, so that a failure can be repeated from its seed. Source: xorshift64*.
@@ -449,10 +680,15 @@ impl Dice {
 struct Machine {
     children: BTreeMap<ChildId, bool>,
     queue: Vec<Observation>,
+    /// Sockets in the kernel's group, whose places are their numbers.
+    sockets: usize,
+    /// Who waits for an answer.
+    clients: BTreeSet<ClientId>,
+    next_client: ClientId,
 }
 
 impl Machine {
-    fn act(&mut self, dice: &mut Dice, action: &Action) {
+    fn act(&mut self, dice: &mut Dice, action: &Action, workers: usize) {
         match action {
             Action::Spawn(id, _) if dice.roll(50) == 0 => {
                 self.queue.push(Observation::Exited(*id, Exit::NotForked));
@@ -469,16 +705,34 @@ impl Machine {
             Action::Listen => {
                 let refused = dice.roll(20) == 0;
                 let result = if refused { Err("refused".to_owned()) } else { Ok(()) };
+                self.sockets = if refused { 0 } else { workers };
                 self.queue.push(Observation::Listening(result));
             }
+            Action::Open(slot) => {
+                assert_eq!(*slot, self.sockets, "the next place in the group is its number");
+                let refused = dice.roll(20) == 0;
+                let result = if refused { Err("refused".to_owned()) } else { Ok(()) };
+                self.sockets += usize::from(!refused);
+                self.queue.push(Observation::Opened(*slot, result));
+            }
+            Action::Shut(slot) => {
+                assert_eq!(slot + 1, self.sockets, "only the last one leaves the group");
+                self.sockets -= 1;
+            }
+            Action::Steer(slots) => {
+                assert!(!slots.is_empty() && slots.iter().all(|slot| *slot < self.sockets));
+            }
+            Action::Answer(client, _) => assert!(self.clients.remove(client), "asked once"),
             Action::Reload(Reload::Read) => {
                 let refused = dice.roll(3) == 0;
-                let result = if refused { Err("bad file".to_owned()) } else { Ok(()) };
+                let changed = (dice.roll(4) == 0).then(|| 1 + dice.roll(6) as usize);
+                let result = if refused { Err("bad file".to_owned()) } else { Ok(changed) };
                 self.queue.push(Observation::Reloaded(result));
             }
             Action::Send(..)
             | Action::Signal(..)
             | Action::StopListening
+            | Action::RefuseNew
             | Action::Reload(_)
             | Action::Record(_) => {}
         }
@@ -516,9 +770,38 @@ impl Machine {
             (75, _) if dice.roll(40) == 0 => Observation::Signal(Signal::Stop),
             (76, _) if dice.roll(40) == 0 => Observation::Signal(Signal::Quit),
             (77, _) => Observation::Signal(Signal::Other("USR1")),
-            _ => Observation::Clock,
+            (78..80, _) => Observation::Signal(Signal::More),
+            (80..82, _) => Observation::Signal(Signal::Fewer),
+            (82, _) if dice.roll(4) == 0 => Observation::Signal(Signal::Pause),
+            (83..86, _) => {
+                self.next_client += 1;
+                self.clients.insert(self.next_client);
+                let (workers, wait) = (dice.roll(7) as usize, dice.roll(3) > 0);
+                let ask = match dice.roll(2) {
+                    0 => Ask::Reload { wait },
+                    _ => Ask::Scale { workers, wait },
+                };
+                Observation::Asked(self.next_client, ask)
+            }
+            _ => {
+                self.queue.push(Observation::Clock);
+                Observation::Looked(self.look(dice, state, now_ms + pause_ms))
+            }
         };
         (pause_ms, observation)
+    }
+}
+
+impl Machine {
+    /// Most are heard, some have been silent for a while.
+    fn look(&self, dice: &mut Dice, state: &State, now_ms: u64) -> Look {
+        let silence_ms = [0, 0, 0, 700, 5_000, 60_000];
+        let beat = |id: &ChildId| {
+            (*id, now_ms.saturating_sub(silence_ms[dice.roll(silence_ms.len() as u64) as usize]))
+        };
+        let beats = self.children.keys().map(beat).collect();
+        let queue = |slot| (slot, u32::from(dice.roll(8) == 0));
+        Look { beats, queues: state.closing_slots().map(queue).collect() }
     }
 }
 
@@ -528,13 +811,31 @@ fn check(state: &State, machine: &Machine) {
         let rolling = state.roll.as_ref().is_some_and(|roll| roll.slot == slot);
         let count = state.fillers(slot).count();
         let stopping = matches!(state.phase, Phase::Stop { .. } | Phase::Over(_));
-        assert!(count <= 1 + usize::from(rolling || stopping), "{count} workers in slot {slot}");
-        if state.phase == Phase::Serve {
+        assert!(
+            count <= 1 + usize::from(rolling || stopping),
+            "{count} workers in slot {slot}: {state:?}"
+        );
+        if state.phase == Phase::Serve && slot < state.open_slots() && !state.paused {
             let waits = state.slots[slot].attempts.restart_at_ms.is_some();
             assert!(count > 0 || waits, "nobody will ever fill slot {slot}");
         }
     }
-    assert!(state.workers().count() <= state.slots.len() * 2 + 1);
+    assert!(
+        state.workers().count() <= state.slots.len() * 2 + 8,
+        "slots that come and go: {state:?}"
+    );
+    for (number, slot) in state.slots.iter().enumerate() {
+        if let Some(id) = slot.foster {
+            assert!(state.children[&id].serves(), "fostered by somebody who does not serve");
+            assert_eq!(state.server(number), None, "fostered, and served by its own");
+            assert!(matches!(slot.socket, Socket::Open | Socket::Closing { .. }));
+        }
+    }
+    if state.watches() {
+        let gone = state.steered.iter().find(|slot| state.server(**slot).is_none());
+        let anybody = (0..state.open_slots()).any(|slot| state.server(slot).is_some());
+        assert!(gone.is_none() || !anybody, "steered to {gone:?}, which does not serve");
+    }
     for (id, child) in &state.children {
         let waits_for_itself = matches!(child.life, Life::Serving { .. });
         assert!(waits_for_itself || child.life.deadline_ms().is_some(), "{id}: {child:?}");
@@ -556,6 +857,7 @@ fn check(state: &State, machine: &Machine) {
     }
     if let Phase::Over(_) = state.phase {
         assert!(state.children.is_empty() && machine.children.is_empty(), "somebody is left");
+        assert!(machine.clients.is_empty(), "somebody still waits for an answer");
     }
 }
 
@@ -584,7 +886,7 @@ fn a_random_history_of_a_million_steps_breaks_no_rule() {
             let actions = plan(&mut state, now_ms, observation);
             rolled += u64::from(actions.contains(&Action::Record(Event::Rolled)));
             for action in &actions {
-                machine.act(&mut dice, action);
+                machine.act(&mut dice, action, workers);
             }
             check(&state, &machine);
             let mut deadlines =

@@ -1,14 +1,19 @@
 //! Accepting connections, as many as the worker may have.
 //!
-//! `runtime.rs` starts one task per listener; each connection gets a task of its own (`connection.rs`).
-//! Promises: no error of `accept` ends it or makes it spin; the worker never runs out of descriptors,
-//! since it stops accepting when it is full; clients who wait too long for that are told so; at a drain
-//! everyone who is in the queue already is served.
-//! Does not know: HTTP, who opened the listener.
+//! `runtime.rs` starts one task per listener of the slot and `foster.rs` one per listener of a sibling;
+//! each connection gets a task of its own (`connection.rs`).
+//! Promises: no error of `accept` makes it spin, and none ends it but that the listener was shut; the
+//! worker never has more connections than it may, over all its listeners together, so it never runs out
+//! of descriptors; listeners take turns, at accepting and at seats that come free; clients who wait too
+//! long for one are told so; at a drain everyone who is in the queue already is served.
+//! Does not know: HTTP, who opened the listener, whose it is.
 //! Source: accept(2).
 
+use std::future::poll_fn;
 use std::io;
+use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use nix::errno::Errno;
@@ -20,19 +25,28 @@ use crate::connection::open;
 use crate::refuse::refuse;
 use crate::shared::Shared;
 
-/// Connections accepted in a row before those already open get their turn.
+/// Connections accepted in a row before those already open, and other listeners, get their turn.
 const BATCH: usize = 32;
 /// The longest queue a kernel keeps by default (`net.core.somaxconn`): whoever is behind it came later.
 const QUEUE_MAX: usize = 4096;
 /// How long to wait when the system has no more descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accept from `listener` until the drain, then those who are queued, then drop it.
+/// A listener as the event loop watches it.
+///
+/// # Errors
+/// When the system has no room for it, or it is none; it is closed then.
+pub(crate) fn watched(listener: StdTcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Accept from `listener` until it is shut, or until the drain and then those who are queued; drop it.
 pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
     tokio::select! {
         biased;
         () = shared.drain.draining() => {}
-        () = keep_accepting(&listener, &shared) => shared.drain.draining().await,
+        () = keep_accepting(&listener, &shared) => return,
     }
     if let Err(error) = take_queued(listener, &shared).await {
         tracing::warn!(%error, "the queue of a listener could not be emptied");
@@ -47,27 +61,18 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
     let mut queued_since = None;
     loop {
         for _ in 0..BATCH {
-            while shared.is_full() {
-                let since = *queued_since.get_or_insert_with(Instant::now);
-                let until = since + shared.limits.queue_timeout;
-                let waited = timeout_at(until, shared.room.notified()).await;
-                if waited.is_err() && refuse_queued(listener, shared).await {
-                    queued_since = None;
-                }
-            }
-            let accepted = match listener.accept().now_or_never() {
-                Some(accepted) => accepted,
-                None => {
-                    queued_since = None;
-                    listener.accept().await
-                }
-            };
-            match accepted {
-                Ok((stream, _)) => {
+            await_seat(listener, shared, &mut queued_since).await;
+            match next(listener, shared, &mut queued_since).await {
+                None => {}
+                Some(Ok(stream)) => {
                     pausing = false;
                     open(stream, shared);
+                    if shared.is_full() {
+                        // The next seat is for another listener: all stand in line for it before us.
+                        break;
+                    }
                 }
-                Err(error) => match Failure::of(&error) {
+                Some(Err(error)) => match Failure::of(&error) {
                     Failure::Gone => {}
                     Failure::Shut => return,
                     Failure::Exhausted => {
@@ -82,6 +87,37 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
         }
         yield_now().await;
     }
+}
+
+/// Wait until a connection may be opened; whoever is queued for too long meanwhile is refused.
+async fn await_seat(listener: &TcpListener, shared: &Shared, queued_since: &mut Option<Instant>) {
+    while shared.is_full() {
+        let since = *queued_since.get_or_insert_with(Instant::now);
+        let until = since + shared.limits.queue_timeout;
+        let waited = timeout_at(until, shared.room.notified()).await;
+        if waited.is_err() && refuse_queued(listener, shared).await {
+            *queued_since = None;
+        }
+    }
+}
+
+/// The next connection. `None`: other listeners have taken the last seats while this one had nobody.
+async fn next(
+    listener: &TcpListener,
+    shared: &Shared,
+    queued_since: &mut Option<Instant>,
+) -> Option<io::Result<TcpStream>> {
+    poll_fn(|cx| {
+        if shared.is_full() {
+            return Poll::Ready(None);
+        }
+        let accepted = listener.poll_accept(cx);
+        if accepted.is_pending() {
+            *queued_since = None;
+        }
+        accepted.map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+    })
+    .await
 }
 
 /// Refuse who is queued, for as long as the worker is full. Gives whether nobody is left.
@@ -103,8 +139,7 @@ async fn refuse_queued(listener: &TcpListener, shared: &Shared) -> bool {
 async fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<()> {
     let listener = listener.into_std()?;
     for taken in 1..=QUEUE_MAX {
-        // What finds no room stays in the queue: the slot keeps it for the successor.
-        if shared.is_full() {
+        if !has_seat(shared).await {
             break;
         }
         match listener.accept() {
@@ -120,6 +155,19 @@ async fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<(
         }
     }
     Ok(())
+}
+
+/// Wait for a seat during the grace of a drain, when connections end one after the other. `false`: it is
+/// over, and whoever is queued still is left to whoever else holds the listener.
+async fn has_seat(shared: &Shared) -> bool {
+    while shared.is_full() && !shared.drain.is_closing() {
+        tokio::select! {
+            biased;
+            () = shared.room.notified() => {}
+            () = shared.drain.closing() => {}
+        }
+    }
+    !shared.is_full()
 }
 
 /// What an error of `accept` asks for.

@@ -3,7 +3,8 @@
 //! `accept.rs` starts one task per connection; hyper parses heads and bodies and calls `answer.rs` for
 //! each request.
 //! Promises: a connection ends when the client closes it, when it runs into a deadline, or when the drain
-//! says so; an idle one is closed by a drain only after the grace.
+//! says so; an idle one is closed by a drain only after the grace; a request of which a byte has reached
+//! the kernel when an idle connection is to be closed is answered instead.
 //! Does not know: routes.
 
 use std::cell::Cell;
@@ -15,7 +16,6 @@ use std::task::{Context, Poll, ready};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
@@ -23,7 +23,7 @@ use crate::answer::answer;
 use crate::config::Limits;
 use crate::error::HttpError;
 use crate::shared::Shared;
-use crate::socket::Socket;
+use crate::socket::{Socket, Stream};
 use crate::watch::Watch;
 
 /// An unread body of up to this many bytes is read and dropped, which keeps the connection.
@@ -104,10 +104,18 @@ impl Connection {
         true
     }
 
-    /// Whether the client may still be sending when we close: a body that nobody read, or a head that
-    /// hyper refused.
+    /// Whether the client may still be sending when we close: a body that nobody read, a head that hyper
+    /// refused, or a request that it began before it knew that there can be none any more.
     pub(crate) fn lingers(&self) -> bool {
-        self.lingers.get() || self.watch.is_in_head()
+        self.lingers.get()
+            || self.watch.is_in_head()
+            || self.watch.is_expired()
+            || self.shared.drain.is_draining()
+    }
+
+    /// Whether it is idle, and to be closed for that.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.watch.is_idle() && (self.watch.is_expired() || self.shared.drain.is_closing())
     }
 }
 
@@ -126,20 +134,14 @@ async fn discard(mut body: Incoming) -> bool {
 }
 
 /// Give a connection its seat, and a task to serve it.
-pub(crate) fn open<T>(stream: T, shared: &Rc<Shared>)
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+pub(crate) fn open(stream: impl Stream, shared: &Rc<Shared>) {
     // Taken here and not in the task: the next accept must see it.
     let seat = Seat::take(Rc::clone(shared));
     spawn_local(serve(stream, Rc::clone(shared), seat));
 }
 
 /// Serve one connection to its end.
-async fn serve<T>(stream: T, shared: Rc<Shared>, _seat: Seat)
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+async fn serve(stream: impl Stream, shared: Rc<Shared>, _seat: Seat) {
     let connection = Rc::new(Connection::new(Rc::clone(&shared)));
     let socket = Socket::new(stream, Rc::clone(&connection));
     let service = {
@@ -156,15 +158,26 @@ where
             registered = true;
             let _ = closing.as_mut().poll(cx);
         }
-        if !told && shared.drain.is_closing() {
-            told = true;
-            http.as_mut().graceful_shutdown();
+        loop {
+            let was_unwanted = connection.is_unwanted();
+            // How it ended (closed, reset, malformed) is the client's affair.
+            if http.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if connection.is_unwanted() && !told {
+                // If it was before, hyper has just tried to read, and the socket has looked for more than
+                // the loop knows of. Otherwise that is done first.
+                told = was_unwanted;
+                if told {
+                    http.as_mut().graceful_shutdown();
+                }
+                continue;
+            }
+            ready!(poll_deadline(&connection.watch, timer.as_mut(), cx));
+            if told || !connection.watch.expire() {
+                return Poll::Ready(());
+            }
         }
-        // How it ended (closed, reset, malformed) is the client's affair.
-        if http.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        poll_deadline(&connection.watch, timer.as_mut(), cx)
     })
     .await;
 }

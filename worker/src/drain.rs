@@ -2,9 +2,14 @@
 //!
 //! `runtime.rs` calls [`leave`] with the first order; `accept.rs` and `connection.rs` wait for the stages,
 //! `answer.rs` asks for them.
-//! Promises: every request that reached this worker before the deadline is answered; an idle client gets
-//! the grace to send its next request and then an orderly close, so its request is not raced by ours;
-//! orders that come while leaving only make it quicker; nothing outlives the deadline.
+//! Promises: every response sent from the first moment on says `Connection: close`; a client that asks at
+//! least once within the grace is told so, and never closed upon. At the end of the grace an idle
+//! connection is closed, but not if a byte of a request has reached this host's kernel when it is asked for
+//! the last time, directly before the FIN: that request is answered. One that meets the FIN on its way is
+//! not looked at, and its client reads the end of the stream without a byte of an answer, and no reset,
+//! for as long as the close lingers (`socket.rs`): it may send it again. (Nothing in HTTP/1.1 can save that
+//! one but a longer grace.) Orders that come while leaving only make it quicker; nothing outlives the
+//! deadline, which is the one that cuts requests.
 //! Does not know: why it leaves.
 //! Source: RFC 9112 section 9.6.
 
@@ -16,10 +21,20 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
 use crate::shared::Shared;
-use crate::signals::Order;
 
 /// How long requests in flight have when the supervisor died.
 const ORPHAN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How quickly a worker is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// With all the time a drain has.
+    Drain,
+    /// Quickly; a second one: now.
+    Quit,
+    /// Quicker still: the supervisor died.
+    Orphaned,
+}
 
 /// How a worker's work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +108,7 @@ impl Drain {
         self.reach(Stage::Draining, &self.draining);
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.reach(Stage::Closing, &self.closing);
     }
 
@@ -112,21 +127,21 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(order: Order, config: &Config, now: Instant) -> Self {
+    fn new(order: Leave, config: &Config, now: Instant) -> Self {
         let cut_at = now + config.drain_timeout;
         let close_at = cut_at.min(now + config.keepalive_grace);
         Self { close_at, cut_at, quits: 0 }.hurry(order, config, now)
     }
 
     #[must_use]
-    fn hurry(mut self, order: Order, config: &Config, now: Instant) -> Self {
+    fn hurry(mut self, order: Leave, config: &Config, now: Instant) -> Self {
         let within = match order {
-            Order::Drain => return self,
-            Order::Quit if self.quits > 0 => Duration::ZERO,
-            Order::Quit => config.quit_timeout,
-            Order::Orphaned => ORPHAN_TIMEOUT,
+            Leave::Drain => return self,
+            Leave::Quit if self.quits > 0 => Duration::ZERO,
+            Leave::Quit => config.quit_timeout,
+            Leave::Orphaned => ORPHAN_TIMEOUT,
         };
-        self.quits += u32::from(order == Order::Quit);
+        self.quits += u32::from(order == Leave::Quit);
         self.close_at = self.close_at.min(now);
         self.cut_at = self.cut_at.min(now + within);
         self
@@ -136,8 +151,8 @@ impl Plan {
 /// Leave: `finish` is done when nothing is left to do, and gives how many transactions it had to leave;
 /// `running` says how many there are when the deadline comes first.
 pub(crate) async fn leave(
-    first: Order,
-    mut next_order: impl AsyncFnMut() -> Order,
+    first: Leave,
+    mut next_order: impl AsyncFnMut() -> Leave,
     config: &Config,
     shared: &Shared,
     running: impl Fn() -> u64,
@@ -179,25 +194,25 @@ mod tests {
     #[test]
     fn a_drain_has_a_grace_and_a_deadline() {
         let now = Instant::now();
-        assert_eq!(times(&Plan::new(Order::Drain, &config(), now), now), (5_000, 30_000));
+        assert_eq!(times(&Plan::new(Leave::Drain, &config(), now), now), (5_000, 30_000));
         let hasty = Config { drain_timeout: Duration::from_secs(3), ..config() };
-        assert_eq!(times(&Plan::new(Order::Drain, &hasty, now), now), (3_000, 3_000));
+        assert_eq!(times(&Plan::new(Leave::Drain, &hasty, now), now), (3_000, 3_000));
     }
 
     #[test]
     fn quit_is_quick_and_a_second_one_is_now() {
         let now = Instant::now();
-        let plan = Plan::new(Order::Quit, &config(), now);
+        let plan = Plan::new(Leave::Quit, &config(), now);
         assert_eq!(times(&plan, now), (0, 2_000));
-        assert_eq!(times(&plan.hurry(Order::Quit, &config(), now), now), (0, 0));
+        assert_eq!(times(&plan.hurry(Leave::Quit, &config(), now), now), (0, 0));
     }
 
     #[test]
     fn an_order_only_ever_brings_the_end_forward() {
         let now = Instant::now();
-        let plan = Plan::new(Order::Drain, &config(), now).hurry(Order::Orphaned, &config(), now);
+        let plan = Plan::new(Leave::Drain, &config(), now).hurry(Leave::Orphaned, &config(), now);
         assert_eq!(times(&plan, now), (0, 500));
-        for later in [Order::Drain, Order::Quit, Order::Orphaned] {
+        for later in [Leave::Drain, Leave::Quit, Leave::Orphaned] {
             let soon = now + Duration::from_millis(400);
             assert_eq!(times(&plan.hurry(later, &config(), soon), now), (0, 500));
         }

@@ -15,7 +15,7 @@
 //! | `response`, `problem` | success, problem | bytes | nothing |
 //!
 //! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
-//! to leave, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads,
+//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads,
 //! [`CpuThread`] is where work goes that would hold the loop.
 //!
 //! The application gives [`run`] its [`Inputs`], a [`Config`] and a function that makes the [`Router`];
@@ -37,6 +37,7 @@ mod database;
 mod drain;
 mod error;
 mod fields;
+mod foster;
 mod given;
 mod json;
 pub mod kinds;

@@ -6,6 +6,7 @@
 //! order of leaving is the reverse; a database that is away does not keep a worker from being ready.
 //! Does not know: processes, where the listeners come from.
 
+use std::future::pending;
 use std::net::TcpListener as StdTcpListener;
 use std::pin::pin;
 use std::rc::Rc;
@@ -14,13 +15,14 @@ use std::{fmt, io};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 use tokio::time::Duration;
 
-use crate::accept::accept;
+use crate::accept::{accept, watched};
 use crate::config::Config;
 use crate::database::{Database, DatabaseStats};
-use crate::drain::{Outcome, leave};
+use crate::drain::{Leave, Outcome, leave};
+use crate::foster::Fosters;
 use crate::router::{RouteConflict, Router};
 use crate::shared::Shared;
 use crate::signals::{Inbox, Order, Orders};
@@ -29,6 +31,10 @@ use crate::stats::{Load, Stats, beat};
 /// How long the start waits for the database; without it the worker is ready all the same, and answers
 /// 503 until it is back.
 const DATABASE_WAIT: Duration = Duration::from_secs(3);
+
+/// Tasks that run in a row before the loop looks at clock, sockets and heart again. A handler that computes
+/// for milliseconds delays them by no more than so many of its kind.
+const EVENT_INTERVAL: u32 = 16;
 
 /// What a worker is given to work with.
 pub struct Inputs {
@@ -40,6 +46,11 @@ pub struct Inputs {
     pub on_ready: Box<dyn FnOnce()>,
     /// Called from the event loop every 100 ms, from its start on; must not block.
     pub on_beat: Box<dyn FnMut(&Load)>,
+    /// Called with a slot when the copy of its listener that an [`Order::Foster`] brought has been closed:
+    /// after [`Order::Unfoster`], when that listener was shut or is of no use, when the worker does not
+    /// serve (yet, or any more), and when it has left. Also after an [`Order::Unfoster`] for a slot
+    /// that it does not foster. Not for a second copy of a slot that it fosters already: it keeps the first.
+    pub on_unfostered: Box<dyn FnMut(usize)>,
 }
 
 /// Why the application could not be built.
@@ -94,6 +105,7 @@ where
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .event_interval(EVENT_INTERVAL)
         // For the names of database hosts, the one thing that has no asynchronous call.
         .max_blocking_threads(1)
         .build_local(LocalOptions::default())
@@ -108,37 +120,103 @@ async fn live<B>(inputs: Inputs, config: Config, build: B) -> Result<Outcome, Er
 where
     B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
 {
-    let mut inbox = Inbox::open(inputs.orders).map_err(Error::Signals)?;
+    let inbox = Inbox::open(inputs.orders).map_err(Error::Signals)?;
+    let fosters = Fosters::new(inputs.on_unfostered);
     let stats = Rc::new(Stats::default());
     let database = Database::open(config.database.clone());
-    spawn_local(beat(load(&stats, &database), inputs.on_beat));
-    let Some((router, told)) = boot(&database, build, &mut inbox).await? else {
-        return Ok(Outcome::Drained);
-    };
-    let shared = Rc::new(Shared::new(&config, router, stats));
-    let listeners = registered(inputs.listeners).map_err(Error::Listener)?;
-    (inputs.on_ready)();
-    let mut accepting = start_accepting(listeners, &shared);
-    let order = match told {
-        Some(order) => Some(order),
-        None => ordered(&mut accepting, inbox.next()).await,
-    };
-    let running = || database.stats().running;
-    let finish = async |within| finish(accepting, &shared, &database, within).await;
-    let first = order.unwrap_or(Order::Drain);
-    let outcome =
-        leave(first, async || inbox.next().await, &config, &shared, running, finish).await;
-    report(&shared.stats, &database);
-    order.map(|_| outcome).ok_or(Error::Deaf)
-}
-
-/// Wait for the first order. `None`: a task that accepts has panicked, for nothing else ends one before
-/// there is an order; a worker that cannot hear must not go on as if it could.
-async fn ordered(accepting: &mut JoinSet<()>, next: impl Future<Output = Order>) -> Option<Order> {
+    let beating = beat(load(&stats, &database), inputs.on_beat);
+    let worker = Worker { inbox, fosters, stats, database, config };
+    // The heart is no task: a task waits behind those of all connections, this future waits for none.
     tokio::select! {
         biased;
-        order = next => Some(order),
-        Some(_) = accepting.join_next() => None,
+        never = beating => match never {},
+        outcome = worker.work(inputs.listeners, inputs.on_ready, build) => outcome,
+    }
+}
+
+/// What a heartbeat carries.
+fn load(stats: &Rc<Stats>, database: &Database) -> impl Fn(Duration) -> Load + use<> {
+    let (stats, database) = (Rc::clone(stats), database.clone());
+    move |lag| Load { database: database.stats(), ..stats.load(lag) }
+}
+
+/// What a worker has from its start to its end.
+struct Worker {
+    inbox: Inbox,
+    fosters: Fosters,
+    stats: Rc<Stats>,
+    database: Database,
+    config: Config,
+}
+
+impl Worker {
+    async fn work<B>(
+        mut self,
+        listeners: Vec<StdTcpListener>,
+        on_ready: Box<dyn FnOnce()>,
+        build: B,
+    ) -> Result<Outcome, Error>
+    where
+        B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+    {
+        let Some((router, told)) = self.boot(build).await? else { return Ok(Outcome::Drained) };
+        let shared = Rc::new(Shared::new(&self.config, router, Rc::clone(&self.stats)));
+        let listeners = listeners.into_iter().map(watched).collect::<io::Result<Vec<_>>>();
+        let listeners = listeners.map_err(Error::Listener)?;
+        on_ready();
+        let mut accepting = start_accepting(listeners, &shared);
+        let order = match told {
+            Some(order) => Some(order),
+            None => self.serve(&mut accepting, &shared).await,
+        };
+        let outcome = self.leave(order.unwrap_or(Leave::Drain), accepting, &shared).await;
+        report(&self.stats, &self.database);
+        order.map(|_| outcome).ok_or(Error::Deaf)
+    }
+
+    /// Furnish the worker while it listens to orders. `None`: it was told to leave at once. A drain is kept
+    /// for later: whoever is queued on the listener already is to be served first.
+    async fn boot<B>(&mut self, build: B) -> Result<Option<(Router, Option<Leave>)>, Error>
+    where
+        B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+    {
+        let mut told = None;
+        let mut furnishing = pin!(furnish(&self.database, build));
+        loop {
+            tokio::select! {
+                biased;
+                order = next_leave(&mut self.inbox, &mut self.fosters) => match order {
+                    Leave::Drain => told = Some(order),
+                    Leave::Quit | Leave::Orphaned => return Ok(None),
+                },
+                router = &mut furnishing => return Ok(Some((router?, told))),
+            }
+        }
+    }
+
+    /// Serve until told to leave. `None`: a task that accepts has panicked; a worker that cannot hear must
+    /// not go on as if it could.
+    async fn serve(&mut self, accepting: &mut JoinSet<()>, shared: &Rc<Shared>) -> Option<Leave> {
+        self.fosters.serve(shared);
+        tokio::select! {
+            biased;
+            order = next_leave(&mut self.inbox, &mut self.fosters) => Some(order),
+            () = panicked(accepting) => None,
+        }
+    }
+
+    async fn leave(
+        &mut self,
+        first: Leave,
+        accepting: JoinSet<()>,
+        shared: &Rc<Shared>,
+    ) -> Outcome {
+        let Self { inbox, fosters, database, config, .. } = self;
+        let accepting = [accepting, fosters.leave()];
+        let running = || database.stats().running;
+        let finish = async |within| finish(accepting, shared, database, within).await;
+        let next = async || next_leave(inbox, fosters).await;
+        leave(first, next, config, shared, running, finish).await
     }
 }
 
@@ -149,34 +227,28 @@ fn report(stats: &Stats, database: &Database) {
     tracing::info!(requests, panics, shed, retries, timeouts, "left");
 }
 
-/// What a heartbeat carries.
-fn load(stats: &Rc<Stats>, database: &Database) -> impl Fn(Duration) -> Load + use<> {
-    let (stats, database) = (Rc::clone(stats), database.clone());
-    move |lag| Load { database: database.stats(), ..stats.load(lag) }
-}
-
-/// Furnish the worker while it listens to orders. `None`: it was told to leave at once. A drain is kept for
-/// later: whoever is queued on the listener already is to be served first.
-async fn boot<B>(
-    database: &Database,
-    build: B,
-    inbox: &mut Inbox,
-) -> Result<Option<(Router, Option<Order>)>, Error>
-where
-    B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
-{
-    let mut told = None;
-    let mut furnishing = pin!(furnish(database, build));
+/// Do what is ordered, until it is to leave. Nothing is lost when this future is dropped.
+async fn next_leave(inbox: &mut Inbox, fosters: &mut Fosters) -> Leave {
     loop {
-        tokio::select! {
-            biased;
-            order = inbox.next() => match order {
-                Order::Drain => told = Some(order),
-                Order::Quit | Order::Orphaned => return Ok(None),
-            },
-            router = &mut furnishing => return Ok(Some((router?, told))),
+        match inbox.next().await {
+            Order::Drain => return Leave::Drain,
+            Order::Quit => return Leave::Quit,
+            Order::Orphaned => return Leave::Orphaned,
+            Order::Foster { slot, listener } => fosters.foster(slot, listener),
+            Order::Unfoster { slot } => fosters.unfoster(slot),
         }
     }
+}
+
+/// Wait for a panic. A task that accepts ends without one when its listener is shut: the worker serves the
+/// connections it has until it is told to leave.
+async fn panicked(accepting: &mut JoinSet<()>) {
+    while let Some(ended) = accepting.join_next().await {
+        if ended.is_err() {
+            return;
+        }
+    }
+    pending().await
 }
 
 /// Give the database its chance, then build the application.
@@ -190,14 +262,6 @@ where
     build(database.clone()).await
 }
 
-fn registered(listeners: Vec<StdTcpListener>) -> io::Result<Vec<TcpListener>> {
-    let register = |listener: StdTcpListener| {
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
-    listeners.into_iter().map(register).collect()
-}
-
 fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> JoinSet<()> {
     let mut accepting = JoinSet::new();
     for listener in listeners {
@@ -209,13 +273,15 @@ fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> JoinSet<
 /// Wait until the queues are empty, the connections closed and the database is done. Gives how many
 /// transactions had to be left.
 async fn finish(
-    mut accepting: JoinSet<()>,
+    accepting: [JoinSet<()>; 2],
     shared: &Shared,
     database: &Database,
     within: Duration,
 ) -> usize {
     // A panic was reported when it happened; its listener is closed either way.
-    while accepting.join_next().await.is_some() {}
+    for mut accepting in accepting {
+        while accepting.join_next().await.is_some() {}
+    }
     while shared.stats.connections.get() > 0 {
         shared.room.notified().await;
     }
@@ -224,16 +290,17 @@ async fn finish(
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use tokio::time::timeout;
 
     use super::*;
 
-    #[tokio::test(flavor = "local")]
+    #[tokio::test(flavor = "local", start_paused = true)]
     async fn a_panic_of_an_accepting_task_is_noticed_without_an_order() {
         let mut accepting = JoinSet::new();
+        accepting.spawn_local(async {});
         accepting.spawn_local(pending());
-        assert_eq!(ordered(&mut accepting, async { Order::Quit }).await, Some(Order::Quit));
+        assert!(timeout(Duration::from_secs(60), panicked(&mut accepting)).await.is_err());
         accepting.spawn_local(async { panic!("a mistake in accept") });
-        assert_eq!(ordered(&mut accepting, pending()).await, None);
+        panicked(&mut accepting).await;
     }
 }

@@ -1,14 +1,15 @@
-//! What tells a worker to leave: signals, and the orders of its supervisor.
+//! What tells a worker what to do: signals, and the orders of its supervisor.
 //!
 //! `runtime.rs` opens the inbox after the fork and reads it; `drain.rs` reads on while the worker leaves.
 //! Promises: a signal that came before the handlers were there is not lost (it stays blocked until then);
 //! INT and HUP, which a terminal sends to every process, and what is meant for the supervisor (USR1, TTIN,
 //! TTOU) change nothing here.
-//! Does not know: sockets, the channel's format.
+//! Does not know: what is done about an order, the channel's format.
 //! Source: signal(7); signal-hook's `low_level::pipe`.
 
 use std::future::pending;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 /// What a worker can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// Stop accepting, answer what is in flight, leave.
     Drain,
@@ -29,6 +30,18 @@ pub enum Order {
     Quit,
     /// The supervisor died: the same, quicker still.
     Orphaned,
+    /// Accept for another slot, too, whose own worker cannot.
+    Foster {
+        /// The other slot.
+        slot: usize,
+        /// A copy of its listener.
+        listener: TcpListener,
+    },
+    /// Close that copy: the slot's own worker is back.
+    Unfoster {
+        /// The other slot.
+        slot: usize,
+    },
 }
 
 /// How the supervisor's orders arrive.
@@ -39,7 +52,7 @@ pub struct Orders {
     pub next: Box<dyn FnMut() -> Option<Order>>,
 }
 
-/// Everything that tells this worker to leave.
+/// Everything that tells this worker what to do.
 pub(crate) struct Inbox {
     term: UnixStream,
     quit: UnixStream,
@@ -73,7 +86,7 @@ impl Inbox {
             () = told(&self.term) => Order::Drain,
             order = ordered(&self.wake, &mut self.next), if !self.orphaned => {
                 // After that the channel stays readable for ever, and says nothing new.
-                self.orphaned = order == Order::Orphaned;
+                self.orphaned = matches!(order, Order::Orphaned);
                 order
             }
         }

@@ -1,9 +1,10 @@
 //! The socket as hyper sees it, reporting what happens to the connection's watch.
 //!
 //! Made by `connection.rs`, driven by hyper.
-//! Promises: reads and writes are passed on as they are, vectored writes included; when a request was
-//! answered before all of it was read, closing waits a moment for the client to notice, since a close
-//! with unread bytes in the queue resets the connection and the answer is lost.
+//! Promises: reads and writes are passed on as they are, vectored writes included; before a connection is
+//! closed that the client may use, the kernel itself is asked whether it has; and where the client may
+//! still be sending, closing waits a moment for it to notice, since a close with unread bytes in the queue
+//! resets the connection, and an answer on its way is lost.
 //! Source: RFC 9112 section 9.6 (closing in stages).
 
 use std::io::{self, IoSlice};
@@ -13,13 +14,28 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant};
 
 use crate::connection::Connection;
 
 /// How long a closed connection waits for a client that still sends.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What a connection can be made of.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Whether bytes have come of which the event loop need not know yet.
+    fn has_unread(&self) -> bool;
+}
+
+impl Stream for TcpStream {
+    fn has_unread(&self) -> bool {
+        // A client that has closed sends nothing any more, and one whose socket fails neither.
+        matches!(recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 1..)))
+    }
+}
 
 /// A client's socket.
 pub(crate) struct Socket<T> {
@@ -34,19 +50,22 @@ impl<T> Socket<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Read for Socket<T> {
+impl<T: Stream> Read for Socket<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        self.connection.watch.received(self.connection.limits());
-        Poll::Ready(read)
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let Connection { watch, .. } = &*self.connection;
+        if read.is_ready() || (self.connection.is_unwanted() && self.io.inner().has_unread()) {
+            watch.received(self.connection.limits());
+        }
+        read
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Write for Socket<T> {
+impl<T: Stream> Write for Socket<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +107,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Socket<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Socket<T> {
+impl<T: Stream> Socket<T> {
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let Connection { watch, .. } = &*self.connection;
         match written {

@@ -5,6 +5,7 @@
 //! Does not know: who reads the numbers.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -77,7 +78,10 @@ impl Stats {
 }
 
 /// Beat for ever. `load` gives the numbers, after a heartbeat that came late by as much.
-pub(crate) async fn beat(load: impl Fn(Duration) -> Load, mut on_beat: Box<dyn FnMut(&Load)>) {
+pub(crate) async fn beat(
+    load: impl Fn(Duration) -> Load,
+    mut on_beat: Box<dyn FnMut(&Load)>,
+) -> Infallible {
     on_beat(&load(Duration::ZERO));
     loop {
         let due = Instant::now() + BEAT;

@@ -1,6 +1,7 @@
 //! The rooms together, over real sockets, or over pipes where a clock must stand still.
 
 mod drain;
+mod foster;
 mod http;
 mod limits;
 mod log;
@@ -21,10 +22,18 @@ use crate::config::{Config, Limits};
 use crate::connection::open;
 use crate::request;
 use crate::shared::Shared;
+use crate::socket::Stream;
 use crate::stats::Stats;
 use crate::{
     Context, DatabaseConfig, Empty, Fields, HttpError, Path, Payload, Query, Reply, Routes, Text,
 };
+
+impl Stream for DuplexStream {
+    /// A pipe asks itself at every read.
+    fn has_unread(&self) -> bool {
+        false
+    }
+}
 
 /// What the handlers of these tests share with their test.
 #[derive(Default)]
@@ -33,6 +42,8 @@ pub(crate) struct App {
     gate: Notify,
     /// How often a handler reached something, by name.
     seen: RefCell<HashMap<&'static str, u32>>,
+    /// The names in the paths that `/named` was asked for, in turn.
+    names: RefCell<Vec<String>>,
 }
 
 impl App {
@@ -65,6 +76,7 @@ async fn named(
 ) -> Result<Reply<Json>, HttpError> {
     let Named(in_path) = path.read()?;
     let Named(in_query) = query.read()?;
+    cx.app().names.borrow_mut().push(in_path.clone());
     let answer = json!({"path": in_path, "query": in_query, "id": cx.request_id()});
     Ok(Reply(answer))
 }
@@ -149,6 +161,15 @@ impl Rooms {
         let (ours, theirs) = duplex(1024);
         open(theirs, &self.shared);
         Client { stream: ours, read: Vec::new() }
+    }
+}
+
+/// Let everything else run until it is so; ten seconds of real time at most, on whatever clock.
+async fn until(condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed().as_secs() < 10, "it did not come to that");
+        tokio::task::yield_now().await;
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Watch {
     whole: Cell<bool>,
     /// Whether something came after that.
     ahead: Cell<bool>,
+    /// Whether the time for the first byte, or for the next request, is over.
+    expired: Cell<bool>,
 }
 
 impl Watch {
@@ -49,6 +51,7 @@ impl Watch {
             stalled: Cell::new(None),
             whole: Cell::new(true),
             ahead: Cell::new(false),
+            expired: Cell::new(false),
         }
     }
 
@@ -115,6 +118,27 @@ impl Watch {
         self.phase.get() == Phase::Head
     }
 
+    /// Whether there is no request: all that came before was answered, and nothing of another is here.
+    pub(crate) fn is_idle(&self) -> bool {
+        match self.phase.get() {
+            Phase::Silent => true,
+            Phase::Idle => self.whole.get(),
+            _ => false,
+        }
+    }
+
+    /// The deadline is over. Gives whether that was one for something to come: the connection is to be
+    /// closed then, unless it has come.
+    pub(crate) fn expire(&self) -> bool {
+        self.expired.set(self.is_idle());
+        self.expired.get()
+    }
+
+    /// Whether an idle connection is to be closed.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get()
+    }
+
     /// When the connection is to be cut; `None` while a handler works.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match (self.due.get(), self.stalled.get()) {
@@ -130,6 +154,7 @@ impl Watch {
     fn enter(&self, phase: Phase, due: Option<Instant>) {
         self.phase.set(phase);
         self.due.set(due);
+        self.expired.set(false);
     }
 }
 

@@ -12,9 +12,11 @@ impl Turn<'_> {
         match self.state.phase {
             Phase::Boot { program } => self.advance_boot(program),
             Phase::FirstStart => self.advance_first_start(),
-            Phase::Serve => {
+            Phase::Serve | Phase::Delay { .. } => {
                 self.restart_services();
+                self.adjust_slots();
                 self.fill_slots();
+                self.answer_scaled();
             }
             Phase::Stop { .. } => self.advance_stop(),
             Phase::Bind | Phase::Over(_) => {}
@@ -55,7 +57,10 @@ impl Turn<'_> {
 
     /// Forks a worker for every slot that has none and whose pause is over.
     fn fill_slots(&mut self) {
-        for slot in 0..self.state.slots.len() {
+        if self.state.paused {
+            return;
+        }
+        for slot in 0..self.state.open_slots() {
             let restart_at_ms = self.state.slots[slot].attempts.restart_at_ms;
             let due = restart_at_ms.is_none_or(|at| at <= self.now_ms);
             if due && self.state.fillers(slot).next().is_none() {
@@ -93,8 +98,18 @@ impl Turn<'_> {
         let id = self.state.next_child;
         self.state.next_child += 1;
         let life = Life::Booting { deadline_ms: self.now_ms + timeout_ms };
-        let child =
-            Child { pid: None, role, life, served: false, asked: false, boot_failure: None };
+        let child = Child {
+            pid: None,
+            role,
+            life,
+            spawned_ms: self.now_ms,
+            round: self.state.round,
+            beat_ms: self.now_ms,
+            silent: false,
+            served: false,
+            asked: false,
+            boot_failure: None,
+        };
         self.state.children.insert(id, child);
         self.actions.push(Action::Spawn(id, role));
         id
@@ -104,6 +119,10 @@ impl Turn<'_> {
     pub(super) fn refill(&mut self, slot: usize, child: &Child) -> Option<u64> {
         // One that was asked to leave has not failed: the slot's record is its successor's.
         if child.asked || self.state.live_workers(slot).next().is_some() {
+            return None;
+        }
+        // One that is being closed is not filled any more: a sibling serves who still waits there.
+        if slot >= self.state.open_slots() || self.state.paused {
             return None;
         }
         let pause = self.pause(child, self.state.slots[slot].attempts.failures);

@@ -1,7 +1,7 @@
 //! What each observation changes. Called by [`super::plan`].
 
 use super::{Action, Observation, Signal, Turn};
-use crate::channel::Message;
+use crate::channel::{Message, Order};
 use crate::journal::Event;
 use crate::state::{Child, ChildId, Exit, Haste, Life, Outcome, Phase, Role};
 
@@ -18,17 +18,25 @@ impl Turn<'_> {
             Observation::Exited(child, exit) => self.note_exit(child, exit),
             Observation::Listening(result) => self.note_listening(result),
             Observation::Reloaded(result) => self.note_reloaded(result),
+            // The copy is closed by now; nothing waits for that.
+            Observation::Message(_, Message::Unfostered { .. }) => {}
+            Observation::Looked(look) => self.note_look(&look),
+            Observation::Opened(slot, result) => self.note_opened(slot, result),
+            Observation::Asked(client, ask) => self.note_ask(client, ask),
         }
     }
 
     fn note_signal(&mut self, signal: Signal) {
         match signal {
-            Signal::Stop => self.begin_stop(Outcome::Drained, Haste::Graceful),
+            Signal::Stop => self.begin_delay(),
             Signal::Quit if self.haste() >= Some(Haste::Quick) => {
                 self.begin_stop(Outcome::Drained, Haste::Now);
             }
             Signal::Quit => self.begin_stop(Outcome::Drained, Haste::Quick),
             Signal::Reload => self.ask_reload(),
+            Signal::More => self.scale(self.state.target + 1),
+            Signal::Fewer => self.scale(self.state.target.saturating_sub(1)),
+            Signal::Pause => self.pause_all(),
             Signal::Other(signal) => self.record(Event::SignalIgnored { signal }),
         }
     }
@@ -57,10 +65,14 @@ impl Turn<'_> {
             return;
         }
         child.served = true;
+        child.beat_ms = since_ms;
         if matches!(child.life, Life::Booting { .. }) {
             child.life = Life::Serving { since_ms };
             let event = Event::Ready { role: child.role, pid: child.pid.unwrap_or_default() };
             self.record(event);
+            if matches!(self.state.phase, Phase::Delay { .. }) {
+                self.actions.push(Action::Send(id, Order::NotReady));
+            }
             self.retire_predecessor(id);
         }
     }
@@ -113,7 +125,7 @@ impl Turn<'_> {
                 self.fail_by(child, exit);
                 None
             }
-            Phase::Serve => {
+            Phase::Serve | Phase::Delay { .. } => {
                 let pause = self.pause(child, self.state.services[program].failures);
                 self.state.services[program] = pause.clone();
                 pause.restart_at_ms.map(|at| at - self.now_ms)
@@ -144,6 +156,7 @@ impl Turn<'_> {
             }
             _ => {
                 self.note_roll_end(id, child, exit);
+                self.note_scale_failure(slot, child, exit);
                 self.refill(slot, child)
             }
         }

@@ -5,17 +5,18 @@
 use super::{Action, Reload, Turn};
 use crate::channel::Order;
 use crate::journal::Event;
-use crate::state::{Child, ChildId, Exit, Life, Phase, Roll, RollStep};
+use crate::state::{Child, ChildId, Exit, Goal, Life, Phase, Roll, RollStep};
 
 impl Turn<'_> {
     /// One at a time: a request that cannot begin now is remembered, once.
     pub(super) fn ask_reload(&mut self) {
         match self.state.phase {
-            Phase::Stop { .. } | Phase::Over(_) => {
+            Phase::Delay { .. } | Phase::Stop { .. } | Phase::Over(_) => {
                 self.record(Event::SignalIgnored { signal: "HUP" });
             }
             Phase::Serve if self.state.roll.is_none() && !self.state.reload_asked => {
                 self.state.reload_asked = true;
+                self.state.reloads += 1;
                 self.actions.push(Action::Reload(Reload::Read));
             }
             _ => self.state.reload_again = true,
@@ -29,14 +30,18 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn note_reloaded(&mut self, result: Result<(), String>) {
+    pub(super) fn note_reloaded(&mut self, result: Result<Option<usize>, String>) {
         self.state.reload_asked = false;
         match (&self.state.phase, result) {
-            (Phase::Serve, Ok(())) => {
+            (Phase::Serve, Ok(workers)) => {
+                self.state.round += 1;
+                self.state.paused = false;
+                self.state.target = workers.unwrap_or(self.state.target);
                 self.record(Event::Rolling);
                 self.roll_slot(0);
             }
             (Phase::Serve, Err(reason)) => {
+                self.note_reload_end(Err(reason.clone()));
                 self.record(Event::RollFailed { reason });
                 self.reload_again();
             }
@@ -45,14 +50,28 @@ impl Turn<'_> {
         }
     }
 
+    /// Goes on with `slot`. A worker that was forked since needs no successor.
     fn roll_slot(&mut self, slot: usize) {
-        if slot == self.state.slots.len() {
-            return self.end_roll(Reload::Keep, Event::Rolled);
+        if slot >= self.state.open_slots() {
+            return self.end_roll(Reload::Keep, Event::Rolled, Ok(()));
         }
-        // A slot in its pause gets its worker now, and that worker is the successor. One that is
-        // still booting was forked from what `reload` replaced: it is replaced too, when ready.
-        let waits_for = RollStep::Successor(self.spawn_worker(slot));
-        self.state.roll = Some(Roll { slot, waits_for });
+        let round = self.state.round;
+        let fresh = self.state.fillers(slot).find(|(_, child)| child.round == round);
+        let fresh = fresh.map(|(id, child)| (id, child.life));
+        match fresh {
+            Some((_, Life::Serving { .. })) => self.roll_slot(slot + 1),
+            Some((id, _)) => self.await_successor(id, slot),
+            // A slot in its pause gets its worker now, and that worker is the successor. One that is
+            // still booting was forked from what `reload` replaced: it is replaced too, when ready.
+            None => {
+                let id = self.spawn_worker(slot);
+                self.await_successor(id, slot);
+            }
+        }
+    }
+
+    fn await_successor(&mut self, id: ChildId, slot: usize) {
+        self.state.roll = Some(Roll { slot, waits_for: RollStep::Successor(id) });
     }
 
     /// The successor is ready: its predecessor may go. Without one the roll goes on.
@@ -80,18 +99,43 @@ impl Turn<'_> {
             self.roll_slot(slot + 1);
         } else if waits_for == RollStep::Successor(id) {
             // What serves, serves on.
-            let reason = match &child.boot_failure {
-                Some((_, text)) => text.clone(),
-                None => format!("the new worker of slot {slot} ended with {exit}"),
+            let timeout_ms = self.state.config.boot_timeout_ms;
+            let reason = match (&child.boot_failure, child.life) {
+                (Some((_, text)), _) => text.clone(),
+                (None, Life::Killed { .. }) => {
+                    format!("the new worker of slot {slot} was not ready within {timeout_ms} ms")
+                }
+                (None, _) => format!("the new worker of slot {slot} ended with {exit}"),
             };
-            self.end_roll(Reload::Undo, Event::RollFailed { reason });
+            let event = Event::RollFailed { reason: reason.clone() };
+            self.end_roll(Reload::Undo, event, Err(reason));
         }
     }
 
-    fn end_roll(&mut self, settings: Reload, event: Event) {
+    /// The slot that is being replaced is no more.
+    pub(super) fn leave_slot(&mut self, gone: usize) {
+        if let Some(Roll { slot, .. }) = self.state.roll
+            && slot == gone
+        {
+            self.roll_slot(slot + 1);
+        }
+    }
+
+    pub(super) fn end_roll(&mut self, settings: Reload, event: Event, result: Result<(), String>) {
         self.state.roll = None;
         self.actions.push(Action::Reload(settings));
         self.record(event);
+        self.note_reload_end(result);
         self.reload_again();
+    }
+
+    /// Tells who waits for this reload.
+    fn note_reload_end(&mut self, result: Result<(), String>) {
+        let ended = self.state.reloads;
+        self.answer_waiting(|goal| match goal {
+            Goal::Reload(number) if *number <= ended => Some(result.clone()),
+            _ => None,
+        });
+        self.state.last_reload = Some(result);
     }
 }

@@ -10,14 +10,16 @@ use crate::state::{Child, ChildId, Exit, Haste, Life, Outcome, Phase, Role};
 impl Turn<'_> {
     /// Begins to stop, or hurries a stop that is under way.
     pub(super) fn begin_stop(&mut self, outcome: Outcome, haste: Haste) {
+        let delayed = matches!(self.state.phase, Phase::Delay { .. }) && haste == Haste::Graceful;
         match &mut self.state.phase {
             Phase::Over(_) => return,
             Phase::Stop { haste: current, .. } if *current >= haste => return,
             Phase::Stop { haste: current, .. } => *current = haste,
             phase => *phase = Phase::Stop { outcome: outcome.clone(), haste },
         }
-        // A failed start is told once, by whoever asked for it.
-        if !matches!(outcome, Outcome::Failed { .. }) {
+        self.answer_waiting(|_| Some(Err("the supervisor is stopping".to_owned())));
+        // A failed start is told once, by whoever asked for it; a delay has told it already.
+        if !matches!(outcome, Outcome::Failed { .. }) && !delayed {
             self.record(Event::Stopping { haste });
         }
         self.worsen(outcome);
@@ -31,6 +33,9 @@ impl Turn<'_> {
 
     fn start_nothing_more(&mut self) {
         self.state.roll = None;
+        for slot in &mut self.state.slots {
+            slot.foster = None;
+        }
         self.state.reload_again = false;
         let slots = self.state.slots.iter_mut().map(|slot| &mut slot.attempts);
         for attempts in slots.chain(&mut self.state.services) {
