@@ -7,6 +7,7 @@ pub(crate) mod database;
 pub(crate) mod folder;
 pub(crate) mod jwt;
 pub(crate) mod launch;
+pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod peace;
 pub(crate) mod proc;

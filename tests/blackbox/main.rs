@@ -59,3 +59,5 @@ mod startup;
 mod stored_hashes;
 /// `/users`.
 mod users;
+/// Nothing is lost: not by a roll, a crash, a hang, nor a stop.
+mod zero_loss;

@@ -97,6 +97,14 @@ impl Reader<'_> {
                 eprintln!("{}", String::from_utf8_lossy(&output.stdout));
                 assert!(output.status.success(), "{command}");
             }
+            ["cargo", "run", "--release", "--", "ctl", args @ ..] => {
+                let server = self.server.as_ref().expect("README starts a server before it");
+                let control = server.folder().join(".peace/control.sock");
+                let launch = Launch::bare(self.turn).args(["ctl"]).args(args.to_vec());
+                let output = launch.args(["--control", &control.display().to_string()]).output();
+                eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+                assert!(output.status.success(), "{command}");
+            }
             ["cargo", "run", "--release", "--", "config", args @ ..] => {
                 let launch = self.launch().args(["config"]).args(args.iter().copied());
                 assert!(launch.output().status.success(), "{command}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -99,6 +99,13 @@ impl Peace {
 
     pub(crate) fn try_ask(&self, request: &Request) -> io::Result<Reply> {
         request.fresh(self.address())
+    }
+
+    /// Runs `peace-supervisor ctl` beside it.
+    pub(crate) fn ctl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peace-supervisor"));
+        command.arg("ctl").args(args).env_clear().current_dir(self.folder());
+        command.stdin(Stdio::null()).output().expect("the program runs")
     }
 
     /// Signals the supervisor.

@@ -50,6 +50,30 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     numbers_in("/proc").filter(|child| parent(*child) == Some(pid)).collect()
 }
 
+/// How many children `pid` has, zombies apart. Quick: to be asked again and again.
+pub(crate) fn child_count(pid: i32) -> usize {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pids.filter_map(Process::of).filter(|child| child.is_alive()).count()
+}
+
+/// How many connections wait to be accepted, per socket that listens on a port.
+pub(crate) fn queues(port: u16) -> Vec<usize> {
+    let listening = sockets().filter(|one| one.is_listening && one.local_port == port);
+    listening.map(|socket| socket.received).collect()
+}
+
+/// How much processor time a process has used, in clock ticks (hundredths of a second).
+pub(crate) fn cpu_ticks(pid: i32) -> u64 {
+    let fields = Process::stat(pid).unwrap_or_default();
+    fields.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn descriptors(pid: i32) -> usize {
+    numbers_in(&format!("/proc/{pid}/fd")).count()
+}
+
 /// The children of `pid`, theirs, and so on.
 pub(crate) fn descendants(pid: i32) -> Vec<Process> {
     let mut family: Vec<Process> = children(pid).into_iter().filter_map(Process::of).collect();
@@ -104,6 +128,8 @@ struct Socket {
     local_port: u16,
     remote_port: u16,
     is_listening: bool,
+    /// Bytes that wait to be read; of one that listens: connections that wait to be accepted.
+    received: usize,
     inode: u64,
 }
 
@@ -121,6 +147,7 @@ impl Socket {
             local_port: port(columns.get(1)?)?,
             remote_port: port(columns.get(2)?)?,
             is_listening: *columns.get(3)? == "0A",
+            received: usize::from_str_radix(columns.get(4)?.rsplit(':').next()?, 16).ok()?,
             inode: columns.get(9)?.parse().ok()?,
         })
     }
