@@ -517,6 +517,18 @@ fn a_slot_that_nobody_serves_is_fostered_until_it_is_served_again() {
 }
 
 #[test]
+fn a_slot_that_a_sibling_could_not_keep_is_given_away_again() {
+    let mut world = World::serving(2);
+    world.dies(2, Exit::Signal(9));
+    world.after(100);
+    world.took();
+    world.see(Observation::Message(1, Message::Unfostered { slot: 1 }));
+    assert_eq!(world.took(), [], "not at once: it may not be able to yet");
+    world.after(100);
+    assert_eq!(world.took(), [Action::Send(1, Order::Foster { slot: 1 })]);
+}
+
+#[test]
 fn a_silent_worker_loses_new_connections_then_its_life() {
     let mut world = World::serving(2);
     world.after(250);
@@ -762,7 +774,11 @@ impl Machine {
                 };
                 Observation::Exited(id, exit)
             }
-            (20..60, Some(id)) => Observation::Message(id, Message::Ready),
+            (20..57, Some(id)) => Observation::Message(id, Message::Ready),
+            (57..60, Some(id)) => {
+                let slot = dice.roll(6) as usize;
+                Observation::Message(id, Message::Unfostered { slot })
+            }
             (60..63, Some(id)) => {
                 Observation::Message(id, Message::BootFailed { code: 64, text: "no".into() })
             }

@@ -29,6 +29,8 @@ mod items;
 mod lifecycle;
 /// `peace-migrate`.
 mod migrations;
+/// Stop delay, pause, pid file, `ctl`.
+mod operate;
 /// The supervisor is killed.
 mod orphans;
 /// The database goes away and comes back.

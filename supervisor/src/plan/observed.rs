@@ -18,8 +18,9 @@ impl Turn<'_> {
             Observation::Exited(child, exit) => self.note_exit(child, exit),
             Observation::Listening(result) => self.note_listening(result),
             Observation::Reloaded(result) => self.note_reloaded(result),
-            // The copy is closed by now; nothing waits for that.
-            Observation::Message(_, Message::Unfostered { .. }) => {}
+            Observation::Message(child, Message::Unfostered { slot }) => {
+                self.note_unfostered(child, slot);
+            }
             Observation::Looked(look) => self.note_look(&look),
             Observation::Opened(slot, result) => self.note_opened(slot, result),
             Observation::Asked(client, ask) => self.note_ask(client, ask),

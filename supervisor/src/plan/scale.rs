@@ -9,7 +9,7 @@ use crate::channel::Order;
 use crate::config::SLOTS_MAX;
 use crate::journal::Event;
 use crate::state::{
-    Child, ClientId, Exit, Goal, Haste, Life, Outcome, Phase, Slot, Socket, Waiter,
+    Child, ClientId, Exit, Goal, Haste, Life, Outcome, Phase, RollStep, Slot, Socket, Waiter,
 };
 
 /// How long a queue has to be empty before its socket is shut: handshakes that had begun are over.
@@ -44,6 +44,7 @@ impl Turn<'_> {
 
     /// One at a time: the next one follows when this one is open.
     fn open_slot(&mut self, number: usize) {
+        let leaving = self.state.workers().any(|(_, child)| child.slot() == Some(number));
         match self.state.slots.get_mut(number) {
             Some(slot @ Slot { socket: Socket::Closing { .. }, .. }) => {
                 // It was not shut yet: it stays, with the worker it has.
@@ -51,6 +52,8 @@ impl Turn<'_> {
                 self.adjust_slots();
             }
             Some(Slot { socket: Socket::Opening, .. }) => {}
+            // Its last worker is still leaving: one after the other.
+            Some(_) if leaving => {}
             Some(slot) => {
                 slot.socket = Socket::Opening;
                 self.actions.push(Action::Open(number));
@@ -121,7 +124,13 @@ impl Turn<'_> {
 
     /// Sends all workers home; a reload brings new ones.
     pub(super) fn pause_all(&mut self) {
-        if self.state.phase != Phase::Serve || self.state.paused {
+        // One after the other, so that no more than one worker of a slot is leaving.
+        let predecessor = self.state.roll.as_ref().map(|roll| roll.waits_for);
+        let is_leaving = |(id, child): (_, &Child)| {
+            child.asked && predecessor != Some(RollStep::Predecessor(id))
+        };
+        let leaving = self.state.workers().any(is_leaving);
+        if self.state.phase != Phase::Serve || self.state.paused || leaving {
             return self.record(Event::SignalIgnored { signal: "WINCH" });
         }
         self.state.paused = true;

@@ -112,6 +112,18 @@ impl Turn<'_> {
         }
     }
 
+    /// The copy is closed. Where nobody asked for that, the worker could not keep it: the slot is given
+    /// away again, a moment later.
+    pub(super) fn note_unfostered(&mut self, id: ChildId, slot: usize) {
+        let now_ms = self.now_ms;
+        if let Some(slot) = self.state.slots.get_mut(slot)
+            && slot.foster == Some(id)
+        {
+            slot.foster = None;
+            slot.unserved_since_ms = Some(now_ms);
+        }
+    }
+
     /// The serving worker that fosters the fewest slots; of those the next one after `slot`.
     fn sibling_for(&self, slot: usize) -> Option<ChildId> {
         let count = self.state.slots.len();
