@@ -33,7 +33,7 @@ fn is_long() -> bool {
 }
 
 /// A quantity that depends on that.
-fn short_or_long<T>(short: T, long: T) -> T {
+pub(crate) fn short_or_long<T>(short: T, long: T) -> T {
     if is_long() { long } else { short }
 }
 
