@@ -77,6 +77,7 @@ impl Journal for Log {
                 warn!(reason, "new connections cannot be steered: the kernel spreads them");
             }
             Event::Silent { role, pid } => self.warn(*role, *pid, "silent"),
+            Event::Leaving { role, pid } => self.warn(*role, *pid, "leaves unasked"),
             Event::Heard { role, pid } => self.about(*role, *pid, "heard again"),
             Event::Hung { role, pid, silence_ms } => {
                 let (name, slot, generation) = self.name(*role);

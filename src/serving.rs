@@ -99,6 +99,10 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
             let post = Rc::clone(&post);
             Box::new(move |load| beat(&post, load))
         },
+        on_leaving: {
+            let post = Rc::clone(&post);
+            Box::new(move || post.channel.send(&Message::Leaving))
+        },
         on_unfostered: {
             let post = Rc::clone(&post);
             Box::new(move |slot| post.channel.send(&Message::Unfostered { slot }))

@@ -56,6 +56,8 @@ pub enum Message {
         /// Why, in one line; cut to [`TEXT_BYTES_MAX`] bytes.
         text: String,
     },
+    /// The child takes nothing new any more, whoever told it to leave.
+    Leaving,
     /// The copy of this slot's socket is closed.
     Unfostered {
         /// The slot.
@@ -264,6 +266,7 @@ fn encode_message(message: &Message) -> Vec<u8> {
             bytes.extend_from_slice(cut(text).as_bytes());
             bytes
         }
+        Message::Leaving => b"l".to_vec(),
         Message::Unfostered { slot } => with_slot(b'-', *slot),
     }
 }
@@ -271,6 +274,7 @@ fn encode_message(message: &Message) -> Vec<u8> {
 fn decode_message(bytes: &[u8]) -> Option<Message> {
     match bytes {
         b"r" => Some(Message::Ready),
+        b"l" => Some(Message::Leaving),
         [b'-', slot @ ..] => Some(Message::Unfostered { slot: slot_of(slot)? }),
         [b'f', code, text @ ..] => Some(Message::BootFailed {
             code: *code,
@@ -303,9 +307,11 @@ mod tests {
 
         let failed = Message::BootFailed { code: 69, text: "no database".into() };
         down.send(&Message::Ready);
+        down.send(&Message::Leaving);
         down.send(&Message::Unfostered { slot: 7 });
         down.send(&failed);
         assert_eq!(up.receive(), Heard::Message(Message::Ready));
+        assert_eq!(up.receive(), Heard::Message(Message::Leaving));
         assert_eq!(up.receive(), Heard::Message(Message::Unfostered { slot: 7 }));
         assert_eq!(up.receive(), Heard::Message(failed));
         assert_eq!(up.receive(), Heard::Nothing);

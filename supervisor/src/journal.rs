@@ -83,6 +83,13 @@ pub enum Event {
         /// Its process id.
         pid: i32,
     },
+    /// A worker leaves, and we have not told it to.
+    Leaving {
+        /// Which.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
     /// It says so again.
     Heard {
         /// Which.

@@ -61,6 +61,8 @@ pub struct Look {
     pub beats: Vec<(ChildId, u64)>,
     /// How many connections wait on each of [`State::closing_slots`].
     pub queues: Vec<(usize, u32)>,
+    /// Those of [`State::waiting`] who have left.
+    pub gone: Vec<ClientId>,
 }
 
 /// What can be asked for on the control socket, and whether the answer is to come at its end.

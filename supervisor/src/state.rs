@@ -44,6 +44,8 @@ pub struct State {
     pub last_reload: Option<Result<(), String>>,
     /// How many slots are wanted.
     pub target: usize,
+    /// How many the settings want that are being rolled out, where that is new.
+    pub next_target: Option<usize>,
     /// All workers were told to leave, and no new ones are wanted until a reload.
     pub paused: bool,
     /// The slots that new connections are steered to, as the kernel was last told.
@@ -206,8 +208,8 @@ pub struct Child {
     pub beat_ms: u64,
     /// Whether it was silent for too long when it was last looked at.
     pub silent: bool,
-    /// Whether it ever served: only then can its end have cost a client something.
-    pub served: bool,
+    /// When it was ready, if it ever was: only then can its end have cost a client something.
+    pub ready_ms: Option<u64>,
     /// Whether it was told to end.
     pub asked: bool,
     /// Why it could not start, when it said so.
@@ -302,6 +304,7 @@ impl State {
         Self {
             slots: vec![Slot::default(); config.workers],
             target: config.workers,
+            next_target: None,
             services: vec![Attempts::default(); programs.len()],
             config,
             programs,
@@ -378,7 +381,10 @@ impl State {
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let children = self.children.values().filter_map(|child| child.life.deadline_ms());
-        let slots = self.slots.iter().filter_map(|slot| slot.attempts.restart_at_ms);
+        // A slot whose last worker was killed and is not reaped yet waits for that, not for the clock.
+        let vacant = |(number, _): &(usize, &Slot)| self.fillers(*number).next().is_none();
+        let slots = self.slots.iter().enumerate().filter(vacant);
+        let slots = slots.filter_map(|(_, slot)| slot.attempts.restart_at_ms);
         let services = self.services.iter().filter_map(|service| service.restart_at_ms);
         let look = self.watches().then_some(self.looked_at_ms + LOOK_EVERY_MS);
         let delay = match self.phase {
@@ -406,6 +412,12 @@ impl Child {
             Role::Worker { slot, .. } => Some(slot),
             Role::Step { .. } | Role::Service { .. } => None,
         }
+    }
+
+    /// Whether it was ever ready.
+    #[must_use]
+    pub fn served(&self) -> bool {
+        self.ready_ms.is_some()
     }
 
     /// Whether new connections are in good hands with it.

@@ -27,7 +27,7 @@ use crate::plan::{Action, Ask, Look, Observation, REFUSED, Reload, plan};
 use crate::process::{Processes, Spawned};
 use crate::scoreboard::Scoreboard;
 use crate::signals::Signals;
-use crate::state::{ChildId, Exit, Outcome, Phase, ProgramSpec, Role, State};
+use crate::state::{ChildId, ClientId, Exit, Outcome, Phase, ProgramSpec, Role, State};
 use crate::sys;
 
 /// Work of a child: runs in the forked process; its result is the exit code.
@@ -242,7 +242,14 @@ impl Supervisor {
 
     fn look(&self, state: &State) -> Look {
         let queue = |slot| (slot, self.listeners.queue_length(slot));
-        Look { beats: self.processes.beats(), queues: state.closing_slots().map(queue).collect() }
+        let has_left =
+            |client: &ClientId| self.control.as_ref().is_none_or(|control| !control.has(*client));
+        let waiting = state.waiting.iter().map(|waiter| waiter.client);
+        Look {
+            beats: self.processes.beats(),
+            queues: state.closing_slots().map(queue).collect(),
+            gone: waiting.filter(has_left).collect(),
+        }
     }
 
     fn act(&mut self, action: Action, work: &mut Work<'_>) -> Result<Vec<Observation>, Detour> {

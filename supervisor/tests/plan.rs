@@ -93,8 +93,19 @@ impl World {
         self.now_ms += pause_ms;
         let beats = heard.iter().map(|id| (*id, self.now_ms)).collect();
         let queues = self.state.closing_slots().map(|slot| (slot, self.queue)).collect();
-        self.see(Observation::Looked(Look { beats, queues }));
+        self.see(Observation::Looked(Look { beats, queues, gone: Vec::new() }));
         self.see(Observation::Clock);
+    }
+
+    /// Every successor is ready at once, every predecessor leaves at once.
+    fn rolls(&mut self) {
+        use supervisor::state::RollStep::{Predecessor, Successor};
+        while let Some(roll) = &self.state.roll {
+            match roll.waits_for {
+                Successor(id) => self.see(Observation::Message(id, Message::Ready)),
+                Predecessor(id) => self.dies(id, Exit::Code(0)),
+            }
+        }
     }
 
     /// Told to stop, and past the moment for those who are about to be queued.
@@ -670,9 +681,122 @@ fn the_settings_change_the_number_of_workers_only_when_they_say_so() {
     world.see(Observation::Signal(Signal::More));
     world.see(Observation::Opened(2, Ok(())));
     world.see(Observation::Reloaded(Ok(None)));
+    world.rolls();
     assert_eq!(world.state.target, 3);
     world.see(Observation::Reloaded(Ok(Some(5))));
+    assert_eq!(world.state.target, 3, "first the settings have to prove good");
+    world.rolls();
     assert_eq!(world.state.target, 5);
+}
+
+#[test]
+fn the_last_slot_that_serves_is_not_shut() {
+    let mut world = World::serving(2);
+    world.dies(1, Exit::Signal(11));
+    let id = world.worker(0);
+    world.dies(id, Exit::Signal(11));
+    world.see(Observation::Signal(Signal::Fewer));
+    world.took();
+    // Slot 0 is in its pause: what is to leave serves on, and gets the new connections.
+    world.after(10);
+    for _ in 0..20 {
+        world.after(250);
+        let booting: Vec<_> = world.ids().into_iter().filter(|id| *id != 2).collect();
+        for id in booting {
+            world.dies(id, Exit::Signal(11));
+        }
+    }
+    let actions = world.took();
+    assert!(!actions.iter().any(|action| matches!(action, Action::Shut(_))), "{actions:?}");
+    assert_eq!(world.state.steered, [1]);
+    world.after(30_000);
+    let successor = world.worker(0);
+    world.see(Observation::Message(successor, Message::Ready));
+    world.after(250);
+    assert!(!world.took().contains(&Action::Shut(1)), "its queue is watched from now on");
+    world.after(1_000);
+    assert!(world.took().contains(&Action::Shut(1)));
+}
+
+#[test]
+fn a_reload_that_fails_does_not_change_the_number_of_workers() {
+    let mut world = World::serving(4);
+    world.see(Observation::Reloaded(Ok(Some(2))));
+    let successor = world.worker(0);
+    world.dies(successor, Exit::Code(1));
+    world.after(10_000);
+    assert_eq!((world.state.target, world.state.open_slots()), (4, 4));
+}
+
+#[test]
+fn whoever_waits_for_workers_is_told_when_they_will_not_come() {
+    let failed = |world: &mut World, client: ClientId| {
+        world.took().iter().any(|one| matches!(one, Action::Answer(id, Err(_)) if *id == client))
+    };
+    let mut world = World::serving(2);
+    world.see(Observation::Asked(1, Ask::Scale { workers: 3, wait: true }));
+    world.see(Observation::Signal(Signal::More));
+    assert!(failed(&mut world, 1), "another number is wanted");
+    world.see(Observation::Asked(2, Ask::Scale { workers: 2, wait: true }));
+    world.see(Observation::Signal(Signal::Pause));
+    assert!(failed(&mut world, 2), "all workers were told to leave");
+    world.see(Observation::Asked(3, Ask::Scale { workers: 3, wait: true }));
+    assert!(failed(&mut world, 3), "nobody comes before a reload");
+    let mut world = World::new(1, vec![ProgramKind::Step { timeout_ms: 5_000 }]);
+    world.see(Observation::Asked(4, Ask::Reload { wait: true }));
+    assert!(failed(&mut world, 4), "it is starting");
+}
+
+#[test]
+fn a_pause_is_not_undone_by_a_reload_that_was_asked_for_before() {
+    let mut world = World::serving(2);
+    world.see(Observation::Signal(Signal::Reload));
+    world.see(Observation::Reloaded(Ok(None)));
+    world.see(Observation::Signal(Signal::Reload));
+    world.took();
+    world.see(Observation::Signal(Signal::Pause));
+    assert!(world.state.paused);
+    assert!(!world.took().contains(&Action::Reload(Reload::Read)));
+}
+
+#[test]
+fn a_worker_that_hangs_after_long_service_has_a_clean_record() {
+    let mut world = World::serving(2);
+    world.state.slots[1].attempts.failures = 5;
+    for _ in 0..160 {
+        world.hears_only(&[1], 250);
+    }
+    world.took();
+    world.dies(2, Exit::Signal(9));
+    assert_eq!(world.spawned().len(), 1, "replaced at once");
+}
+
+#[test]
+fn a_worker_that_leaves_unasked_is_replaced_before_it_has_left() {
+    let mut world = World::serving(2);
+    world.see(Observation::Message(2, Message::Leaving));
+    let actions = world.took();
+    assert!(actions.contains(&Action::Steer(vec![0])), "{actions:?}");
+    let successor = Action::Spawn(3, Role::Worker { slot: 1, generation: 2 });
+    assert!(actions.contains(&successor), "{actions:?}");
+    world.see(Observation::Message(3, Message::Ready));
+    world.see(Observation::Message(3, Message::Leaving));
+    assert_eq!(world.spawned(), [], "the second one in a row after a pause");
+    world.after(250);
+    assert_eq!(world.spawned().len(), 1);
+}
+
+#[test]
+fn without_steering_only_what_is_closed_is_steered_around() {
+    let mut world = World::new(2, Vec::new());
+    world.state.config.steering = false;
+    world.see(Observation::Listening(Ok(())));
+    world.see(Observation::Message(1, Message::Ready));
+    world.see(Observation::Message(2, Message::Ready));
+    world.dies(2, Exit::Signal(9));
+    assert!(!world.took().iter().any(|action| matches!(action, Action::Steer(_))));
+    world.see(Observation::Signal(Signal::Fewer));
+    assert!(world.took().contains(&Action::Steer(vec![0])));
 }
 
 /// A small generator, so that a failure can be repeated from its seed. Source: xorshift64*.
@@ -775,7 +899,8 @@ impl Machine {
                 Observation::Exited(id, exit)
             }
             (20..57, Some(id)) => Observation::Message(id, Message::Ready),
-            (57..60, Some(id)) => {
+            (57, Some(id)) => Observation::Message(id, Message::Leaving),
+            (58..60, Some(id)) => {
                 let slot = dice.roll(6) as usize;
                 Observation::Message(id, Message::Unfostered { slot })
             }
@@ -817,7 +942,7 @@ impl Machine {
         };
         let beats = self.children.keys().map(beat).collect();
         let queue = |slot| (slot, u32::from(dice.roll(8) == 0));
-        Look { beats, queues: state.closing_slots().map(queue).collect() }
+        Look { beats, queues: state.closing_slots().map(queue).collect(), gone: Vec::new() }
     }
 }
 
@@ -902,6 +1027,9 @@ fn a_random_history_of_a_million_steps_breaks_no_rule() {
             let actions = plan(&mut state, now_ms, observation);
             rolled += u64::from(actions.contains(&Action::Record(Event::Rolled)));
             for action in &actions {
+                if let Action::Shut(slot) = action {
+                    assert!(!state.steered.contains(slot), "shut while it gets connections");
+                }
                 machine.act(&mut dice, action, workers);
             }
             check(&state, &machine);

@@ -89,6 +89,27 @@ fn without_steering_a_sibling_still_accepts_for_a_worker_that_is_stopped() {
 }
 
 #[test]
+fn a_worker_that_somebody_else_tells_to_leave_is_replaced_at_once() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let launch = Launch::on(&turn, &database).workers(1).args(["--keepalive-grace", "5s"]);
+    let peace = launch.serve();
+    let mut kept = Connection::open(peace.address()).unwrap();
+    assert_eq!(kept.send(&get("/health/live")).unwrap().status, 200);
+    let (told, mark) = (Instant::now(), peace.log().len());
+    signal_to(peace.workers()[&0], Signal::SIGTERM);
+    peace.await_event("its successor is ready", mark, SOON, |event| event.is_worker("ready"));
+    assert_eq!(peace.ask(&get("/health/live")).status, 200);
+    assert!(told.elapsed() < Duration::from_secs(2), "not after its grace: {:?}", told.elapsed());
+    let last = kept.send(&get("/health/live")).unwrap();
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (200, Some("close")),
+        "it answers meanwhile"
+    );
+}
+
+#[test]
 fn the_pid_file_says_who_runs_and_keeps_a_second_copy_out() {
     let turn = Turn::shared();
     let database = Database::new(&turn);

@@ -44,6 +44,8 @@ pub struct Inputs {
     pub orders: Orders,
     /// Called once, just before it accepts.
     pub on_ready: Box<dyn FnOnce()>,
+    /// Called once, when it takes nothing new any more, whoever told it to leave.
+    pub on_leaving: Box<dyn FnOnce()>,
     /// Called from the event loop every 100 ms, from its start on; must not block.
     pub on_beat: Box<dyn FnMut(&Load)>,
     /// Called with a slot when the copy of its listener that an [`Order::Foster`] brought has been closed:
@@ -130,7 +132,7 @@ where
     tokio::select! {
         biased;
         never = beating => match never {},
-        outcome = worker.work(inputs.listeners, inputs.on_ready, build) => outcome,
+        outcome = worker.work(inputs.listeners, inputs.on_ready, inputs.on_leaving, build) => outcome,
     }
 }
 
@@ -154,6 +156,7 @@ impl Worker {
         mut self,
         listeners: Vec<StdTcpListener>,
         on_ready: Box<dyn FnOnce()>,
+        on_leaving: Box<dyn FnOnce()>,
         build: B,
     ) -> Result<Outcome, Error>
     where
@@ -169,6 +172,7 @@ impl Worker {
             Some(order) => Some(order),
             None => self.serve(&mut accepting, &shared).await,
         };
+        on_leaving();
         let outcome = self.leave(order.unwrap_or(Leave::Drain), accepting, &shared).await;
         report(&self.stats, &self.database);
         order.map(|_| outcome).ok_or(Error::Deaf)

@@ -51,6 +51,7 @@ fn a_worker_without_descriptors_serves_on_and_recovers() {
             orders: Orders { wake, next: Box::new(next) },
             on_ready: Box::new(move || is_ready.send(()).unwrap()),
             on_beat: Box::new(|_| {}),
+            on_leaving: Box::new(|| {}),
             on_unfostered: Box::new(|_| {}),
         };
         // A path that no socket can have: trying to connect to it takes no descriptor.

@@ -112,6 +112,7 @@ fn start_with(
                 most.fetch_max(load.requests - requests, Ordering::Relaxed);
                 requests = load.requests;
             }),
+            on_leaving: Box::new(|| {}),
             on_unfostered: Box::new(move |slot| {
                 // A test need not listen to the end.
                 let _ = is_unfostered.send(slot);

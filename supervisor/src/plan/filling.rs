@@ -14,7 +14,10 @@ impl Turn<'_> {
             Phase::FirstStart => self.advance_first_start(),
             Phase::Serve | Phase::Delay { .. } => {
                 self.restart_services();
-                self.adjust_slots();
+                // A socket that is opened now would not know that nobody is let in any more.
+                if !matches!(self.state.phase, Phase::Delay { refusing: true, .. }) {
+                    self.adjust_slots();
+                }
                 self.fill_slots();
                 self.answer_scaled();
             }
@@ -106,7 +109,7 @@ impl Turn<'_> {
             round: self.state.round,
             beat_ms: self.now_ms,
             silent: false,
-            served: false,
+            ready_ms: None,
             asked: false,
             boot_failure: None,
         };
@@ -133,10 +136,8 @@ impl Turn<'_> {
     /// The pause that `child`'s death earns, after `failures` early ones in a row.
     pub(super) fn pause(&self, child: &Child, failures: u32) -> Attempts {
         let config = &self.state.config;
-        let stable = match child.life {
-            Life::Serving { since_ms } => self.now_ms - since_ms >= config.stable_after_ms,
-            _ => false,
-        };
+        let served_ms = child.ready_ms.map_or(0, |at| self.now_ms.saturating_sub(at));
+        let stable = child.served() && served_ms >= config.stable_after_ms;
         let failures = if stable { 0 } else { failures };
         let pause_ms = match failures {
             0 => 0,

@@ -18,6 +18,7 @@ impl Turn<'_> {
             Observation::Exited(child, exit) => self.note_exit(child, exit),
             Observation::Listening(result) => self.note_listening(result),
             Observation::Reloaded(result) => self.note_reloaded(result),
+            Observation::Message(child, Message::Leaving) => self.note_leaving(child),
             Observation::Message(child, Message::Unfostered { slot }) => {
                 self.note_unfostered(child, slot);
             }
@@ -65,7 +66,7 @@ impl Turn<'_> {
         if !matches!(child.role, Role::Worker { .. }) {
             return;
         }
-        child.served = true;
+        child.ready_ms = child.ready_ms.or(Some(since_ms));
         child.beat_ms = since_ms;
         if matches!(child.life, Life::Booting { .. }) {
             child.life = Life::Serving { since_ms };
@@ -145,12 +146,12 @@ impl Turn<'_> {
         self.state.slots[slot].last_exit = Some(exit);
         self.state.slots[slot].restarts += u64::from(!child.asked);
         match self.state.phase {
-            Phase::FirstStart if !child.served => {
+            Phase::FirstStart if !child.served() => {
                 self.fail_by(child, exit);
                 None
             }
             Phase::Stop { .. } => {
-                if child.served && exit != Exit::Code(0) {
+                if child.served() && exit != Exit::Code(0) {
                     self.worsen(Outcome::Forced);
                 }
                 None

@@ -36,7 +36,7 @@ impl Turn<'_> {
             (Phase::Serve, Ok(workers)) => {
                 self.state.round += 1;
                 self.state.paused = false;
-                self.state.target = workers.unwrap_or(self.state.target);
+                self.state.next_target = workers;
                 self.record(Event::Rolling);
                 self.roll_slot(0);
             }
@@ -125,6 +125,11 @@ impl Turn<'_> {
         self.state.roll = None;
         self.actions.push(Action::Reload(settings));
         self.record(event);
+        if let Some(workers) = self.state.next_target.take()
+            && result.is_ok()
+        {
+            self.scale(workers);
+        }
         self.note_reload_end(result);
         self.reload_again();
     }

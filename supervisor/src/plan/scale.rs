@@ -25,6 +25,11 @@ impl Turn<'_> {
         if workers != self.state.target {
             self.state.target = workers;
             self.record(Event::Scaling { workers });
+            let reason = "another number of workers was asked for";
+            self.answer_waiting(|goal| match goal {
+                Goal::Scale(other) if *other != workers => Some(Err(reason.to_owned())),
+                _ => None,
+            });
         }
     }
 
@@ -81,12 +86,14 @@ impl Turn<'_> {
     /// Notes how long the queues are of what is being closed.
     pub(super) fn note_queues(&mut self, queues: &[(usize, u32)]) {
         let now_ms = self.now_ms;
+        let stays = self.somebody_stays();
         for (number, length) in queues {
             if let Some(Slot { socket: Socket::Closing { empty_since_ms }, .. }) =
                 self.state.slots.get_mut(*number)
             {
                 let since = empty_since_ms.get_or_insert(now_ms);
-                *empty_since_ms = (*length == 0).then_some(*since);
+                // As long as no slot that stays is served, this one is still needed.
+                *empty_since_ms = (*length == 0 && stays).then_some(*since);
             }
         }
     }
@@ -102,11 +109,17 @@ impl Turn<'_> {
             else {
                 return;
             };
-            if self.now_ms - since_ms < EMPTY_FOR_MS {
+            let is_needed = self.state.steered.contains(&number) || !self.somebody_stays();
+            if is_needed || self.now_ms - since_ms < EMPTY_FOR_MS {
                 return;
             }
             self.shut(number);
         }
+    }
+
+    /// Whether a slot that stays is served.
+    fn somebody_stays(&self) -> bool {
+        (0..self.state.open_slots()).any(|slot| self.state.server(slot).is_some())
     }
 
     fn shut(&mut self, number: usize) {
@@ -134,9 +147,11 @@ impl Turn<'_> {
             return self.record(Event::SignalIgnored { signal: "WINCH" });
         }
         self.state.paused = true;
+        self.state.reload_again = false;
         self.record(Event::Paused);
+        self.answer_waiting(|_| Some(Err(PAUSED.to_owned())));
         if self.state.roll.is_some() {
-            let reason = "all workers were told to leave".to_owned();
+            let reason = PAUSED.to_owned();
             let event = Event::RollFailed { reason: reason.clone() };
             self.end_roll(Reload::Keep, event, Err(reason));
         }
@@ -152,13 +167,19 @@ impl Turn<'_> {
     }
 
     pub(super) fn note_ask(&mut self, client: ClientId, ask: Ask) {
-        let stopping = !matches!(self.state.phase, Phase::FirstStart | Phase::Serve);
+        let not_now = match self.state.phase {
+            Phase::FirstStart | Phase::Serve => None,
+            Phase::Boot { .. } | Phase::Bind => Some("the supervisor is starting: ask again"),
+            _ => Some("the supervisor is stopping"),
+        };
         match ask {
             Ask::Stop => {
                 self.answer(client, Ok(()));
                 self.begin_delay();
             }
-            _ if stopping => self.answer(client, Err("the supervisor is stopping".to_owned())),
+            _ if not_now.is_some() => {
+                self.answer(client, Err(not_now.unwrap_or_default().to_owned()));
+            }
             Ask::Reload { wait } => {
                 self.ask_reload();
                 let pending = u64::from(self.state.reload_again);
@@ -168,9 +189,12 @@ impl Turn<'_> {
                 self.answer(client, Err(format!("give 1 to {SLOTS_MAX} workers")));
             }
             Ask::Scale { workers, wait } => {
-                self.fail_scaling("another number of workers was asked for");
                 self.scale(workers);
-                self.answer_or_wait(client, wait, Goal::Scale(workers));
+                if wait && self.state.paused {
+                    self.answer(client, Err(PAUSED.to_owned()));
+                } else {
+                    self.answer_or_wait(client, wait, Goal::Scale(workers));
+                }
             }
         }
     }
@@ -223,7 +247,7 @@ impl Turn<'_> {
 
     /// A worker that never served tells whoever waits for it why.
     pub(super) fn note_scale_failure(&mut self, slot: usize, child: &Child, exit: Exit) {
-        if child.served || child.asked {
+        if child.served() || child.asked {
             return;
         }
         let reason = match &child.boot_failure {
@@ -237,7 +261,7 @@ impl Turn<'_> {
     /// be queued.
     pub(super) fn begin_delay(&mut self) {
         match self.state.phase {
-            Phase::Serve => {
+            Phase::FirstStart | Phase::Serve => {
                 self.record(Event::Stopping { haste: Haste::Graceful });
                 let until_ms = self.now_ms + self.state.config.shutdown_delay_ms;
                 self.state.phase = Phase::Delay { until_ms, refusing: false };
@@ -266,6 +290,9 @@ impl Turn<'_> {
         self.state.phase = Phase::Delay { until_ms, refusing: true };
     }
 }
+
+/// What a pause is to those who wait for workers.
+const PAUSED: &str = "all workers were told to leave: a reload brings new ones";
 
 /// Time that a client has to complete the handshake it has begun, and we to accept it.
 const LAST_QUEUED_MS: u64 = 200;

@@ -23,6 +23,9 @@ impl Turn<'_> {
             self.record(Event::Stopping { haste });
         }
         self.worsen(outcome);
+        if haste == Haste::Graceful {
+            self.foster_all();
+        }
         self.actions.push(Action::StopListening);
         self.start_nothing_more();
         self.stop_workers(haste);

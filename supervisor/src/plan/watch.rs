@@ -5,7 +5,7 @@
 //! does not (dead, booting, silent, paused between two deaths) are accepted by a sibling, which gets a copy
 //! of that socket until the slot has a worker again.
 
-use super::{Action, Look, SUSPENDED_AFTER_MS, Turn};
+use super::{Action, ENFORCE_AFTER_MS, Look, SUSPENDED_AFTER_MS, Turn};
 use crate::channel::Order;
 use crate::journal::Event;
 use crate::state::{ChildId, LOOK_EVERY_MS, Life, Socket};
@@ -33,6 +33,7 @@ impl Turn<'_> {
             let heard_ms = self.now_ms;
             self.state.children.values_mut().for_each(|child| child.beat_ms = heard_ms);
         }
+        self.state.waiting.retain(|waiter| !look.gone.contains(&waiter.client));
         self.note_queues(&look.queues);
         self.note_silence();
     }
@@ -74,13 +75,26 @@ impl Turn<'_> {
     }
 
     fn steer(&mut self) {
-        let open = 0..self.state.open_slots();
-        let serving: Vec<usize> = open.filter(|slot| self.state.server(*slot).is_some()).collect();
-        // When nobody serves, connections may wait anywhere.
-        if self.state.config.steering && !serving.is_empty() && serving != self.state.steered {
-            self.state.steered.clone_from(&serving);
-            self.actions.push(Action::Steer(serving));
+        let wanted = self.wanted();
+        if !wanted.is_empty() && wanted != self.state.steered {
+            self.state.steered.clone_from(&wanted);
+            self.actions.push(Action::Steer(wanted));
         }
+    }
+
+    /// The slots that new connections are for; none when the kernel is to go on as it does.
+    fn wanted(&self) -> Vec<usize> {
+        let state = &self.state;
+        let open = 0..state.open_slots();
+        if !state.config.steering {
+            // Only away from slots that are being closed.
+            let closing = state.closing_slots().next().is_some() || !state.steered.is_empty();
+            return if closing { open.collect() } else { Vec::new() };
+        }
+        let served = |slot: &usize| state.server(*slot).is_some();
+        let serving: Vec<usize> = open.filter(served).collect();
+        // When nobody else serves, those who are to leave do; and when nobody does, it does not matter.
+        if serving.is_empty() { state.closing_slots().filter(served).collect() } else { serving }
     }
 
     fn foster(&mut self, slot: usize) {
@@ -109,6 +123,37 @@ impl Turn<'_> {
         {
             self.state.slots[slot].foster = Some(id);
             self.actions.push(Action::Send(id, Order::Foster { slot }));
+        }
+    }
+
+    /// A worker leaves without having been told to by us: as if it had died, but that it answers first.
+    pub(super) fn note_leaving(&mut self, id: ChildId) {
+        let Some(child) = self.state.children.get(&id) else { return };
+        let Some(slot) = child.slot() else { return };
+        if child.asked || !matches!(child.life, Life::Booting { .. } | Life::Serving { .. }) {
+            return;
+        }
+        let (role, pid) = (child.role, child.pid.unwrap_or_default());
+        let pause = self.pause(child, self.state.slots[slot].attempts.failures);
+        if self.state.fillers(slot).count() == 1 && slot < self.state.open_slots() {
+            self.state.slots[slot].attempts = pause;
+        }
+        self.record(Event::Leaving { role, pid });
+        self.wait_for_end(id, self.state.config.graceful_timeout_ms + ENFORCE_AFTER_MS);
+    }
+
+    /// Gives every slot that nobody serves to a sibling, before the sockets are closed.
+    pub(super) fn foster_all(&mut self) {
+        for slot in 0..self.state.slots.len() {
+            let listens =
+                matches!(self.state.slots[slot].socket, Socket::Open | Socket::Closing { .. });
+            if listens
+                && self.state.server(slot).is_none()
+                && self.state.slots[slot].foster.is_none()
+                && let Some(id) = self.sibling_for(slot)
+            {
+                self.actions.push(Action::Send(id, Order::Foster { slot }));
+            }
         }
     }
 

@@ -73,13 +73,16 @@ impl Client {
             None => Stage::Connecting,
         };
         let mut failed = None;
+        let mut begun = now;
         if stage == Stage::Connecting {
             match connect(self.server) {
                 Ok(stream) => self.stream = Some(stream),
                 Err(error) => failed = Some(error),
             }
+            // The server's kernel was asked by then: a stop that begins later has to answer it.
+            begun = Instant::now();
         }
-        self.exchange = Some(Exchange { begun: now, stage, reply: Vec::new(), failed });
+        self.exchange = Some(Exchange { begun, stage, reply: Vec::new(), failed });
     }
 
     /// What it waits for.
