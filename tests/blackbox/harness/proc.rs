@@ -123,7 +123,7 @@ pub(crate) fn holder(server: SocketAddr, client: SocketAddr, pids: &[i32]) -> Op
     })
 }
 
-/// One row of /proc/net/tcp.
+/// One row of the table of sockets of this thread's network.
 struct Socket {
     local_port: u16,
     remote_port: u16,
@@ -134,7 +134,8 @@ struct Socket {
 }
 
 fn sockets() -> impl Iterator<Item = Socket> {
-    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists its sockets");
+    let table =
+        fs::read_to_string("/proc/thread-self/net/tcp").expect("the kernel lists its sockets");
     let rows: Vec<Socket> = table.lines().skip(1).filter_map(Socket::parse).collect();
     rows.into_iter()
 }

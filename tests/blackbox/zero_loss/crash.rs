@@ -9,10 +9,11 @@ use crate::harness::load::{Load, LoadShape};
 use crate::harness::log::Event;
 use crate::harness::peace::signal_to;
 use crate::harness::wait::{pause, until_true};
-use crate::harness::{Connection, Database, Peace, Turn, get, proc};
+use crate::harness::{Connection, Database, Network, Peace, Turn, get, proc};
 
 #[test]
 fn the_queue_of_a_killed_worker_is_answered() {
+    let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 4).serve();
@@ -50,6 +51,7 @@ fn the_queue_of_a_killed_worker_is_answered() {
             event.is_worker("ready") && event.number_of("slot") == Some(slot)
         });
     }
+    network.check_nothing_lost("the_queue_of_a_killed_worker_is_answered");
 }
 
 /// Long enough for many, if they came without pauses.
@@ -59,6 +61,7 @@ fn duration() -> Duration {
 
 #[test]
 fn a_slot_whose_worker_cannot_boot_does_not_disturb_the_others() {
+    let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 4).serve();
@@ -84,6 +87,7 @@ fn a_slot_whose_worker_cannot_boot_does_not_disturb_the_others() {
     assert!(lines <= 20, "{lines} lines");
     let after = peace.workers();
     assert!([0, 1, 3].iter().all(|slot| before[slot] == after[slot]), "{before:?} {after:?}");
+    network.check_nothing_lost("a_slot_whose_worker_cannot_boot_does_not_disturb_the_others");
 }
 
 /// The next worker that is forked for `slot`, until then.

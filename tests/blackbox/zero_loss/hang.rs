@@ -11,7 +11,7 @@ use super::{SOON, await_spinning, launch, short_or_long, start_usual, usual};
 use crate::harness::load::{Load, LoadShape, Tally};
 use crate::harness::peace::signal_to;
 use crate::harness::wait::{pause, until_true};
-use crate::harness::{Connection, Database, Peace, Turn, get, proc};
+use crate::harness::{Connection, Database, Network, Peace, Turn, get, proc};
 
 /// When a silent worker gets no new connections any more.
 const STEERED: Duration = Duration::from_millis(1_500);
@@ -54,6 +54,7 @@ fn check_hang(peace: &Peace, slot: i32, since: Instant, mark: usize, tally: &Tal
 
 #[test]
 fn a_stopped_worker_is_steered_around_and_replaced() {
+    let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 2).args(["--timeout", "3s"]).serve();
@@ -63,6 +64,7 @@ fn a_stopped_worker_is_steered_around_and_replaced() {
     signal_to(worker, Signal::SIGSTOP);
     let tally = Load::start(peace.address(), &shape).run_out();
     check_hang(&peace, 1, since, mark, &tally);
+    network.check_nothing_lost("a stopped worker");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! A measurement is worth what its client sees: each kind of loss, shown to it on purpose.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::harness::Network;
 use crate::harness::load::{Call, Class, Kind, Load, LoadShape, Tally};
 
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -96,4 +98,14 @@ fn the_client_knows_a_raced_close_from_an_announced_one() {
     assert!(good >= 8 && lost >= 8 && good.abs_diff(lost) <= 2, "{raced}");
     assert_eq!(good + lost, raced.total(), "{raced}");
     assert!(raced.outcomes.iter().all(|outcome| outcome.kind == Kind::Kept));
+}
+
+/// A refused connection is one of ours: the kernel resets it, and says so.
+#[test]
+fn the_kernel_counts_what_it_resets() {
+    let network = Network::own();
+    let refused = TcpStream::connect("127.0.0.1:1").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let seen = panic::catch_unwind(AssertUnwindSafe(|| network.check_nothing_lost("honest")));
+    assert_eq!(seen.is_err(), network.is_own());
 }

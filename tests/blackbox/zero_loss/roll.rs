@@ -12,7 +12,7 @@ use crate::harness::load::Tally;
 use crate::harness::log::Event;
 use crate::harness::peace::signal_to;
 use crate::harness::wait::pause;
-use crate::harness::{Database, Peace, Turn, proc};
+use crate::harness::{Database, Network, Peace, Turn, proc};
 
 /// Rolls, and checks that every worker is another process then.
 fn roll(peace: &Peace) -> Duration {
@@ -43,6 +43,7 @@ fn fewest_ready(events: &[Event]) -> i32 {
 
 #[test]
 fn rolls_lose_nothing() {
+    let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 4).serve();
@@ -64,6 +65,7 @@ fn rolls_lose_nothing() {
     assert!(rolls.len() >= short_or_long(3, 12), "{rolls:?}");
     assert!(fewest >= 4, "only {fewest} were ready");
     assert!(least >= 4 && most <= 5, "{least} to {most} worker processes");
+    network.check_nothing_lost("rolls_lose_nothing");
 }
 
 /// Asks for a reload, which has to fail for `reason` and leave the workers that there were.

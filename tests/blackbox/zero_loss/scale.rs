@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::{SOON, launch, short_or_long, start_usual, usual};
 use crate::harness::load::{Load, LoadShape};
 use crate::harness::wait::{pause, until_true};
-use crate::harness::{Database, Peace, Turn, proc};
+use crate::harness::{Database, Network, Peace, Turn, proc};
 
 /// Numbers that look random and are the same every time. Source: Marsaglia, "Xorshift RNGs", 2003.
 struct Dice(u64);
@@ -52,6 +52,7 @@ fn scale(peace: &Peace, workers: usize) {
 
 #[test]
 fn scalings_lose_nothing() {
+    let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 4).serve();
@@ -68,10 +69,12 @@ fn scalings_lose_nothing() {
     }
     eprintln!("scalings to {sizes:?} took {times:.2?}");
     load.stop().check_nothing_lost("scalings");
+    network.check_nothing_lost("scalings_lose_nothing");
 }
 
 #[test]
 fn signals_ask_for_one_worker_more_or_fewer() {
+    let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 2).serve();
@@ -87,6 +90,7 @@ fn signals_ask_for_one_worker_more_or_fewer() {
         });
     }
     load.stop().check_nothing_lost("TTIN and TTOU");
+    network.check_nothing_lost("signals_ask_for_one_worker_more_or_fewer");
 }
 
 #[test]
