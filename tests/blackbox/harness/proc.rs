@@ -123,6 +123,17 @@ pub(crate) fn holder(server: SocketAddr, client: SocketAddr, pids: &[i32]) -> Op
     })
 }
 
+/// How many descriptors of `pid` are sockets that listen on a port of 127.0.0.1.
+pub(crate) fn listeners_held(pid: i32, port: u16) -> usize {
+    let ours = sockets().filter(|socket| socket.is_listening && socket.local_port == port);
+    let links: Vec<String> = ours.map(|socket| format!("socket:[{}]", socket.inode)).collect();
+    let held = |fd: &i32| {
+        let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
+        links.iter().any(|one| link == Path::new(one))
+    };
+    numbers_in(&format!("/proc/{pid}/fd")).filter(held).count()
+}
+
 /// One row of the table of sockets of this thread's network.
 struct Socket {
     local_port: u16,

@@ -118,4 +118,8 @@ fn a_storm_of_signals_loses_nothing() {
     until_true("the supervisor's descriptors are as many as they were", SOON, || {
         proc::descriptors(peace.pid()) == descriptors
     });
+    let port = peace.address().port();
+    until_true("every worker has its own socket, and no copy of another one's", SOON, || {
+        proc::children(peace.pid()).into_iter().all(|pid| proc::listeners_held(pid, port) == 1)
+    });
 }
