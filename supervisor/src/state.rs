@@ -34,6 +34,8 @@ pub struct State {
     pub roll: Option<Roll>,
     /// The application was asked to read its files, and has not answered yet.
     pub reload_asked: bool,
+    /// And all workers were told to leave since: its answer is of no use any more.
+    pub reload_void: bool,
     /// A reload was asked for while it could not begin: it follows as soon as it can.
     pub reload_again: bool,
     /// How many reloads have begun.
@@ -210,8 +212,10 @@ pub struct Child {
     pub silent: bool,
     /// When it was ready, if it ever was: only then can its end have cost a client something.
     pub ready_ms: Option<u64>,
-    /// Whether it was told to end.
+    /// Whether it is to end: told by us, or by itself.
     pub asked: bool,
+    /// Whether it said by itself that it leaves.
+    pub leaves_unasked: bool,
     /// Why it could not start, when it said so.
     pub boot_failure: Option<(u8, String)>,
 }
@@ -312,6 +316,7 @@ impl State {
             children: BTreeMap::new(),
             roll: None,
             reload_asked: false,
+            reload_void: false,
             reload_again: false,
             reloads: 0,
             round: 0,
@@ -345,6 +350,13 @@ impl State {
     /// becoming ready, counts until it is reaped: two workers must never share a slot but in a roll.
     pub fn fillers(&self, slot: usize) -> impl Iterator<Item = (ChildId, &Child)> {
         self.workers().filter(move |(_, child)| child.slot() == Some(slot) && !child.asked)
+    }
+
+    /// Whether `slot` may get a worker: nobody fills it, and no more than one is still leaving.
+    #[must_use]
+    pub fn is_vacant(&self, slot: usize) -> bool {
+        let workers = self.workers().filter(|(_, child)| child.slot() == Some(slot));
+        self.fillers(slot).next().is_none() && workers.count() < 2
     }
 
     /// The worker that serves `slot`: ready, not told to leave, and not silent.
@@ -381,8 +393,8 @@ impl State {
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let children = self.children.values().filter_map(|child| child.life.deadline_ms());
-        // A slot whose last worker was killed and is not reaped yet waits for that, not for the clock.
-        let vacant = |(number, _): &(usize, &Slot)| self.fillers(*number).next().is_none();
+        // A slot that waits for the end of a worker does not wait for the clock.
+        let vacant = |(number, _): &(usize, &Slot)| self.is_vacant(*number);
         let slots = self.slots.iter().enumerate().filter(vacant);
         let slots = slots.filter_map(|(_, slot)| slot.attempts.restart_at_ms);
         let services = self.services.iter().filter_map(|service| service.restart_at_ms);

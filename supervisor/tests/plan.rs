@@ -534,7 +534,8 @@ fn a_slot_that_a_sibling_could_not_keep_is_given_away_again() {
     world.after(100);
     world.took();
     world.see(Observation::Message(1, Message::Unfostered { slot: 1 }));
-    assert_eq!(world.took(), [], "not at once: it may not be able to yet");
+    let back = [Action::Send(1, Order::Unfoster { slot: 1 })];
+    assert_eq!(world.took(), back, "not again at once: it may not be able to yet");
     world.after(100);
     assert_eq!(world.took(), [Action::Send(1, Order::Foster { slot: 1 })]);
 }
@@ -772,6 +773,62 @@ fn a_worker_that_hangs_after_long_service_has_a_clean_record() {
 }
 
 #[test]
+fn a_service_that_served_long_has_a_clean_record() {
+    let mut world = World::new(1, vec![service(INT)]);
+    world.see(Observation::Listening(Ok(())));
+    world.see(Observation::Message(2, Message::Ready));
+    for _ in 0..3 {
+        let service = world.state.program_child(0).expect("it runs");
+        world.after(10_000);
+        world.took();
+        world.dies(service, Exit::Signal(9));
+        assert_eq!(world.spawned(), [Role::Service { program: 0 }], "at once, every time");
+    }
+}
+
+#[test]
+fn settings_that_are_kept_keep_their_number_of_workers() {
+    let mut world = World::serving(2);
+    world.see(Observation::Reloaded(Ok(Some(5))));
+    world.see(Observation::Signal(Signal::Pause));
+    assert_eq!(world.state.target, 5, "a pause ends the roll, and keeps the settings");
+    let mut world = World::serving(2);
+    world.see(Observation::Reloaded(Ok(Some(4))));
+    world.see(Observation::Asked(1, Ask::Scale { workers: 3, wait: false }));
+    world.rolls();
+    assert_eq!(world.state.target, 3, "what an operator asked for later counts");
+}
+
+#[test]
+fn a_reload_whose_settings_are_still_read_does_not_undo_a_pause() {
+    let mut world = World::serving(2);
+    world.see(Observation::Asked(1, Ask::Reload { wait: true }));
+    world.see(Observation::Signal(Signal::Pause));
+    world.took();
+    world.see(Observation::Reloaded(Ok(None)));
+    assert!(world.state.paused);
+    assert!(world.took().contains(&Action::Reload(Reload::Undo)), "the old ones are in force");
+    world.see(Observation::Signal(Signal::Reload));
+    world.see(Observation::Reloaded(Ok(None)));
+    assert_eq!(world.spawned().len(), 2);
+}
+
+#[test]
+fn no_more_than_one_worker_of_a_slot_leaves_while_another_serves() {
+    let mut world = World::serving(1);
+    world.see(Observation::Message(1, Message::Leaving));
+    let second = world.worker(0);
+    world.see(Observation::Message(second, Message::Ready));
+    world.after(20_000);
+    world.see(Observation::Message(second, Message::Leaving));
+    world.after(5_000);
+    assert!(world.state.live_workers(0).next().is_none(), "two are leaving");
+    world.dies(1, Exit::Code(0));
+    assert!(world.state.live_workers(0).next().is_some());
+    assert_eq!(world.state.slots[0].restarts, 2);
+}
+
+#[test]
 fn a_worker_that_leaves_unasked_is_replaced_before_it_has_left() {
     let mut world = World::serving(2);
     world.see(Observation::Message(2, Message::Leaving));
@@ -780,6 +837,7 @@ fn a_worker_that_leaves_unasked_is_replaced_before_it_has_left() {
     let successor = Action::Spawn(3, Role::Worker { slot: 1, generation: 2 });
     assert!(actions.contains(&successor), "{actions:?}");
     world.see(Observation::Message(3, Message::Ready));
+    world.dies(2, Exit::Code(0));
     world.see(Observation::Message(3, Message::Leaving));
     assert_eq!(world.spawned(), [], "the second one in a row after a pause");
     world.after(250);
@@ -957,7 +1015,8 @@ fn check(state: &State, machine: &Machine) {
             "{count} workers in slot {slot}: {state:?}"
         );
         if state.phase == Phase::Serve && slot < state.open_slots() && !state.paused {
-            let waits = state.slots[slot].attempts.restart_at_ms.is_some();
+            let leaving = state.workers().filter(|(_, child)| child.slot() == Some(slot)).count();
+            let waits = state.slots[slot].attempts.restart_at_ms.is_some() || leaving >= 2;
             assert!(count > 0 || waits, "nobody will ever fill slot {slot}");
         }
     }

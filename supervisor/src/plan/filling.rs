@@ -66,7 +66,7 @@ impl Turn<'_> {
         for slot in 0..self.state.open_slots() {
             let restart_at_ms = self.state.slots[slot].attempts.restart_at_ms;
             let due = restart_at_ms.is_none_or(|at| at <= self.now_ms);
-            if due && self.state.fillers(slot).next().is_none() {
+            if due && self.state.is_vacant(slot) {
                 self.spawn_worker(slot);
             }
         }
@@ -94,7 +94,9 @@ impl Turn<'_> {
     fn spawn_service(&mut self, program: usize) {
         let id = self.spawn(Role::Service { program }, 0);
         let since_ms = self.now_ms;
-        self.child(id).life = Life::Serving { since_ms };
+        let child = self.child(id);
+        child.life = Life::Serving { since_ms };
+        child.ready_ms = Some(since_ms);
     }
 
     fn spawn(&mut self, role: Role, timeout_ms: u64) -> ChildId {
@@ -111,6 +113,7 @@ impl Turn<'_> {
             silent: false,
             ready_ms: None,
             asked: false,
+            leaves_unasked: false,
             boot_failure: None,
         };
         self.state.children.insert(id, child);

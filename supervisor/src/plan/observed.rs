@@ -36,8 +36,8 @@ impl Turn<'_> {
             }
             Signal::Quit => self.begin_stop(Outcome::Drained, Haste::Quick),
             Signal::Reload => self.ask_reload(),
-            Signal::More => self.scale(self.state.target + 1),
-            Signal::Fewer => self.scale(self.state.target.saturating_sub(1)),
+            Signal::More => self.scale_by_hand(self.state.target + 1),
+            Signal::Fewer => self.scale_by_hand(self.state.target.saturating_sub(1)),
             Signal::Pause => self.pause_all(),
             Signal::Other(signal) => self.record(Event::SignalIgnored { signal }),
         }
@@ -108,7 +108,8 @@ impl Turn<'_> {
     fn was_expected(&self, child: &Child, exit: Exit) -> bool {
         let stopping = matches!(self.state.phase, Phase::Stop { .. });
         let done = matches!(child.role, Role::Step { .. }) && exit == Exit::Code(0);
-        stopping || done || child.asked || matches!(child.life, Life::Killed { .. })
+        let told = child.asked && (!child.leaves_unasked || exit == Exit::Code(0));
+        stopping || done || told || matches!(child.life, Life::Killed { .. })
     }
 
     fn note_step_end(&mut self, program: usize, child: &Child, exit: Exit) -> Option<u64> {

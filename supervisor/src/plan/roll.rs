@@ -2,6 +2,7 @@
 //! successor first. A successor that fails ends the roll, and the old settings are in force again.
 //! Called by [`super::plan`].
 
+use super::scale::PAUSED;
 use super::{Action, Reload, Turn};
 use crate::channel::Order;
 use crate::journal::Event;
@@ -32,7 +33,13 @@ impl Turn<'_> {
 
     pub(super) fn note_reloaded(&mut self, result: Result<Option<usize>, String>) {
         self.state.reload_asked = false;
+        let void = std::mem::take(&mut self.state.reload_void);
         match (&self.state.phase, result) {
+            (Phase::Serve, Ok(_)) if void => {
+                let reason = PAUSED.to_owned();
+                let event = Event::RollFailed { reason: reason.clone() };
+                self.end_roll(Reload::Undo, event, Err(reason));
+            }
             (Phase::Serve, Ok(workers)) => {
                 self.state.round += 1;
                 self.state.paused = false;
@@ -126,7 +133,7 @@ impl Turn<'_> {
         self.actions.push(Action::Reload(settings));
         self.record(event);
         if let Some(workers) = self.state.next_target.take()
-            && result.is_ok()
+            && settings != Reload::Undo
         {
             self.scale(workers);
         }

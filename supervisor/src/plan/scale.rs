@@ -33,6 +33,12 @@ impl Turn<'_> {
         }
     }
 
+    /// The same, asked for by an operator: what the settings want meanwhile was asked for before.
+    pub(super) fn scale_by_hand(&mut self, workers: usize) {
+        self.state.next_target = None;
+        self.scale(workers);
+    }
+
     /// Begins to open or close what is missing or too much.
     pub(super) fn adjust_slots(&mut self) {
         let (open, target) = (self.state.open_slots(), self.state.target);
@@ -148,6 +154,7 @@ impl Turn<'_> {
         }
         self.state.paused = true;
         self.state.reload_again = false;
+        self.state.reload_void = self.state.reload_asked;
         self.record(Event::Paused);
         self.answer_waiting(|_| Some(Err(PAUSED.to_owned())));
         if self.state.roll.is_some() {
@@ -189,7 +196,7 @@ impl Turn<'_> {
                 self.answer(client, Err(format!("give 1 to {SLOTS_MAX} workers")));
             }
             Ask::Scale { workers, wait } => {
-                self.scale(workers);
+                self.scale_by_hand(workers);
                 if wait && self.state.paused {
                     self.answer(client, Err(PAUSED.to_owned()));
                 } else {
@@ -292,7 +299,7 @@ impl Turn<'_> {
 }
 
 /// What a pause is to those who wait for workers.
-const PAUSED: &str = "all workers were told to leave: a reload brings new ones";
+pub(super) const PAUSED: &str = "all workers were told to leave: a reload brings new ones";
 
 /// Time that a client has to complete the handshake it has begun, and we to accept it.
 const LAST_QUEUED_MS: u64 = 200;

@@ -138,6 +138,8 @@ impl Turn<'_> {
         if self.state.fillers(slot).count() == 1 && slot < self.state.open_slots() {
             self.state.slots[slot].attempts = pause;
         }
+        self.state.slots[slot].restarts += 1;
+        self.child(id).leaves_unasked = true;
         self.record(Event::Leaving { role, pid });
         self.wait_for_end(id, self.state.config.graceful_timeout_ms + ENFORCE_AFTER_MS);
     }
@@ -159,13 +161,15 @@ impl Turn<'_> {
 
     /// The copy is closed. Where nobody asked for that, the worker could not keep it: the slot is given
     /// away again, a moment later.
-    pub(super) fn note_unfostered(&mut self, id: ChildId, slot: usize) {
+    pub(super) fn note_unfostered(&mut self, id: ChildId, number: usize) {
         let now_ms = self.now_ms;
-        if let Some(slot) = self.state.slots.get_mut(slot)
+        if let Some(slot) = self.state.slots.get_mut(number)
             && slot.foster == Some(id)
         {
             slot.foster = None;
             slot.unserved_since_ms = Some(now_ms);
+            // It may have been the report of an earlier copy: then this one is given back, too.
+            self.actions.push(Action::Send(id, Order::Unfoster { slot: number }));
         }
     }
 
