@@ -8,7 +8,7 @@ use nix::unistd::getpid;
 use crate::listener::Listeners;
 use crate::process::Processes;
 use crate::scoreboard::Reading;
-use crate::state::{Child, ChildId, Life, Phase, Role, Slot, Socket, State};
+use crate::state::{Child, ChildId, Life, Phase, Role, Slot, State};
 use crate::status::{ChildState, ChildStatus, LastReload, Status, WorkerStatus, rss_bytes};
 
 /// Where the numbers are.
@@ -63,7 +63,7 @@ impl Census<'_> {
     /// A slot without a worker.
     fn vacancy(&self, number: usize, slot: &Slot) -> Option<WorkerStatus> {
         let is_filled = self.state.fillers(number).next().is_some();
-        let is_wanted = matches!(slot.socket, Socket::Open | Socket::Closing { .. });
+        let is_wanted = slot.socket.listens();
         let is_over = matches!(self.state.phase, Phase::Boot { .. } | Phase::Bind);
         (is_wanted && !is_filled && !is_over).then(|| self.place(number))
     }

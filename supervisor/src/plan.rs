@@ -202,6 +202,13 @@ impl Turn<'_> {
         self.wait_for_end(id, timeout_ms + ENFORCE_AFTER_MS);
     }
 
+    /// Tells a worker to leave within the graceful timeout; one that was killed leaves anyway.
+    fn retire(&mut self, id: ChildId) {
+        if !matches!(self.child(id).life, Life::Killed { .. }) {
+            self.drain(id, Order::Drain, self.state.config.graceful_timeout_ms);
+        }
+    }
+
     fn wait_for_end(&mut self, id: ChildId, timeout_ms: u64) {
         let latest_ms = self.now_ms + timeout_ms;
         let child = self.child(id);

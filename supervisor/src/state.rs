@@ -166,6 +166,14 @@ pub enum Socket {
     Shut,
 }
 
+impl Socket {
+    /// Whether connections may wait on it.
+    #[must_use]
+    pub fn listens(self) -> bool {
+        matches!(self, Self::Open | Self::Closing { .. })
+    }
+}
+
 /// Somebody who waits for the end of what they asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiter {

@@ -4,7 +4,6 @@
 
 use super::scale::PAUSED;
 use super::{Action, Reload, Turn};
-use crate::channel::Order;
 use crate::journal::Event;
 use crate::state::{Child, ChildId, Exit, Goal, Life, Phase, Roll, RollStep};
 
@@ -36,9 +35,7 @@ impl Turn<'_> {
         let void = std::mem::take(&mut self.state.reload_void);
         match (&self.state.phase, result) {
             (Phase::Serve, Ok(_)) if void => {
-                let reason = PAUSED.to_owned();
-                let event = Event::RollFailed { reason: reason.clone() };
-                self.end_roll(Reload::Undo, event, Err(reason));
+                self.fail_roll(Reload::Undo, PAUSED.to_owned());
             }
             (Phase::Serve, Ok(workers)) => {
                 self.state.round += 1;
@@ -88,11 +85,9 @@ impl Turn<'_> {
             return;
         }
         let predecessor = self.state.fillers(slot).find(|(id, _)| *id != ready);
-        match predecessor.map(|(id, child)| (id, child.life)) {
-            Some((id, life)) => {
-                if !matches!(life, Life::Killed { .. }) {
-                    self.drain(id, Order::Drain, self.state.config.graceful_timeout_ms);
-                }
+        match predecessor.map(|(id, _)| id) {
+            Some(id) => {
+                self.retire(id);
                 let waits_for = RollStep::Predecessor(id);
                 self.state.roll = Some(Roll { slot, waits_for });
             }
@@ -114,8 +109,7 @@ impl Turn<'_> {
                 }
                 (None, _) => format!("the new worker of slot {slot} ended with {exit}"),
             };
-            let event = Event::RollFailed { reason: reason.clone() };
-            self.end_roll(Reload::Undo, event, Err(reason));
+            self.fail_roll(Reload::Undo, reason);
         }
     }
 
@@ -128,7 +122,13 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn end_roll(&mut self, settings: Reload, event: Event, result: Result<(), String>) {
+    /// The old workers serve on, with the old settings or (`Keep`) the new ones to come.
+    pub(super) fn fail_roll(&mut self, settings: Reload, reason: String) {
+        let event = Event::RollFailed { reason: reason.clone() };
+        self.end_roll(settings, event, Err(reason));
+    }
+
+    fn end_roll(&mut self, settings: Reload, event: Event, result: Result<(), String>) {
         self.state.roll = None;
         self.actions.push(Action::Reload(settings));
         self.record(event);

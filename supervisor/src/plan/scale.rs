@@ -9,7 +9,7 @@ use crate::channel::Order;
 use crate::config::SLOTS_MAX;
 use crate::journal::Event;
 use crate::state::{
-    Child, ClientId, Exit, Goal, Haste, Life, Outcome, Phase, RollStep, Slot, Socket, Waiter,
+    Child, ClientId, Exit, Goal, Haste, Outcome, Phase, RollStep, Slot, Socket, Waiter,
 };
 
 /// How long a queue has to be empty before its socket is shut: handshakes that had begun are over.
@@ -131,13 +131,8 @@ impl Turn<'_> {
     fn shut(&mut self, number: usize) {
         self.state.slots[number].socket = Socket::Shut;
         self.actions.push(Action::Shut(number));
-        let workers: Vec<_> =
-            self.state.fillers(number).map(|(id, child)| (id, child.life)).collect();
-        for (id, life) in workers {
-            if !matches!(life, Life::Killed { .. }) {
-                self.drain(id, Order::Drain, self.state.config.graceful_timeout_ms);
-            }
-        }
+        let workers: Vec<_> = self.state.fillers(number).map(|(id, _)| id).collect();
+        workers.into_iter().for_each(|id| self.retire(id));
         self.leave_slot(number);
     }
 
@@ -158,19 +153,13 @@ impl Turn<'_> {
         self.record(Event::Paused);
         self.answer_waiting(|_| Some(Err(PAUSED.to_owned())));
         if self.state.roll.is_some() {
-            let reason = PAUSED.to_owned();
-            let event = Event::RollFailed { reason: reason.clone() };
-            self.end_roll(Reload::Keep, event, Err(reason));
+            self.fail_roll(Reload::Keep, PAUSED.to_owned());
         }
         for slot in &mut self.state.slots {
             slot.attempts.restart_at_ms = None;
         }
-        let workers: Vec<_> = self.state.workers().map(|(id, child)| (id, child.life)).collect();
-        for (id, life) in workers {
-            if !matches!(life, Life::Killed { .. }) {
-                self.drain(id, Order::Drain, self.state.config.graceful_timeout_ms);
-            }
-        }
+        let workers: Vec<_> = self.state.workers().map(|(id, _)| id).collect();
+        workers.into_iter().for_each(|id| self.retire(id));
     }
 
     pub(super) fn note_ask(&mut self, client: ClientId, ask: Ask) {

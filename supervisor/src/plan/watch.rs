@@ -8,7 +8,7 @@
 use super::{Action, ENFORCE_AFTER_MS, Look, SUSPENDED_AFTER_MS, Turn};
 use crate::channel::Order;
 use crate::journal::Event;
-use crate::state::{ChildId, LOOK_EVERY_MS, Life, Socket};
+use crate::state::{ChildId, LOOK_EVERY_MS, Life};
 
 /// A worker without a heartbeat for this long gets no new connections.
 const SILENT_AFTER_MS: u64 = 1_000;
@@ -98,8 +98,7 @@ impl Turn<'_> {
     }
 
     fn foster(&mut self, slot: usize) {
-        let listens =
-            matches!(self.state.slots[slot].socket, Socket::Open | Socket::Closing { .. });
+        let listens = self.state.slots[slot].socket.listens();
         let is_served = self.state.server(slot).is_some();
         let foster = self.state.slots[slot].foster;
         if let Some(id) = foster {
@@ -117,8 +116,14 @@ impl Turn<'_> {
         }
         let since_ms = *self.state.slots[slot].unserved_since_ms.get_or_insert(self.now_ms);
         let due = self.now_ms - since_ms >= FOSTER_AFTER_MS;
-        if due
-            && self.state.slots[slot].foster.is_none()
+        if due {
+            self.give_away(slot);
+        }
+    }
+
+    /// Gives a slot to a sibling, if there is one and none has it.
+    fn give_away(&mut self, slot: usize) {
+        if self.state.slots[slot].foster.is_none()
             && let Some(id) = self.sibling_for(slot)
         {
             self.state.slots[slot].foster = Some(id);
@@ -147,14 +152,8 @@ impl Turn<'_> {
     /// Gives every slot that nobody serves to a sibling, before the sockets are closed.
     pub(super) fn foster_all(&mut self) {
         for slot in 0..self.state.slots.len() {
-            let listens =
-                matches!(self.state.slots[slot].socket, Socket::Open | Socket::Closing { .. });
-            if listens
-                && self.state.server(slot).is_none()
-                && self.state.slots[slot].foster.is_none()
-                && let Some(id) = self.sibling_for(slot)
-            {
-                self.actions.push(Action::Send(id, Order::Foster { slot }));
+            if self.state.slots[slot].socket.listens() && self.state.server(slot).is_none() {
+                self.give_away(slot);
             }
         }
     }
