@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::script::{Header, Script, normalise};
 
-const UP_KEYS: [&str; 7] = [
+const UP_KEYS: [&str; 8] = [
     "revision",
     "revises",
     "message",
     "transaction",
+    "allow-destructive",
     "irreversible",
     "lock-timeout",
     "statement-timeout",
@@ -41,6 +42,8 @@ pub struct Revision {
     pub message: String,
     /// The files' name without `.up.sql`.
     pub name: String,
+    /// Why data may go on the way up (`-- allow-destructive: reason`).
+    pub allow_destructive: Option<String>,
     /// SHA-256 of the normalised up file, in hexadecimal.
     pub checksum: String,
     /// From `revises` to this revision.
@@ -237,6 +240,7 @@ fn revision(name: &str, pair: &Pair<'_>) -> Result<Revision, ChainError> {
         revises,
         message: header.require("message")?.to_owned(),
         name: name.to_owned(),
+        allow_destructive: header.get("allow-destructive").map(str::to_owned),
         checksum: checksum(&text),
         up: Script::parse(&header, text.clone())?,
         down: down(&down_file, pair.down, &header, &id)?,

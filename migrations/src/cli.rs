@@ -1,31 +1,29 @@
 //! The command `peace-migrate`: arguments in, lines and an exit code out.
 //!
-//! `src/bin/peace-migrate.rs` hands it the process's arguments and environment; it calls `runner`.
-//! It promises: results on stdout, progress and errors on stderr, no password on either; exit 0
-//! done, 1 error, 2 usage, 5 the history differs, 6 lock or timeout. Names are Alembic's.
-//! It does not know where the environment comes from.
+//! `src/bin/peace-migrate.rs` hands it the process's arguments and environment. It parses, lets one
+//! of the families under `cli/` do the command, and turns a failure into an exit code.
+//! It promises: results on stdout, progress and errors on stderr, no password on either; exit codes
+//! as `--help` lists them. Names are Alembic's.
+//! It does not know where the environment comes from, nor what a command does.
 
+mod migrate;
+mod print;
+mod show;
+
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tokio_postgres::Config;
 
-use crate::apply::Direction;
 use crate::chain::Chain;
 use crate::embedded::embedded;
 use crate::error::Error;
-use crate::records::Record;
-use crate::runner::{self, Event, LOCK_WAIT, Options, Report};
-use crate::show::{self, Current, Entry};
-use crate::target::Target;
 use crate::url::{UrlError, parse_url};
 
 const URL_VARIABLE: &str = "DATABASE_URL";
-const LOCK_WAIT_MAX_S: u64 = 24 * 3600;
 
 // No `Debug`: the URL may hold a password.
 /// Bring a PostgreSQL database along the schema's revisions.
@@ -52,49 +50,21 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Apply revisions
-    Upgrade {
-        /// head, +N, or the beginning of a revision's id
-        #[arg(default_value = "head")]
-        target: Target,
-        #[command(flatten)]
-        lock: Lock,
-    },
+    Upgrade(migrate::Upgrade),
     /// Take revisions back; what they added is dropped with its data
-    Downgrade {
-        /// base, -N, or the beginning of the id of the revision to stay at
-        #[arg(allow_hyphen_values = true)]
-        target: Target,
-        #[command(flatten)]
-        lock: Lock,
-    },
+    Downgrade(migrate::Downgrade),
     /// Show the database's revision; nothing when there is none
-    Current {
-        /// Show every applied revision
-        #[arg(short, long)]
-        verbose: bool,
-        /// Write JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Current(show::Current),
     /// List the revisions, newest first
-    History {
-        /// Mark the database's revision
-        #[arg(short, long)]
-        indicate_current: bool,
-        /// Write JSON
-        #[arg(long)]
-        json: bool,
-    },
+    History(show::History),
     /// Show the newest revision
-    Heads,
+    Heads(show::Heads),
 }
 
-#[derive(Debug, Args)]
-struct Lock {
-    /// Wait so long for another migration to end
-    #[arg(long, value_name = "SECONDS", default_value_t = LOCK_WAIT.as_secs(),
-        value_parser = clap::value_parser!(u64).range(..=LOCK_WAIT_MAX_S))]
-    lock_wait: u64,
+/// What every command is called with.
+struct Call {
+    versions: Option<PathBuf>,
+    url: Option<String>,
 }
 
 /// Why the command ended without success.
@@ -135,104 +105,47 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Optio
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    match execute(&cli, env) {
+    match execute(cli, env) {
         Ok(()) => 0,
         Err(failure) => {
-            say(&format_args!("peace-migrate: {failure}"));
+            print::say(&format_args!("peace-migrate: {failure}"));
             failure.exit_code()
         }
     }
 }
 
-fn execute(cli: &Cli, env: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
-    let read;
-    let chain = match &cli.versions {
-        None => embedded().map_err(Error::from)?,
-        Some(folder) => {
-            read = Chain::read(folder).map_err(Error::from)?;
-            &read
-        }
-    };
-    let database = || {
-        let url = cli.database_url.clone().or_else(|| env(URL_VARIABLE));
-        let url = url.filter(|url| !url.trim().is_empty()).ok_or(Failure::NoUrl)?;
-        parse_url(&url).map_err(Failure::from)
-    };
-    match &cli.command {
-        Command::Upgrade { target, lock } => {
-            migrate(&database()?, (target, Direction::Up), &lock.options(chain))
-        }
-        Command::Downgrade { target, lock } => {
-            migrate(&database()?, (target, Direction::Down), &lock.options(chain))
-        }
-        Command::Current { verbose, json } => {
-            let records = recorded(&database()?)?;
-            let current = Current::new(chain, &records, *verbose);
-            if *json { print_json(&current) } else { print(&current.lines()) }
-        }
-        Command::History { indicate_current, json } => {
-            let records = if *indicate_current { recorded(&database()?)? } else { Vec::new() };
-            let entries = show::history(chain, &records);
-            if *json {
-                print_json(&entries)
-            } else {
-                print(&entries.iter().map(Entry::line).collect::<Vec<_>>())
-            }
-        }
-        Command::Heads => print(&[show::named(chain, Some(&chain.head().id))]),
+fn execute(cli: Cli, env: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    let url = cli.database_url.or_else(|| env(URL_VARIABLE));
+    let url = url.filter(|url| !url.trim().is_empty());
+    let call = Call { versions: cli.versions, url };
+    match cli.command {
+        Command::Upgrade(upgrade) => upgrade.run(&call),
+        Command::Downgrade(downgrade) => downgrade.run(&call),
+        Command::Current(current) => current.run(&call),
+        Command::History(history) => history.run(&call),
+        Command::Heads(heads) => heads.run(&call),
     }
 }
 
-impl Lock {
-    fn options<'a>(&self, chain: &'a Chain) -> Options<'a> {
-        Options { chain, lock_wait: Duration::from_secs(self.lock_wait) }
+impl Call {
+    /// The revisions that the command is about.
+    fn chain(&self) -> Result<Cow<'static, Chain>, Failure> {
+        Ok(match &self.versions {
+            None => Cow::Borrowed(embedded().map_err(Error::from)?),
+            Some(folder) => Cow::Owned(Chain::read(folder).map_err(Error::from)?),
+        })
+    }
+
+    /// The database that the command is about.
+    fn database(&self) -> Result<Config, Failure> {
+        Ok(parse_url(self.url.as_deref().ok_or(Failure::NoUrl)?)?)
     }
 }
 
-fn migrate(
-    config: &Config,
-    goal: (&Target, Direction),
-    options: &Options<'_>,
-) -> Result<(), Failure> {
-    let mut say = |event: Event<'_>| say(&event);
-    let Report { from, to, steps } = block_on(runner::migrate(config, goal, options, &mut say))??;
-    let [from, to] = [from, to].map(|id| show::named(options.chain, id.as_deref()));
-    if steps.is_empty() {
-        print(&[format!("already at {to}")])
-    } else {
-        print(&[format!("{from} -> {to}")])
-    }
-}
-
-fn recorded(config: &Config) -> Result<Vec<Record>, Failure> {
-    Ok(block_on(runner::recorded(config))??)
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
+/// Runs the asynchronous part of a command.
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(work))
-}
-
-/// A closed stderr must not end a migration.
-fn say(line: &dyn Display) {
-    drop(writeln!(io::stderr(), "{line}"));
-}
-
-fn print(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    for line in lines {
-        match writeln!(out, "{}", line.as_ref()) {
-            // Whoever read it has read enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            result => result?,
-        }
-    }
-    Ok(())
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-    print(&[text])
+    Ok(runtime.block_on(work)?)
 }
 
 #[cfg(test)]
@@ -246,7 +159,7 @@ mod tests {
             Err(error) => return u8::try_from(error.exit_code()).unwrap(),
         };
         let env = |name: &str| url.filter(|_| name == URL_VARIABLE).map(str::to_owned);
-        execute(&cli, env).unwrap_err().exit_code()
+        execute(cli, env).unwrap_err().exit_code()
     }
 
     #[test]
