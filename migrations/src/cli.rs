@@ -6,6 +6,7 @@
 //! as `--help` lists them. Names are Alembic's.
 //! It does not know where the environment comes from, nor what a command does.
 
+mod develop;
 mod migrate;
 mod print;
 mod show;
@@ -21,9 +22,12 @@ use tokio_postgres::Config;
 use crate::chain::Chain;
 use crate::embedded::embedded;
 use crate::error::Error;
+use crate::schema::{Declared, Table};
+use crate::scratch::Server;
 use crate::url::{UrlError, parse_url};
 
 const URL_VARIABLE: &str = "DATABASE_URL";
+const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
 
 // No `Debug`: the URL may hold a password.
 /// Bring a PostgreSQL database along the schema's revisions.
@@ -43,6 +47,9 @@ struct Cli {
     /// Take the revisions from this folder instead of those compiled in
     #[arg(long, global = true, value_name = "DIR")]
     versions: Option<PathBuf>,
+    /// Take the declared schema from this file of SQL instead of the code
+    #[arg(long, global = true, value_name = "FILE")]
+    schema: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,12 +66,22 @@ enum Command {
     History(show::History),
     /// Show the newest revision
     Heads(show::Heads),
+    /// Compare what the code declares with what the revisions give
+    Check(develop::Check),
+    /// Compare a database's schema with the one of its revision
+    Drift(develop::Drift),
+    /// Write schema.lock: the schema at the head revision, for reviewers and for drift
+    Dump(develop::Dump),
 }
 
 /// What every command is called with.
 struct Call {
     versions: Option<PathBuf>,
+    schema: Option<PathBuf>,
     url: Option<String>,
+    scratch_url: Option<String>,
+    /// What the application declares.
+    tables: Vec<Table>,
 }
 
 /// Why the command ended without success.
@@ -79,6 +96,17 @@ enum Failure {
     Url(#[from] UrlError),
     #[error(transparent)]
     Run(#[from] Error),
+    #[error("PEACE_SCRATCH_URL: {0}")]
+    ScratchUrl(UrlError),
+    #[error("cannot read {path}: {reason}")]
+    Read { path: String, reason: String },
+    #[error("{path}:{line}: unclosed {what}")]
+    Unclosed { path: String, line: usize, what: &'static str },
+    /// The findings are printed already.
+    #[error("{0}")]
+    Differs(String),
+    #[error("{0}")]
+    Drifted(String),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -86,17 +114,25 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NoUrl | Self::Url(_) => 2,
+            Self::NoUrl | Self::Url(_) | Self::ScratchUrl(_) => 2,
+            Self::Read { .. } | Self::Unclosed { .. } => 2,
             Self::Run(error) => error.exit_code(),
             Self::Output(_) => 1,
+            Self::Differs(_) => 3,
+            Self::Drifted(_) => 4,
         }
     }
 }
 
 /// Runs one command; returns the exit code. **Blocks** until it is done.
 ///
-/// `args` begins with the program's name; `env` looks a variable up.
-pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<String>) -> u8 {
+/// `args` begins with the program's name; `env` looks a variable up; `tables` are those that the
+/// application declares.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<String>,
+    tables: &[Table],
+) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -105,7 +141,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Optio
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    match execute(cli, env) {
+    match execute(cli, env, tables) {
         Ok(()) => 0,
         Err(failure) => {
             print::say(&format_args!("peace-migrate: {failure}"));
@@ -114,16 +150,28 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Optio
     }
 }
 
-fn execute(cli: Cli, env: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
-    let url = cli.database_url.or_else(|| env(URL_VARIABLE));
-    let url = url.filter(|url| !url.trim().is_empty());
-    let call = Call { versions: cli.versions, url };
+fn execute(
+    cli: Cli,
+    env: impl Fn(&str) -> Option<String>,
+    tables: &[Table],
+) -> Result<(), Failure> {
+    let given = |url: &String| !url.trim().is_empty();
+    let call = Call {
+        versions: cli.versions,
+        schema: cli.schema,
+        url: cli.database_url.or_else(|| env(URL_VARIABLE)).filter(given),
+        scratch_url: env(SCRATCH_URL_VARIABLE).filter(given),
+        tables: tables.to_vec(),
+    };
     match cli.command {
         Command::Upgrade(upgrade) => upgrade.run(&call),
         Command::Downgrade(downgrade) => downgrade.run(&call),
         Command::Current(current) => current.run(&call),
         Command::History(history) => history.run(&call),
         Command::Heads(heads) => heads.run(&call),
+        Command::Check(check) => check.run(&call),
+        Command::Drift(drift) => drift.run(&call),
+        Command::Dump(dump) => dump.run(&call),
     }
 }
 
@@ -139,6 +187,26 @@ impl Call {
     /// The database that the command is about.
     fn database(&self) -> Result<Config, Failure> {
         Ok(parse_url(self.url.as_deref().ok_or(Failure::NoUrl)?)?)
+    }
+
+    /// Where scratch databases can be made. With one of its own it needs no other.
+    fn server(&self) -> Result<Server, Failure> {
+        let given = self.scratch_url.as_deref().map(parse_url).transpose();
+        let given = given.map_err(Failure::ScratchUrl)?;
+        let server = match (&given, &self.url) {
+            (Some(given), None) => given.clone(),
+            _ => self.database()?,
+        };
+        Ok(Server { server, given })
+    }
+
+    /// What the code, or the file given in its place, declares.
+    fn declared(&self) -> Result<Declared, Failure> {
+        let Some(file) = &self.schema else { return Ok(Declared::tables(&self.tables)) };
+        let path = || file.display().to_string();
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::Read { path: path(), reason: error.to_string() })?;
+        Declared::sql(&text).map_err(|(line, what)| Failure::Unclosed { path: path(), line, what })
     }
 }
 
@@ -159,7 +227,7 @@ mod tests {
             Err(error) => return u8::try_from(error.exit_code()).unwrap(),
         };
         let env = |name: &str| url.filter(|_| name == URL_VARIABLE).map(str::to_owned);
-        execute(cli, env).unwrap_err().exit_code()
+        execute(cli, env, &[]).unwrap_err().exit_code()
     }
 
     #[test]

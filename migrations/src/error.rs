@@ -30,6 +30,8 @@ pub enum Error {
         place: String,
         /// The driver's words.
         why: String,
+        /// The SQLSTATE, when the server said it.
+        code: Option<SqlState>,
     },
     /// The server is too old.
     #[error("the server is PostgreSQL {version}: 15 or newer is needed")]
@@ -114,6 +116,36 @@ pub enum Error {
         /// The file's words.
         reason: String,
     },
+    /// The role of the URL may not make scratch databases.
+    #[error(
+        "this needs scratch databases, and the role of DATABASE_URL may not create any: \
+        `alter role … createdb`, or set PEACE_SCRATCH_URL to an empty database to work in"
+    )]
+    NoCreateDb,
+    /// Somebody's database was given as the one to work in.
+    #[error(
+        "the database of PEACE_SCRATCH_URL is not empty ({object} is in it), and everything in it \
+        would be dropped: give an empty one; nothing was changed"
+    )]
+    ScratchNotEmpty {
+        /// One of its objects.
+        object: String,
+    },
+    /// Another run works in the one database that was given.
+    #[error("the database of PEACE_SCRATCH_URL is in use for {} s: wait for the other run",
+        .waited.as_secs())]
+    ScratchBusy {
+        /// How long this run waited.
+        waited: Duration,
+    },
+    /// The server refuses a statement of the declared schema.
+    #[error("the declared schema: {reason}, in `{statement}`")]
+    Declared {
+        /// The server's words.
+        reason: String,
+        /// Its first line.
+        statement: String,
+    },
     /// A step of the bookkeeping failed.
     #[error("while {doing}: {reason}")]
     Database {
@@ -162,6 +194,12 @@ impl Error {
             reason: words(error),
             code: error.code().cloned(),
         }
+    }
+
+    /// An error of the server at a statement of the declared schema.
+    pub(crate) fn declared(statement: &str, error: &tokio_postgres::Error) -> Self {
+        let first = statement.lines().next().unwrap_or_default();
+        Self::Declared { reason: words(error), statement: first.to_owned() }
     }
 
     /// An error of the driver within a file's statements.

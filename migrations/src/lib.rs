@@ -12,13 +12,21 @@
 //! It does not know a table of the application, a worker or a supervisor.
 
 mod apply;
+mod catalog;
 mod chain;
+mod check;
 mod cli;
+mod compare;
+mod drift;
 mod embedded;
 mod error;
 mod index;
+mod lockfile;
+mod materialise;
 mod records;
 mod runner;
+mod schema;
+mod scratch;
 mod script;
 mod session;
 mod show;
@@ -28,11 +36,21 @@ mod url;
 
 pub use apply::{Direction, Step};
 pub use chain::{Chain, ChainError, Down, Revision};
+pub use check::Finding;
 pub use cli::run;
+pub use compare::Difference;
 pub use embedded::{all, embedded, head};
 pub use error::Error;
 pub use records::{HistoryError, READINESS_SQL, Record};
 pub use runner::{Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade};
+#[doc(hidden)]
+pub use schema::unraw;
+pub use schema::{Column, Declared, Table};
 pub use script::Script;
 pub use target::{Target, TargetError};
+#[doc(hidden)]
+pub use tokio_postgres::{
+    Row,
+    types::{FromSql, Type},
+};
 pub use url::{UrlError, parse_url, without_driver};

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 use crate::error::{Error, words};
 
@@ -24,7 +24,7 @@ const APPLICATION_NAME: &str = "peace-migrate";
 /// From the first packet until the session is ready.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// One step of the bookkeeping.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Parting from the server; without an answer the socket is simply closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// To one of the hosts of the URL, so that the next one gets its turn.
@@ -45,6 +45,10 @@ const OPEN_SQL: &str = "select quote_ident(current_schema()::text), \
 const TRY_LOCK_SQL: &str = "select pg_try_advisory_lock($1, hashtext($2))";
 const HELD_SQL: &str = "select exists (select from pg_locks \
     where pid = pg_backend_pid() and granted and locktype = 'advisory' and objsubid = 2 \
+    and database = (select oid from pg_database where datname = current_database()) \
+    and classid = $1::oid and objid = (hashtext($2)::bigint & 4294967295)::oid)";
+const LOCKED_SQL: &str = "select exists (select from pg_locks \
+    where granted and locktype = 'advisory' and objsubid = 2 \
     and database = (select oid from pg_database where datname = current_database()) \
     and classid = $1::oid and objid = (hashtext($2)::bigint & 4294967295)::oid)";
 const HOLDER_SQL: &str = "select coalesce((select \
@@ -71,22 +75,25 @@ pub(crate) struct Session {
     driver: JoinHandle<()>,
     /// The schema the bookkeeping tables live in, quoted for SQL.
     pub(crate) schema: String,
+    /// `server_version_num`.
+    version: i32,
 }
 
 impl Session {
     /// Connects and checks the server's version. Waits up to 15 s.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let config = hardened(config);
-        let failed = |why| Error::Connect { place: place(&config), why };
+        let failed = |why, code| Error::Connect { place: place(&config), why, code };
         let (client, connection) = timeout(CONNECT_TIMEOUT, config.connect(NoTls))
             .await
-            .map_err(|_| failed(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| failed(words(&error)))?;
+            .map_err(|_| failed(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs()), None))?
+            .map_err(|error| failed(words(&error), error.code().cloned()))?;
         // What ends the connection is also the error of the statement then waiting for an answer.
         let driver = tokio::spawn(async { drop(connection.await) });
-        let mut session = Self { client, driver, schema: String::new() };
+        let mut session = Self { client, driver, schema: String::new(), version: 0 };
         let row = session.query_one("looking at the server", OPEN_SQL, &[]).await?;
-        if row.get::<_, i32>(1) < SERVER_VERSION_MIN {
+        session.version = row.get(1);
+        if session.version < SERVER_VERSION_MIN {
             return Err(Error::ServerTooOld { version: row.get(2) });
         }
         session.schema = row.get::<_, Option<String>>(0).ok_or(Error::NoSchema)?;
@@ -124,7 +131,18 @@ impl Session {
         }
     }
 
-    async fn holder(&self) -> Result<String, Error> {
+    /// The server's major version.
+    pub(crate) fn major(&self) -> u32 {
+        u32::try_from(self.version / 10_000).unwrap_or_default()
+    }
+
+    /// Whether some session holds the migration lock.
+    pub(crate) async fn is_locked(&self) -> Result<bool, Error> {
+        self.flag("looking at the migration lock", LOCKED_SQL).await
+    }
+
+    /// ` (process 123, peace-migrate)`, or empty when nobody holds the lock or can be seen.
+    pub(crate) async fn holder(&self) -> Result<String, Error> {
         let params = self.lock_params();
         Ok(self.query_one("looking for the lock's holder", HOLDER_SQL, &params).await?.get(0))
     }
@@ -164,6 +182,13 @@ impl Session {
     /// Statements of the bookkeeping, without parameters. Waits up to 30 s.
     pub(crate) async fn execute(&self, doing: &str, sql: &str) -> Result<(), Error> {
         self.send(ANSWER_TIMEOUT, doing, sql).await?.map_err(|error| Error::database(doing, &error))
+    }
+
+    /// What a statement would give, without running it. Waits up to 30 s.
+    pub(crate) async fn prepare(&self, doing: &str, sql: &str) -> Result<Statement, Error> {
+        within(ANSWER_TIMEOUT, doing, self.client.prepare(sql))
+            .await?
+            .map_err(|error| Error::database(doing, &error))
     }
 
     /// Sends SQL as it is, by the simple protocol.

@@ -82,6 +82,12 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// The id of the revision it names, without a database; `None` = base.
+    pub(crate) fn revision<'a>(&self, chain: &'a Chain) -> Result<Option<&'a str>, TargetError> {
+        let applied = self.resolve(chain, 0)?;
+        Ok(applied.checked_sub(1).map(|index| chain.all()[index].id.as_str()))
+    }
+
     /// How many revisions will be applied when this is reached from `applied` of them.
     pub(crate) fn resolve(&self, chain: &Chain, applied: usize) -> Result<usize, TargetError> {
         let len = chain.all().len();

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(migrations::run(std::env::args_os(), |name| std::env::var(name).ok()))
+    ExitCode::from(migrations::run(std::env::args_os(), |name| std::env::var(name).ok(), &[]))
 }
