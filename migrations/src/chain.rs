@@ -1,11 +1,12 @@
 //! All revisions in their one order, from the root to the head.
 //!
-//! `embedded` and the command line build it; `runner` walks it. It calls `script` for each file.
+//! `embedded` and the command line build it; `runner` walks it; `rebase` reads the files of one that
+//! is not a line. It calls `script` for each file.
 //! It promises one root, one head, no gap, no duplicate and no loop: the order is that of the
 //! `revises` lines, never that of the files' dates.
 //! It does not know what a database has applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -29,7 +30,7 @@ pub(crate) const ROOT: &str = "none";
 const ID_LEN_MAX: usize = 32;
 /// A shorter prefix says too little.
 pub(crate) const ID_LEN_MIN: usize = 4;
-const SLUG_LEN_MAX: usize = 40;
+pub(crate) const SLUG_LEN_MAX: usize = 40;
 
 /// One step of the schema: a pair of files.
 #[derive(Debug, Clone)]
@@ -116,8 +117,7 @@ pub enum ChainError {
         Vec<String>,
     ),
     /// Two developers revised the same parent.
-    #[error("{} heads: {}; make one revise the other, in the order of release",
-        .0.len(), .0.join(", "))]
+    #[error("{} heads: {}; run `peace-migrate rebase`", .0.len(), .0.join(", "))]
     Heads(
         /// Their ids.
         Vec<String>,
@@ -135,34 +135,12 @@ impl Chain {
     pub fn new<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ChainError> {
-        let mut pairs: BTreeMap<&str, Pair<'_>> = BTreeMap::new();
-        for (file, text) in files {
-            let (name, side) = split_name(file)?;
-            let pair = pairs.entry(name).or_default();
-            match side {
-                Side::Up => pair.up = Some(text),
-                Side::Down => pair.down = Some(text),
-            }
-        }
-        let revisions = pairs.iter().map(|(name, pair)| revision(name, pair));
-        Ok(Self { revisions: in_order(revisions.collect::<Result<_, _>>()?)? })
+        Ok(Self { revisions: in_order(parse(files)?)? })
     }
 
     /// Reads the `.sql` files of a folder. Blocks on the file system.
     pub fn read(folder: &Path) -> Result<Self, ChainError> {
-        let unreadable = |path: &Path, error: std::io::Error| ChainError::Read {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
-        let mut files = Vec::new();
-        for entry in folder.read_dir().map_err(|error| unreadable(folder, error))? {
-            let path = entry.map_err(|error| unreadable(folder, error))?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.ends_with(".sql") {
-                let text = std::fs::read_to_string(&path);
-                files.push((name.to_owned(), text.map_err(|error| unreadable(&path, error))?));
-            }
-        }
+        let files = sql_files(folder)?;
         Self::new(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     }
 
@@ -180,6 +158,40 @@ impl Chain {
     pub(crate) fn index_of(&self, id: &str) -> Option<usize> {
         self.revisions.iter().position(|revision| revision.id == id)
     }
+}
+
+/// The name and text of every `.sql` file of a folder. Blocks on the file system.
+pub(crate) fn sql_files(folder: &Path) -> Result<Vec<(String, String)>, ChainError> {
+    let unreadable = |path: &Path, error: std::io::Error| ChainError::Read {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let mut files = Vec::new();
+    for entry in folder.read_dir().map_err(|error| unreadable(folder, error))? {
+        let path = entry.map_err(|error| unreadable(folder, error))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if name.ends_with(".sql") {
+            let text = std::fs::read_to_string(&path);
+            files.push((name.to_owned(), text.map_err(|error| unreadable(&path, error))?));
+        }
+    }
+    Ok(files)
+}
+
+/// Every pair of files, in the order of their names. Whether they are one line is not looked at.
+pub(crate) fn parse<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Vec<Revision>, ChainError> {
+    let mut pairs: BTreeMap<&str, Pair<'_>> = BTreeMap::new();
+    for (file, text) in files {
+        let (name, side) = split_name(file)?;
+        let pair = pairs.entry(name).or_default();
+        match side {
+            Side::Up => pair.up = Some(text),
+            Side::Down => pair.down = Some(text),
+        }
+    }
+    pairs.iter().map(|(name, pair)| revision(name, pair)).collect()
 }
 
 /// The texts of one revision.
@@ -286,7 +298,10 @@ fn checksum(text: &str) -> String {
 /// Walks from the root to the head, and refuses whatever is not one line.
 fn in_order(revisions: Vec<Revision>) -> Result<Vec<Revision>, ChainError> {
     let mut by_parent: BTreeMap<String, Vec<Revision>> = BTreeMap::new();
-    check_links(&revisions)?;
+    let heads = heads(&revisions)?;
+    if heads.len() > 1 {
+        return Err(ChainError::Heads(heads.iter().map(|head| head.id.clone()).collect()));
+    }
     for revision in revisions {
         by_parent.entry(parent(&revision).to_owned()).or_default().push(revision);
     }
@@ -305,8 +320,10 @@ fn parent(revision: &Revision) -> &str {
     revision.revises.as_deref().unwrap_or(ROOT)
 }
 
-/// No duplicate, one root, every parent known, at most one child each.
-fn check_links(revisions: &[Revision]) -> Result<(), ChainError> {
+/// The revisions that no other one revises.
+///
+/// **Errors**: a duplicate, a missing parent, not exactly one root.
+pub(crate) fn heads(revisions: &[Revision]) -> Result<Vec<&Revision>, ChainError> {
     if revisions.is_empty() {
         return Err(ChainError::Empty);
     }
@@ -324,18 +341,13 @@ fn check_links(revisions: &[Revision]) -> Result<(), ChainError> {
     {
         return Err(ChainError::Gap { file: file.clone(), parent: parent.clone() });
     }
-    let ids = |keep: &dyn Fn(&Revision) -> bool| -> Vec<String> {
-        revisions.iter().filter(|one| keep(one)).map(|one| one.id.clone()).collect()
-    };
-    let roots = ids(&|one| one.revises.is_none());
+    let roots = revisions.iter().filter(|one| one.revises.is_none()).map(|one| one.id.clone());
+    let roots: Vec<String> = roots.collect();
     if roots.len() > 1 {
         return Err(ChainError::Roots(roots));
     }
-    let heads = ids(&|one| !revisions.iter().any(|child| parent(child) == one.id));
-    if heads.len() > 1 {
-        return Err(ChainError::Heads(heads));
-    }
-    Ok(())
+    let revised: BTreeSet<&str> = revisions.iter().map(parent).collect();
+    Ok(revisions.iter().filter(|one| !revised.contains(one.id.as_str())).collect())
 }
 
 #[cfg(test)]

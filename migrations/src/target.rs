@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use crate::chain::{Chain, ID_LEN_MIN};
+use crate::chain::{Chain, ID_LEN_MIN, Revision};
 
 /// What `upgrade` and `downgrade` were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,24 +103,27 @@ impl Target {
                     before: applied,
                     after: len - applied,
                 }),
-            Self::Revision(prefix) => find(chain, prefix).map(|index| index + 1),
+            Self::Revision(prefix) => find(chain.all(), prefix).map(|index| index + 1),
         }
     }
 }
 
-/// The place of the one revision whose id is `prefix` or begins with it.
-fn find(chain: &Chain, prefix: &str) -> Result<usize, TargetError> {
-    if let Some(index) = chain.index_of(prefix) {
+/// The place of the one revision whose id is `prefix` or begins with it; 4 letters are needed.
+pub(crate) fn find(revisions: &[Revision], prefix: &str) -> Result<usize, TargetError> {
+    if prefix.len() < ID_LEN_MIN {
+        return Err(TargetError::Malformed(prefix.to_owned()));
+    }
+    if let Some(index) = revisions.iter().position(|revision| revision.id == prefix) {
         return Ok(index);
     }
     let matches: Vec<usize> =
-        (0..chain.all().len()).filter(|index| chain.all()[*index].id.starts_with(prefix)).collect();
+        (0..revisions.len()).filter(|index| revisions[*index].id.starts_with(prefix)).collect();
     match matches[..] {
         [index] => Ok(index),
         [] => Err(TargetError::Unknown(prefix.to_owned())),
         _ => Err(TargetError::Ambiguous {
             prefix: prefix.to_owned(),
-            candidates: matches.iter().map(|index| chain.all()[*index].id.clone()).collect(),
+            candidates: matches.iter().map(|index| revisions[*index].id.clone()).collect(),
         }),
     }
 }
