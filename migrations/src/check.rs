@@ -30,6 +30,11 @@ pub enum Finding {
         /// What is wrong and how to mend it.
         what: String,
     },
+    /// What lint calls an error in the newest revision.
+    Lint {
+        /// Where, why and what to do instead.
+        what: String,
+    },
     /// `schema.lock` is not what the revisions give.
     Lock {
         /// Why.
@@ -158,7 +163,7 @@ impl fmt::Display for Finding {
         match self {
             Self::Difference(difference) => write!(f, "{difference}"),
             Self::Field { field, what } => write!(f, "{field}: {what}"),
-            Self::Lock { what } => write!(f, "{what}"),
+            Self::Lint { what } | Self::Lock { what } => write!(f, "{what}"),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! It does not know where the environment comes from, nor what a command does.
 
 mod develop;
+mod files;
 mod migrate;
 mod print;
 mod show;
@@ -22,6 +23,9 @@ use tokio_postgres::Config;
 use crate::chain::Chain;
 use crate::embedded::embedded;
 use crate::error::Error;
+use crate::folder::FolderError;
+use crate::lint::NoLinter;
+use crate::rebase::RebaseError;
 use crate::schema::{Declared, Table};
 use crate::scratch::Server;
 use crate::url::{UrlError, parse_url};
@@ -36,15 +40,17 @@ const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
     name = "peace-migrate",
     version,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done, 1 error, 2 usage, 5 the database's history differs, 6 lock or \
-        timeout. Running a command again is always safe."
+    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 a difference or an error of lint was found, \
+        4 drift, 5 the database's history differs, 6 lock or timeout. Running a command again is \
+        always safe."
 )]
 struct Cli {
     /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [env:
     /// DATABASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// Take the revisions from this folder instead of those compiled in
+    /// Take the revisions from this folder instead of those compiled in; commands about files look
+    /// for migrations/versions of the workspace around first
     #[arg(long, global = true, value_name = "DIR")]
     versions: Option<PathBuf>,
     /// Take the declared schema from this file of SQL instead of the code
@@ -72,6 +78,10 @@ enum Command {
     Drift(develop::Drift),
     /// Write schema.lock: the schema at the head revision, for reviewers and for drift
     Dump(develop::Dump),
+    /// Make two heads one line: a branch moves on top of the other, under new dates
+    Rebase(files::Rebase),
+    /// Look for long locks, lost data and slips in revisions' up files
+    Lint(files::Lint),
 }
 
 /// What every command is called with.
@@ -96,6 +106,17 @@ enum Failure {
     Url(#[from] UrlError),
     #[error(transparent)]
     Run(#[from] Error),
+    #[error(
+        "no folder of revisions: run this inside a workspace that has migrations/versions, or give \
+        --versions"
+    )]
+    NoFolder,
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Rebase(#[from] RebaseError),
+    #[error(transparent)]
+    NoLinter(#[from] NoLinter),
     #[error("PEACE_SCRATCH_URL: {0}")]
     ScratchUrl(UrlError),
     #[error("cannot read {path}: {reason}")]
@@ -114,10 +135,11 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NoUrl | Self::Url(_) | Self::ScratchUrl(_) => 2,
+            Self::NoUrl | Self::Url(_) | Self::ScratchUrl(_) | Self::NoFolder => 2,
+            Self::Rebase(error) => error.exit_code(),
             Self::Read { .. } | Self::Unclosed { .. } => 2,
             Self::Run(error) => error.exit_code(),
-            Self::Output(_) => 1,
+            Self::Output(_) | Self::Folder(_) | Self::NoLinter(_) => 1,
             Self::Differs(_) => 3,
             Self::Drifted(_) => 4,
         }
@@ -172,6 +194,8 @@ fn execute(
         Command::Check(check) => check.run(&call),
         Command::Drift(drift) => drift.run(&call),
         Command::Dump(dump) => dump.run(&call),
+        Command::Rebase(rebase) => rebase.run(&call),
+        Command::Lint(lint) => lint.run(&call),
     }
 }
 
@@ -246,6 +270,9 @@ mod tests {
         assert_eq!(failure_code(&["history", "--indicate-current"], None), 2);
         assert_eq!(failure_code(&["current", "--lock-wait", "1"], None), 2);
         assert_eq!(failure_code(&["upgrade", "--lock-wait", "86401"], None), 2);
+        assert_eq!(failure_code(&["lint", "--all", "586f9c3cd40c"], None), 2);
+        assert_eq!(failure_code(&["lint", "zzzz"], None), 2);
+        assert_eq!(failure_code(&["rebase", "zzzz", "--database-url", "postgres://a:b"], None), 2);
     }
 
     #[test]

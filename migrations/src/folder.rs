@@ -150,12 +150,13 @@ impl Pair {
     }
 }
 
-/// Writes a new pair, both files or none. Blocks on the file system.
-pub(crate) fn write_pair(folder: &Path, pair: &Pair) -> Result<(), FolderError> {
+/// Writes new pairs in their order, all or none of them. Blocks on the file system.
+pub(crate) fn write_pairs(folder: &Path, pairs: &[Pair]) -> Result<(), FolderError> {
     let mut written = Vec::new();
-    for (file, text) in pair.files() {
+    for (file, text) in pairs.iter().flat_map(Pair::files) {
         if let Err(error) = create(folder, &file, text) {
-            written.iter().for_each(|file: &String| drop(remove(folder, file)));
+            // What cannot be removed either is better than an error about that.
+            written.iter().rev().for_each(|file: &String| drop(remove(folder, file)));
             return Err(error);
         }
         written.push(file);
@@ -242,10 +243,10 @@ mod tests {
             up: heading.up(),
             down: heading.irreversible.is_none().then(|| heading.down()),
         };
-        write_pair(place.path(), &pair("20260101000000_a", heading)).unwrap();
         let next = Heading { id: "bbbb", revises: Some(heading.id), ..heading };
         let next = Heading { irreversible: Some("gone"), ..next };
-        write_pair(place.path(), &pair("20260101000001_b", next)).unwrap();
+        let pairs = [pair("20260101000000_a", heading), pair("20260101000001_b", next)];
+        write_pairs(place.path(), &pairs).unwrap();
 
         let chain = Chain::read(place.path()).unwrap();
         let [first, last] = chain.all() else { panic!("{chain:?}") };
@@ -256,14 +257,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_overwritten_and_half_a_pair_is_taken_back() {
+    fn nothing_is_overwritten_and_of_several_pairs_none_stays() {
         let place = tempfile::tempdir().unwrap();
-        fs::write(place.path().join("a.up.sql"), "mine").unwrap();
-        let pair = Pair { name: "a".into(), up: "yours".into(), down: Some("yours".into()) };
-        let error = write_pair(place.path(), &pair).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write ") && error.contains("a.up.sql: "), "{error}");
-        let files: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
-        assert_eq!(files.len(), 1);
-        assert_eq!(fs::read_to_string(place.path().join("a.up.sql")).unwrap(), "mine");
+        fs::write(place.path().join("b.up.sql"), "mine").unwrap();
+        let pair = |name: &str| Pair {
+            name: name.to_owned(),
+            up: "yours".to_owned(),
+            down: Some("yours".to_owned()),
+        };
+        let error = write_pairs(place.path(), &[pair("a"), pair("b")]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write ") && error.contains("b.up.sql: "), "{error}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(place.path().join("b.up.sql")).unwrap(), "mine");
     }
 }

@@ -17,7 +17,6 @@ use crate::chain::{Chain, Revision};
 
 /// One place in one file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[cfg_attr(not(feature = "lint"), expect(dead_code, reason = "only a linter finds anything"))]
 pub(crate) struct Finding {
     pub(crate) file: String,
     /// 1-based.
@@ -34,7 +33,6 @@ pub(crate) struct Finding {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(not(feature = "lint"), expect(dead_code, reason = "only a linter judges"))]
 pub(crate) enum Severity {
     Error,
     Warning,
@@ -43,7 +41,6 @@ pub(crate) enum Severity {
 /// This build cannot lint.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("this build has no linter: use one with the cargo feature `lint`, which is on by default")]
-#[cfg_attr(feature = "lint", expect(dead_code, reason = "this build has one"))]
 pub(crate) struct NoLinter;
 
 impl fmt::Display for Finding {

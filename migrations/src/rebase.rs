@@ -137,7 +137,7 @@ fn plan(
         let taken = files.iter().map(|(file, _)| file.as_str());
         let mut dates = Dates::new(taken.chain(revisions.iter().map(|one| one.id.as_str())), now);
         let pairs = branches.moved(&mut dates);
-        changes.extend(pairs.iter().flat_map(|pair| writes(pair)));
+        changes.extend(pairs.iter().flat_map(writes));
         changes.extend(branches.moves.iter().rev().flat_map(|old| removals(old)));
         moved = branches.names(&pairs);
     }
@@ -517,7 +517,7 @@ mod tests {
         refused(&forked(), None, &["bbb1"], 5, "`peace-migrate downgrade root`");
         plan(&forked(), None, &["root".into(), "aaa1".into(), "aaa2".into()], later()).unwrap();
         refused(&forked(), Some("zzzz"), &[], 2, "no revision begins with `zzzz`");
-        refused(&forked(), Some("bbb"), &[], 2, "`bbb` begins bbb1 and bbb2 and bbb3");
+        refused(&forked(), Some("bbb"), &[], 2, "`bbb` is no target");
         refused(&forked(), Some("root"), &[], 2, "revision root is common to the heads");
         let gap = files(&[(1, "root", "none", "a"), (2, "aaaa", "xxxx", "b")]);
         refused(&gap, None, &[], 1, "revises xxxx, which no file declares");

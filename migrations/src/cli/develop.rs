@@ -3,15 +3,18 @@
 //! `cli` calls it; it calls `check` and `drift`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{Call, Failure, block_on, print};
+use crate::chain::Chain;
 use crate::check::{self, Finding};
 use crate::compare::Difference;
 use crate::drift;
+use crate::folder;
+use crate::lint::{self, Severity};
 use crate::lockfile::LockFile;
 use crate::materialise;
 use crate::runner::LOCK_WAIT;
@@ -53,16 +56,21 @@ struct Report<'a, T> {
 
 impl Check {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        let (chain, declared, server) = (call.chain()?, call.declared()?, call.server()?);
+        let (chain, declared, server) = (call.written_chain()?, call.declared()?, call.server()?);
         let lock = call.lock_text()?;
-        let findings: Vec<Finding> =
+        let mut findings: Vec<Finding> =
             block_on(check::check(&server, &chain, &declared, lock.as_deref()))?;
+        let differences = findings.len();
+        findings.extend(dangers(&chain));
         report(&findings, self.json, "no changes: the revisions give what is declared")?;
         if findings.is_empty() {
             return Ok(());
         }
-        let what = "the code and the revisions differ";
-        Err(Failure::Differs(format!("{what}: `peace-migrate revision --autogenerate -m …`")))
+        Err(Failure::Differs(match differences {
+            0 => "the newest revision is dangerous: see `peace-migrate lint`".to_owned(),
+            _ => "the code and the revisions differ: `peace-migrate revision --autogenerate -m …`"
+                .to_owned(),
+        }))
     }
 }
 
@@ -88,29 +96,38 @@ impl Drift {
 
 impl Dump {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        let (chain, server) = (call.chain()?, call.server()?);
+        let path = if self.stdout { None } else { Some(lock_path(&call.folder()?)) };
+        let (chain, server) = (call.written_chain()?, call.server()?);
         let read = async |scratch: &_| {
             let config = materialise::migrated(scratch, &chain, &Target::Head).await?;
             materialise::read_versioned(&config).await
         };
         let (catalog, major) = block_on(server.with_scratch(read))?;
         let text = LockFile::new(&chain.head().id, major, &catalog).text();
-        let path = call.lock_path().filter(|_| !self.stdout);
         let Some(path) = path else { return print::lines(&text.lines().collect::<Vec<_>>()) };
         fs::write(&path, text)?;
         print::lines(&[format!("wrote {}", path.display())])
     }
 }
 
-impl Call {
-    /// Where `schema.lock` is or will be.
-    fn lock_path(&self) -> Option<PathBuf> {
-        Some(self.versions.as_ref()?.parent()?.join(LOCK_FILE))
-    }
+/// What lint calls an error in the newest revision; older ones may be applied, and stay as they are.
+/// A build without a linter goes on without.
+fn dangers(chain: &Chain) -> Vec<Finding> {
+    let found = lint::lint(chain, [chain.head()]).unwrap_or_default();
+    let errors = found.iter().filter(|one| one.severity == Severity::Error);
+    errors.map(|one| Finding::Lint { what: one.to_string() }).collect()
+}
 
+/// Where the lock file of a folder of revisions is or will be.
+fn lock_path(folder: &Path) -> PathBuf {
+    folder.parent().unwrap_or(Path::new("")).join(LOCK_FILE)
+}
+
+impl Call {
     /// What `schema.lock` says.
     fn lock_text(&self) -> Result<Option<String>, Failure> {
-        let Some(path) = self.lock_path().filter(|path| path.exists()) else { return Ok(None) };
+        let path = folder::find(self.versions.as_deref()).map(|folder| lock_path(&folder));
+        let Some(path) = path.filter(|path| path.exists()) else { return Ok(None) };
         let text = fs::read_to_string(&path).map_err(|error| Failure::Read {
             path: path.display().to_string(),
             reason: error.to_string(),
