@@ -1,8 +1,8 @@
 # What a machine needs beside the Rust toolchain, and how it gets it. For bash.
 #
-# Sourced by deploy/up and tests/run, which call `provide`. Promises: says what it will install
-# before it does, shows the very command it runs, starts no system database, and ends the script
-# when something is missing that it cannot install.
+# Sourced by deploy/up and tests/run, which call `provide`, and `provide_more` for what only some
+# tests need. Promises: says what it will install before it does, shows the very command it runs,
+# starts no system service, and ends the script when something is missing that it cannot install.
 
 postgres_major_min=15
 
@@ -58,6 +58,16 @@ as_root() {
     fi
 }
 
+# Says that it will install `$1` and runs the command `$2` for that.
+install() {
+    echo "This will install $1:"
+    echo "    $2"
+    if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+        fail "neither root nor sudo: run the command above as root, then start again"
+    fi
+    as_root "$2"
+}
+
 # Sees to cargo, a C linker and a PostgreSQL server.
 provide() {
     command -v cargo >/dev/null || fail "no Rust toolchain: install one from https://rustup.rs"
@@ -70,15 +80,49 @@ provide() {
     ((major == 0)) || echo "PostgreSQL $major is installed, $postgres_major_min or newer is needed."
     command=$(install_command "$linker" "$server") ||
         fail "install ${linker:+$linker, }${server:+$server $postgres_major_min or newer}: this system has neither apt-get nor dnf"
-    echo "This will install ${linker:+$linker }${linker:+${server:+and }}$server:"
-    echo "    $command"
-    if ((EUID != 0)) && ! command -v sudo >/dev/null; then
-        fail "neither root nor sudo: run the command above as root, then start again"
-    fi
-    as_root "$command"
+    install "${linker:+$linker }${linker:+${server:+and }}$server" "$command"
 
     command -v cc >/dev/null || fail "there is still no C linker"
     major=$(postgres_major)
     ((major >= postgres_major_min)) ||
         fail "this system's packages have PostgreSQL $major, $postgres_major_min or newer is needed: see https://www.postgresql.org/download/linux/"
+}
+
+# Debian's Python comes without its venv.
+has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+# It is where only root has it in PATH.
+has_pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; }
+
+# The command that installs what is missing of `provide_more`, on this system.
+install_more_command() {
+    local packages=() options=()
+    if command -v apt-get >/dev/null; then
+        has_python || packages+=(python3-venv)
+        # Debian's package starts a service, now and with each boot; without its files it cannot.
+        if ! has_pgbouncer; then
+            packages+=(pgbouncer)
+            options=(-o "DPkg::Options::=--path-exclude='*/pgbouncer.service'"
+                -o "DPkg::Options::=--path-exclude='/etc/init.d/pgbouncer'")
+        fi
+        echo "apt-get update && apt-get install -y --no-install-recommends ${options[*]:+${options[*]} }${packages[*]}"
+    elif command -v dnf >/dev/null; then
+        has_python || packages+=(python3)
+        has_pgbouncer || packages+=(pgbouncer)
+        echo "dnf install -y ${packages[*]}"
+    else
+        return 1
+    fi
+}
+
+# Sees to Python 3 with venv and to pgbouncer.
+provide_more() {
+    local missing='' command
+    has_python || missing='Python 3 with venv'
+    has_pgbouncer || missing+="${missing:+ and }pgbouncer"
+    [[ -n $missing ]] || return 0
+    command=$(install_more_command) || fail "install $missing: this system has neither apt-get nor dnf"
+    install "$missing" "$command"
+    has_python || fail "there is still no Python 3 with venv"
+    has_pgbouncer || fail "there is still no pgbouncer"
 }

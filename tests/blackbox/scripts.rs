@@ -76,6 +76,31 @@ fn a_debian_server_package_starts_no_cluster_of_its_own() {
 }
 
 #[test]
+fn what_only_some_tests_need_is_asked_for_by_name() {
+    // Where the system keeps its pgbouncer is looked at whatever PATH says.
+    let without = "has_pgbouncer() { false; }; provide_more";
+    for (manager, packages) in [("apt-get", "python3-venv pgbouncer"), ("dnf", "python3 pgbouncer")]
+    {
+        let (output, said) = run(without, &[manager]);
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("This will install Python 3 with venv and pgbouncer"), "{said}");
+        assert!(said.contains(&format!("{packages}\n")), "{said}");
+        assert!(said.contains("neither root nor sudo"), "{said}");
+    }
+    let (output, said) =
+        run("has_pgbouncer() { true; }; has_python() { true; }; provide_more", &[]);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn a_debian_pooler_package_brings_no_service() {
+    let (_, said) = run("has_pgbouncer() { false; }; provide_more", &["apt-get"]);
+    for file in ["'*/pgbouncer.service'", "'/etc/init.d/pgbouncer'"] {
+        assert!(said.contains(&format!("--path-exclude={file}")), "{said}");
+    }
+}
+
+#[test]
 fn without_a_toolchain_it_says_where_to_get_one() {
     let (output, said) = run("provide", &["cc"]);
     assert!(!output.status.success() && said.contains("https://rustup.rs"), "{said}");

@@ -1,0 +1,16 @@
+//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer.
+//!
+//! `tests/run --all` provides both and runs this target; `cargo test` alone does not, so that nobody
+//! takes a test that was left out for one that passed. They work with the harness of the black-box
+//! tests. What is missing is a failure.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+/// The harness of the black-box tests.
+#[allow(dead_code, unused_imports, reason = "it serves two targets; this one needs a part of it")]
+#[path = "../blackbox/harness/mod.rs"]
+mod harness;
+
+/// The real Alembic, on the revisions of the Python template.
+mod alembic;
+/// A real pgbouncer, and what migrations say to it.
+mod pgbouncer;
