@@ -1,7 +1,7 @@
 //! All revisions in their one order, from the root to the head.
 //!
-//! `embedded` and the command line build it; `runner` walks it; `rebase` reads the files of one that
-//! is not a line. It calls `script` for each file.
+//! `embedded` and the command line build it; `runner` walks it; `rebase` reads the files of one
+//! that is not a line. It calls `script` for each file.
 //! It promises one root, one head, no gap, no duplicate and no loop: the order is that of the
 //! `revises` lines, never that of the files' dates.
 //! It does not know what a database has applied.

@@ -40,9 +40,9 @@ const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
     name = "peace-migrate",
     version,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 a difference or an error of lint was found, \
-        4 drift, 5 the database's history differs, 6 lock or timeout. Running a command again is \
-        always safe."
+    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 a difference or an error of lint was \
+        found, 4 drift, 5 the database's history differs, 6 lock or timeout. Running a command \
+        again is always safe."
 )]
 struct Cli {
     /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [env:

@@ -1,5 +1,9 @@
 //! `peace-migrate`, as an operator runs it.
 
+mod bench;
+mod lint;
+mod rebase;
+
 use std::process::Output;
 use std::thread;
 

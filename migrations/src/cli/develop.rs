@@ -110,7 +110,7 @@ impl Dump {
     }
 }
 
-/// What lint calls an error in the newest revision; older ones may be applied, and stay as they are.
+/// What lint calls an error in the newest revision; older ones may be applied and stay as they are.
 /// A build without a linter goes on without.
 fn dangers(chain: &Chain) -> Vec<Finding> {
     let found = lint::lint(chain, [chain.head()]).unwrap_or_default();
