@@ -1,5 +1,8 @@
 //! `peace-migrate`, as an operator runs it.
 
+/// Databases that Alembic made.
+mod adopt;
+
 use std::process::Output;
 use std::thread;
 
