@@ -21,6 +21,9 @@ use crate::runner::{Event, Options};
 use crate::scratch::Server;
 use crate::session::Session;
 
+/// What Alembic's table is called when Alembic is not to find it.
+pub(crate) const RETIRED: &str = "alembic_version_retired";
+
 /// What `adopt` is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wishes {
@@ -139,15 +142,13 @@ async fn write(session: &Session, due: &[Revision], retire: bool) -> Result<(), 
         records::mark_adopted(session, revision).await?;
     }
     if retire {
+        // Its key keeps its name: so Alembic fails already when it makes itself a new table.
         let schema = &session.schema;
         let rename = format!("alter table {schema}.alembic_version rename to {RETIRED}");
         session.execute("retiring the table alembic_version", &rename).await?;
     }
     session.execute("committing the takeover", "commit").await
 }
-
-/// What Alembic's table is called when Alembic is not to find it.
-pub(crate) const RETIRED: &str = "alembic_version_retired";
 
 #[cfg(test)]
 mod tests {
