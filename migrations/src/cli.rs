@@ -6,6 +6,7 @@
 //! as `--help` lists them. Names are Alembic's.
 //! It does not know where the environment comes from, nor what a command does.
 
+mod adopt;
 mod develop;
 mod files;
 mod migrate;
@@ -82,6 +83,8 @@ enum Command {
     Rebase(files::Rebase),
     /// Look for long locks, lost data and slips in revisions' up files
     Lint(files::Lint),
+    /// Take over a database that Alembic manages; its tables and rows stay as they are
+    AdoptAlembic(adopt::AdoptAlembic),
 }
 
 /// What every command is called with.
@@ -196,6 +199,7 @@ fn execute(
         Command::Dump(dump) => dump.run(&call),
         Command::Rebase(rebase) => rebase.run(&call),
         Command::Lint(lint) => lint.run(&call),
+        Command::AdoptAlembic(adopt) => adopt.run(&call),
     }
 }
 

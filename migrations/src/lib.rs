@@ -11,6 +11,7 @@
 //! and the database remembers which. Everything has a deadline.
 //! It does not know a table of the application, a worker or a supervisor.
 
+mod adopt;
 mod apply;
 mod catalog;
 mod chain;

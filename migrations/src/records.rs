@@ -25,6 +25,9 @@ pub const READINESS_SQL: &str = "select (select revision from peace_migration ne
     order by applied_at desc limit 1), \
     exists (select from peace_migration where revision = $1 and state <> 'running')";
 
+/// Actions of the log.
+const UPGRADE: &str = "upgrade";
+const ADOPT: &str = "adopt";
 const TOOL: &str = concat!("peace-migrate ", env!("CARGO_PKG_VERSION"));
 
 /// A row of `peace_migration`.
@@ -92,6 +95,33 @@ pub enum HistoryError {
         /// The content of `alembic_version`.
         revision: String,
     },
+    /// Not Alembic's database, and to be taken over from it.
+    #[error(
+        "there is no table alembic_version in the schema {schema}, so that there is nothing to \
+        take over: `peace-migrate upgrade` begins with an empty database"
+    )]
+    NotAlembic {
+        /// Where it was looked for.
+        schema: String,
+    },
+    /// Branches in Python.
+    #[error("Alembic stands at {} revisions, {}: bring them together with `alembic merge heads` and \
+        `alembic upgrade head`, and that to a revision of ours; nothing was changed",
+        .0.len(), .0.join(" and "))]
+    AlembicHeads(
+        /// The rows of `alembic_version`.
+        Vec<String>,
+    ),
+    /// A revision that only Python has.
+    #[error(
+        "Alembic stands at revision {revision}, which is none of `peace-migrate history`: go to \
+        one of those with `alembic downgrade`, or write what is beyond as a revision with this id; \
+        nothing was changed"
+    )]
+    AlembicUnknown {
+        /// The row of `alembic_version`.
+        revision: String,
+    },
 }
 
 /// Reads where the database stands, and makes the two tables if there are none.
@@ -100,9 +130,16 @@ pub enum HistoryError {
 pub(crate) async fn open(session: &Session, chain: &Chain) -> Result<Standing, Error> {
     if !table_exists(session, "peace_migration").await? {
         refuse_alembic(session).await?;
-        session.execute("creating the table peace_migration", &tables_sql(session)).await?;
+        make_tables(session).await?;
     }
     Ok(standing(chain, &read(session).await?)?)
+}
+
+/// Makes the two tables if there are none.
+///
+/// Only under the lock: `create table if not exists` races with itself.
+pub(crate) async fn make_tables(session: &Session) -> Result<(), Error> {
+    session.execute("creating the table peace_migration", &tables_sql(session)).await
 }
 
 /// Every row, oldest first; none when there is no table.
@@ -182,7 +219,7 @@ pub(crate) async fn is_running(session: &Session, revision: &Revision) -> Result
 
 /// Marks that a script outside of a transaction begins.
 pub(crate) async fn mark_running(session: &Session, revision: &Revision) -> Result<(), Error> {
-    write(session, revision, "running", None).await
+    write(session, revision, ("running", UPGRADE), None).await
 }
 
 /// Records that `revision` is applied, in the transaction that is open, if one is.
@@ -191,14 +228,19 @@ pub(crate) async fn mark_applied(
     revision: &Revision,
     duration: Duration,
 ) -> Result<(), Error> {
-    write(session, revision, "applied", Some(duration)).await
+    write(session, revision, ("applied", UPGRADE), Some(duration)).await
+}
+
+/// Records that Alembic has applied `revision`, in the transaction that is open.
+pub(crate) async fn mark_adopted(session: &Session, revision: &Revision) -> Result<(), Error> {
+    write(session, revision, ("stamped", ADOPT), None).await
 }
 
 /// Upserts the row; whatever ends a step also goes to the log.
 async fn write(
     session: &Session,
     revision: &Revision,
-    state: &str,
+    (state, action): (&str, &str),
     duration: Option<Duration>,
 ) -> Result<(), Error> {
     let sql = format!(
@@ -209,7 +251,7 @@ async fn write(
          applied_at = clock_timestamp(), applied_by = current_user, \
          duration_ms = excluded.duration_ms returning row.revision, row.name, row.state) \
          insert into {schema}.peace_migration_log (action, revision, detail) \
-         select 'upgrade', revision, name from written where state <> 'running'",
+         select '{action}', revision, name from written where state <> 'running'",
         schema = session.schema
     );
     let revises = revision.revises.as_deref().unwrap_or(ROOT);
@@ -246,18 +288,23 @@ async fn table_exists(session: &Session, table: &str) -> Result<bool, Error> {
     Ok(session.query_one("looking for our tables", sql, &params).await?.get(0))
 }
 
-async fn refuse_alembic(session: &Session) -> Result<(), Error> {
+/// What Alembic's table holds: a row for each head; `None` when there is no such table.
+pub(crate) async fn alembic_heads(session: &Session) -> Result<Option<Vec<String>>, Error> {
     if !table_exists(session, "alembic_version").await? {
-        return Ok(());
+        return Ok(None);
     }
     let sql = format!(
-        "select string_agg(version_num, ', ' order by version_num) from {}.alembic_version",
+        "select version_num::text from {}.alembic_version order by version_num",
         session.schema
     );
-    let row = session.query_one("reading the table alembic_version", &sql, &[]).await?;
-    match row.get(0) {
-        Some(revision) => Err(HistoryError::Alembic { revision }.into()),
-        None => Ok(()),
+    let rows = session.query("reading the table alembic_version", &sql, &[]).await?;
+    Ok(Some(rows.iter().map(|row| row.get(0)).collect()))
+}
+
+async fn refuse_alembic(session: &Session) -> Result<(), Error> {
+    match alembic_heads(session).await?.unwrap_or_default() {
+        heads if heads.is_empty() => Ok(()),
+        heads => Err(HistoryError::Alembic { revision: heads.join(", ") }.into()),
     }
 }
 

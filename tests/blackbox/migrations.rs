@@ -1,5 +1,6 @@
 //! `peace-migrate`, as an operator runs it.
 
+mod adopt;
 mod bench;
 mod lint;
 mod rebase;

@@ -14,3 +14,5 @@ mod harness;
 mod alembic;
 /// A real pgbouncer, and what migrations say to it.
 mod pgbouncer;
+/// `adopt-alembic` on what the real Alembic left.
+mod takeover;

@@ -34,7 +34,7 @@ pub(super) struct Downgrade {
 }
 
 #[derive(Debug, Args)]
-struct Lock {
+pub(super) struct Lock {
     /// Wait so long for another migration to end
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_WAIT.as_secs(),
         value_parser = clap::value_parser!(u64).range(..=LOCK_WAIT_MAX_S))]
@@ -54,7 +54,7 @@ impl Downgrade {
 }
 
 impl Lock {
-    fn options<'a>(&self, chain: &'a Chain) -> Options<'a> {
+    pub(super) fn options<'a>(&self, chain: &'a Chain) -> Options<'a> {
         Options { chain, lock_wait: Duration::from_secs(self.lock_wait) }
     }
 }
