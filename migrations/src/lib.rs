@@ -11,6 +11,7 @@
 //! and the database remembers which. Everything has a deadline.
 //! It does not know a table of the application, a worker or a supervisor.
 
+mod amend;
 mod apply;
 mod catalog;
 mod chain;
@@ -21,12 +22,17 @@ mod drift;
 mod embedded;
 mod error;
 mod folder;
+mod guard;
 mod index;
 mod lint;
 mod lockfile;
+mod loss;
 mod materialise;
+mod offline;
+mod pooler;
 mod rebase;
 mod records;
+mod rehearse;
 mod runner;
 mod schema;
 mod scratch;
@@ -34,6 +40,7 @@ mod script;
 mod session;
 mod show;
 mod sql;
+mod stop;
 mod target;
 mod url;
 
@@ -43,7 +50,7 @@ pub use check::Finding;
 pub use cli::run;
 pub use compare::Difference;
 pub use embedded::{all, embedded, head};
-pub use error::Error;
+pub use error::{Error, Outcome};
 pub use records::{HistoryError, READINESS_SQL, Record};
 pub use runner::{Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade};
 #[doc(hidden)]
