@@ -35,7 +35,10 @@ tokio::task_local! {
 /// **Blocks** after that until what was handed to [`afterwards`] is done, up to 10 s. **Errors**:
 /// the signals cannot be listened to.
 pub(crate) async fn stoppable<T>(work: impl Future<Output = T>) -> io::Result<Option<T>> {
-    let mut signals = listen()?;
+    Ok(stoppable_by(listen()?, work).await)
+}
+
+async fn stoppable_by<T>(mut signals: UnixStream, work: impl Future<Output = T>) -> Option<T> {
     let run = async {
         let done = select! {
             done = work => Some(done),
@@ -47,7 +50,7 @@ pub(crate) async fn stoppable<T>(work: impl Future<Output = T>) -> io::Result<Op
         }
         done
     };
-    Ok(LEFT.scope(RefCell::default(), run).await)
+    LEFT.scope(RefCell::default(), run).await
 }
 
 /// Does `work` even if the run that needs it has been stopped: to be called from `drop`.
@@ -83,17 +86,19 @@ async fn heard(signals: &mut UnixStream) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use signal_hook::low_level::raise;
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
 
     use super::*;
 
-    /// Says when it is dropped, and some time later that all is done.
-    struct Left(Arc<AtomicBool>);
+    /// Does something when it is dropped, after a moment.
+    struct Held(Arc<AtomicBool>);
 
-    impl Drop for Left {
+    impl Drop for Held {
         fn drop(&mut self) {
             let done = Arc::clone(&self.0);
             afterwards(async move {
@@ -103,28 +108,48 @@ mod tests {
         }
     }
 
-    /// Runs `work` with something that has to be done afterwards.
-    fn run<T>(work: impl Future<Output = T>) -> (Option<T>, bool) {
-        let done = Arc::new(AtomicBool::new(false));
-        let left = Left(Arc::clone(&done));
-        let work = async move {
-            let _left = left;
-            work.await
-        };
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ended = runtime.block_on(stoppable(work)).unwrap();
-        (ended, done.load(Ordering::Relaxed))
+        runtime.block_on(work)
     }
 
     #[test]
     fn a_signal_ends_the_work_and_what_is_left_is_done() {
-        assert_eq!(run(async { 1 }), (Some(1), true));
-        for signal in [SIGINT, SIGTERM] {
-            let work = async {
-                raise(signal).unwrap();
-                std::future::pending::<i32>().await
-            };
-            assert_eq!(run(work), (None, true));
+        for ends_by_itself in [true, false] {
+            let done = Arc::new(AtomicBool::new(false));
+            let held = Held(Arc::clone(&done));
+            let ended = block_on(async {
+                let (mut signal, signals) = UnixStream::pair().unwrap();
+                let work = async {
+                    let _held = held;
+                    if !ends_by_itself {
+                        signal.write_u8(0).await.unwrap();
+                        pending::<()>().await;
+                    }
+                };
+                stoppable_by(signals, work).await
+            });
+            assert_eq!(ended.is_some(), ends_by_itself);
+            assert!(done.load(Ordering::Relaxed));
         }
+    }
+
+    #[test]
+    fn a_second_signal_ends_the_wait() {
+        let begin = Instant::now();
+        let ended = block_on(async {
+            let (mut signal, signals) = UnixStream::pair().unwrap();
+            let work = async move {
+                signal.write_u8(0).await.unwrap();
+                afterwards(async move {
+                    signal.write_u8(0).await.unwrap();
+                    pending().await
+                });
+                pending::<()>().await;
+            };
+            stoppable_by(signals, work).await
+        });
+        assert_eq!(ended, None);
+        assert!(begin.elapsed() < AFTERWARDS_MAX);
     }
 }
