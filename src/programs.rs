@@ -130,7 +130,7 @@ async fn migrate_embedded(cluster: &Cluster) -> Result<(), Failure> {
         let create = client.batch_execute(&format!("create database {name}")).await;
         create.map_err(|_| Failure::embedded(cluster, "its database cannot be created"))?;
     }
-    let options = migrations::Options { chain: chain()?, lock_wait: Duration::from_secs(60) };
+    let options = migrations::Options::new(chain()?);
     let target = migrations::Target::Head;
     let mut tell = |event: migrations::Event<'_>| info!("migrate: {event}");
     migrations::upgrade(&server_of(cluster), &target, &options, &mut tell).await.map_err(

@@ -139,7 +139,7 @@ async fn write(session: &Session, due: &[Revision], retire: bool) -> Result<(), 
     session.check_lock().await?;
     records::make_tables(session).await?;
     for revision in due {
-        records::mark_adopted(session, revision).await?;
+        records::mark_stamped(session, revision, records::ADOPT).await?;
     }
     if retire {
         // Its key keeps its name: so Alembic fails already when it makes itself a new table.

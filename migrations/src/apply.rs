@@ -12,15 +12,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::chain::Revision;
-use crate::error::Error;
+use crate::error::{Error, Outcome};
 use crate::index::{self, Found};
-use crate::records;
+use crate::records::{self, DOWNGRADE};
 use crate::runner::Event;
 use crate::script::{IndexBuild, Mode, Script};
 use crate::session::{Session, between};
 
-/// With these waits and `lock_timeout` a file is given up after about 90 s.
-const TRIES_MAX: u32 = 10;
+/// Between two tries; each holds up the others for no longer than its `lock_timeout`.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Added to what the server's own timeouts allow a script.
@@ -70,12 +69,14 @@ impl fmt::Display for Step<'_> {
     }
 }
 
-/// Runs a step, again while others hold the locks it needs.
+/// Runs a step, again while others hold the locks it needs and `patience` lasts.
 pub(crate) async fn run(
     session: &Session,
     step: &Step<'_>,
+    patience: Duration,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Duration, Error> {
+    let begin = Instant::now();
     let mut backoff = BACKOFF_MIN;
     let mut tries = 1;
     loop {
@@ -83,11 +84,12 @@ pub(crate) async fn run(
             Err(error) if error.is_contention() => error,
             result => return result,
         };
-        if tries == TRIES_MAX {
+        let left = patience.saturating_sub(begin.elapsed());
+        if left.is_zero() {
             let file = step.script.file.clone();
             return Err(Error::Contended { file, tries, reason: error.to_string() });
         }
-        let wait = between(backoff / 2, backoff);
+        let wait = between(backoff / 2, backoff).min(left);
         progress(Event::Retrying { step: *step, reason: &error, wait });
         sleep(wait).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -107,10 +109,15 @@ async fn attempt(
     }
 }
 
-/// Undoes every setting that an earlier file may have left in the session, and sets ours.
+/// Undoes every setting that an earlier file may have left in the session.
+pub(crate) const RESET_SQL: &str = "reset session authorization; reset role; reset all";
+/// Undoes what would let the bookkeeping fail after a file, and keeps its timeouts.
+pub(crate) const RESET_ROLE_SQL: &str = "reset session authorization; reset role";
+
+/// Gives the session back its own settings, and the script's timeouts.
 async fn prepare(session: &Session, script: &Script) -> Result<(), Error> {
     let settings = format!(
-        "reset session authorization; reset role; reset all; \
+        "{RESET_SQL}; \
          set lock_timeout = {}; set statement_timeout = {}; \
          set idle_in_transaction_session_timeout = {}",
         script.lock_timeout.as_millis(),
@@ -128,7 +135,7 @@ async fn in_transaction(session: &Session, step: &Step<'_>) -> Result<Duration, 
     session.execute("opening a transaction", "begin").await?;
     let result = within_transaction(session, step).await;
     // A server that answers nothing would not answer this either; it rolls back by itself.
-    if !matches!(result, Ok(_) | Err(Error::Silent { .. })) {
+    if !matches!(result, Ok(_) | Err(Error::Silent { .. } | Error::Commit { .. })) {
         drop(session.execute("rolling back", "rollback").await);
     }
     result
@@ -139,10 +146,22 @@ async fn within_transaction(session: &Session, step: &Step<'_>) -> Result<Durati
     let begin = Instant::now();
     send(session, step.script).await?;
     let duration = begin.elapsed();
-    session.execute("resetting the role", "reset session authorization; reset role").await?;
+    session.execute("resetting the role", RESET_ROLE_SQL).await?;
     record(session, step, duration).await?;
-    session.execute(&format!("committing {}", step.script.file), "commit").await?;
+    commit(session, step.script).await?;
     Ok(duration)
+}
+
+/// Commits; when nobody answers, what became of it is for the caller to find out.
+async fn commit(session: &Session, script: &Script) -> Result<(), Error> {
+    let file = script.file.clone();
+    session.execute(&format!("committing {file}"), "commit").await.map_err(|error| {
+        if error.is_loss_of_connection() {
+            Error::Commit { file, reason: error.to_string(), outcome: Outcome::Unknown }
+        } else {
+            error
+        }
+    })
 }
 
 async fn alone(
@@ -197,7 +216,7 @@ async fn clear_way(
 }
 
 /// Sends the whole file as one message. Waits as long as the server's own timeouts allow it.
-async fn send(session: &Session, script: &Script) -> Result<(), Error> {
+pub(crate) async fn send(session: &Session, script: &Script) -> Result<(), Error> {
     let limit = script.statement_timeout * script.statements.max(1) + GRACE;
     session
         .send(limit, &format!("running {}", script.file), &script.sql)
@@ -208,6 +227,6 @@ async fn send(session: &Session, script: &Script) -> Result<(), Error> {
 async fn record(session: &Session, step: &Step<'_>, duration: Duration) -> Result<(), Error> {
     match step.direction {
         Direction::Up => records::mark_applied(session, step.revision, duration).await,
-        Direction::Down => records::remove(session, step.revision).await,
+        Direction::Down => records::remove(session, &step.revision.id, DOWNGRADE).await,
     }
 }

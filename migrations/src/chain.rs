@@ -12,6 +12,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::script::{Header, Script, normalise};
+use crate::target::Target;
 
 const UP_KEYS: [&str; 8] = [
     "revision",
@@ -152,6 +153,12 @@ impl Chain {
     /// The newest revision.
     pub fn head(&self) -> &Revision {
         &self.revisions[self.revisions.len() - 1]
+    }
+
+    /// The target that so many applied revisions make.
+    pub(crate) fn at(&self, count: usize) -> Target {
+        let index = count.checked_sub(1);
+        index.map_or(Target::Base, |index| Target::Revision(self.revisions[index].id.clone()))
     }
 
     /// The place of an id, 0 for the root.

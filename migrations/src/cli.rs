@@ -29,6 +29,7 @@ use crate::lint::NoLinter;
 use crate::rebase::RebaseError;
 use crate::schema::{Declared, Table};
 use crate::scratch::Server;
+use crate::stop;
 use crate::url::{UrlError, parse_url};
 
 const URL_VARIABLE: &str = "DATABASE_URL";
@@ -41,9 +42,9 @@ const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
     name = "peace-migrate",
     version,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 a difference or an error of lint was \
-        found, 4 drift, 5 the database's history differs, 6 lock or timeout. Running a command \
-        again is always safe."
+    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 a difference or an error of lint was found, \
+        4 drift, 5 the database's history differs, 6 lock or timeout, 7 data would be destroyed, \
+        130 interrupted. Running a command again is always safe."
 )]
 struct Cli {
     /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [env:
@@ -67,12 +68,20 @@ enum Command {
     Upgrade(migrate::Upgrade),
     /// Take revisions back; what they added is dropped with its data
     Downgrade(migrate::Downgrade),
+    /// Make the rows say what is applied, without running anything
+    Stamp(migrate::Stamp),
+    /// Accept the edited file of an applied revision
+    Repair(migrate::Repair),
     /// Show the database's revision; nothing when there is none
     Current(show::Current),
     /// List the revisions, newest first
     History(show::History),
     /// Show the newest revision
     Heads(show::Heads),
+    /// Show a revision and its files
+    Show(show::Show),
+    /// Compare the applied files with those that are here
+    Verify(show::Verify),
     /// Compare what the code declares with what the revisions give
     Check(develop::Check),
     /// Compare a database's schema with the one of its revision
@@ -131,6 +140,16 @@ enum Failure {
     Differs(String),
     #[error("{0}")]
     Drifted(String),
+    #[error("the database is not at the newest revision {head}: run `peace-migrate upgrade`")]
+    Behind { head: String },
+    #[error("a script of the way back needs both ends: FROM:TO, each head, base or an id")]
+    NoRange,
+    #[error("FROM:TO is for --sql: a run begins where the database stands")]
+    RangeOnline,
+    #[error("FROM is after TO: turn them around")]
+    BackwardRange,
+    #[error("interrupted: what was not committed is rolled back; run the command again to go on")]
+    Interrupted,
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -141,10 +160,12 @@ impl Failure {
             Self::NoUrl | Self::Url(_) | Self::ScratchUrl(_) | Self::NoFolder => 2,
             Self::Rebase(error) => error.exit_code(),
             Self::Read { .. } | Self::Unclosed { .. } => 2,
+            Self::NoRange | Self::RangeOnline | Self::BackwardRange => 2,
             Self::Run(error) => error.exit_code(),
             Self::Output(_) | Self::Folder(_) | Self::NoLinter(_) => 1,
-            Self::Differs(_) => 3,
+            Self::Differs(_) | Self::Behind { .. } => 3,
             Self::Drifted(_) => 4,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -169,7 +190,7 @@ pub fn run(
     match execute(cli, env, tables) {
         Ok(()) => 0,
         Err(failure) => {
-            print::say(&format_args!("peace-migrate: {failure}"));
+            print::failure(&failure);
             failure.exit_code()
         }
     }
@@ -191,9 +212,13 @@ fn execute(
     match cli.command {
         Command::Upgrade(upgrade) => upgrade.run(&call),
         Command::Downgrade(downgrade) => downgrade.run(&call),
+        Command::Stamp(stamp) => stamp.run(&call),
+        Command::Repair(repair) => repair.run(&call),
         Command::Current(current) => current.run(&call),
         Command::History(history) => history.run(&call),
         Command::Heads(heads) => heads.run(&call),
+        Command::Show(show) => show.run(&call),
+        Command::Verify(verify) => verify.run(&call),
         Command::Check(check) => check.run(&call),
         Command::Drift(drift) => drift.run(&call),
         Command::Dump(dump) => dump.run(&call),
@@ -238,10 +263,13 @@ impl Call {
     }
 }
 
-/// Runs the asynchronous part of a command.
+/// Runs the asynchronous part of a command, and ends it at INT or TERM.
 fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(work)?)
+    let ended = runtime.block_on(stop::stoppable(work));
+    // A look-up of a name cannot be stopped; nobody waits for it.
+    runtime.shutdown_background();
+    Ok(ended?.ok_or(Failure::Interrupted)??)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Config;
 
 use crate::catalog::{Catalog, Key, Kind};
-use crate::chain::Chain;
+use crate::chain::{Chain, Revision};
 use crate::compare::Difference;
 use crate::error::Error;
 use crate::lockfile::{self, LockFile};
@@ -31,6 +31,17 @@ pub(crate) struct Live {
     pub(crate) revision: Option<String>,
     pub(crate) catalog: Catalog,
     pub(crate) major: u32,
+}
+
+impl Live {
+    /// What is there, to be compared with a revision that the database may not say it is at.
+    pub(crate) async fn at(revision: Option<&Revision>, session: &Session) -> Result<Self, Error> {
+        Ok(Self {
+            revision: revision.map(|revision| revision.id.clone()),
+            catalog: Catalog::read(session).await?,
+            major: session.major(),
+        })
+    }
 }
 
 /// Reads a database's schema and its revision as they belong together.

@@ -4,6 +4,7 @@
 //! It promises that no text repeats an address or a statement, where secrets may stand.
 
 use std::error::Error as _;
+use std::fmt;
 use std::time::Duration;
 
 use tokio_postgres::error::{ErrorPosition, SqlState};
@@ -54,7 +55,7 @@ pub enum Error {
     /// The session that got the lock is not the session that works.
     #[error(
         "the migration lock is not held by this session: a transaction pooler stands in \
-        between; give the server's own address"
+        between; use a direct connection, to the server's own address"
     )]
     Pooled,
     /// Other sessions kept their locks, or it deadlocked, at every try.
@@ -108,6 +109,45 @@ pub enum Error {
         /// The index.
         index: String,
     },
+    /// The connection was lost while a step was committed.
+    #[error("{file}: the connection was lost while it was committed ({reason}); {outcome}")]
+    Commit {
+        /// The file.
+        file: String,
+        /// The driver's words.
+        reason: String,
+        /// What is true, as far as a second look could tell.
+        outcome: Outcome,
+    },
+    /// Files would destroy data, and do not say that it is meant.
+    #[error(
+        "{}: write `-- allow-destructive: <reason>` into the header if that is meant, or give \
+        --allow-destructive this once; nothing was changed", .0.join("; ")
+    )]
+    Destructive(
+        /// `file:line: what`.
+        Vec<String>,
+    ),
+    /// The way down would destroy data.
+    #[error("{}: that would be lost; give --yes if it is meant", .0.join("; "))]
+    Loss(
+        /// `item: 12 rows`.
+        Vec<String>,
+    ),
+    /// The schema is not the one that the rows would say it is.
+    #[error(
+        "the schema is not the one of that revision ({}): correct it, or give --force", .0.join("; ")
+    )]
+    StampDiffers(
+        /// The differences.
+        Vec<String>,
+    ),
+    /// A command about an applied revision was given another one.
+    #[error("revision {0} is not applied to this database: `peace-migrate current -v` lists those")]
+    NotApplied(
+        /// Its id.
+        String,
+    ),
     /// A downgrade would pass a revision without a way back.
     #[error("revision {revision} is irreversible ({reason}): nothing was changed")]
     Irreversible {
@@ -158,15 +198,53 @@ pub enum Error {
     },
 }
 
+/// What became of a step whose commit nobody answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is committed.
+    Committed,
+    /// It is not.
+    RolledBack,
+    /// The server did not answer again.
+    Unknown,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Committed => "it is committed: run this again to go on",
+            Self::RolledBack => "it was rolled back: run this again",
+            Self::Unknown => {
+                "whether it is committed is unknown until the server answers: \
+                 `peace-migrate current` will tell"
+            }
+        })
+    }
+}
+
 impl Error {
-    /// The exit code of the command line: 1 error, 2 usage, 5 history, 6 lock or timeout.
+    /// The exit code of the command line: 1 error, 2 usage, 5 history, 6 lock or timeout, 7 data
+    /// would be destroyed.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Target(_) => 2,
             Self::History(_) => 5,
             Self::Locked { .. } | Self::Pooled | Self::Contended { .. } | Self::Silent { .. } => 6,
             Self::Statement { code, .. } if *code == SqlState::QUERY_CANCELED => 6,
+            _ if self.is_contention() => 6,
+            Self::StampDiffers(_) => 4,
+            Self::Destructive(_) | Self::Loss(_) => 7,
             _ => 1,
+        }
+    }
+
+    /// Whether the server did not live to answer: nobody knows what became of the statement.
+    pub(crate) fn is_loss_of_connection(&self) -> bool {
+        match self {
+            Self::Silent { .. } | Self::Database { code: None, .. } => true,
+            // It was told to shut down, and says so instead of the result.
+            Self::Database { code: Some(code), .. } => code.code().starts_with("57P"),
+            _ => false,
         }
     }
 
@@ -223,8 +301,14 @@ pub(crate) fn words(error: &tokio_postgres::Error) -> String {
     };
     let mut text = format!("{} [{}]", db.message(), db.code().code());
     let advice = match *db.code() {
-        SqlState::READ_ONLY_SQL_TRANSACTION => Some("this server is a standby or read-only"),
-        SqlState::INSUFFICIENT_PRIVILEGE => Some("the role of the URL lacks this right"),
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            Some("this server is a standby or read-only: give the address of the primary")
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => Some(missing_right(db.message())),
+        SqlState::INVALID_CATALOG_NAME => Some("create it, or correct the name in DATABASE_URL"),
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            Some("correct user and password in DATABASE_URL")
+        }
         _ => db.hint(),
     };
     for more in db.detail().into_iter().chain(advice) {
@@ -232,6 +316,24 @@ pub(crate) fn words(error: &tokio_postgres::Error) -> String {
         text.push_str(more);
     }
     text.replace('\n', " ")
+}
+
+/// What to grant; an English server's message says what was refused.
+fn missing_right(message: &str) -> &'static str {
+    let refused = |what| message.starts_with(&format!("permission denied for {what}"));
+    if refused("schema") {
+        "grant create and usage on this schema to the role of the URL, or let somebody who has \
+         them run the output of --sql"
+    } else if refused("database") {
+        "grant create on this database to the role of the URL, or let somebody who has it run \
+         the output of --sql"
+    } else if message.starts_with("must be owner") {
+        "only its owner may change it: use the owner's role, or let the owner run the output of \
+         --sql"
+    } else {
+        "the role of the URL lacks this right: grant it, or let somebody who has it run the \
+         output of --sql"
+    }
 }
 
 /// `file:line:column`; the server counts characters from 1.

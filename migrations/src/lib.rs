@@ -12,6 +12,7 @@
 //! It does not know a table of the application, a worker or a supervisor.
 
 mod adopt;
+mod amend;
 mod apply;
 mod catalog;
 mod chain;
@@ -22,12 +23,17 @@ mod drift;
 mod embedded;
 mod error;
 mod folder;
+mod guard;
 mod index;
 mod lint;
 mod lockfile;
+mod loss;
 mod materialise;
+mod offline;
+mod pooler;
 mod rebase;
 mod records;
+mod rehearse;
 mod runner;
 mod schema;
 mod scratch;
@@ -35,6 +41,7 @@ mod script;
 mod session;
 mod show;
 mod sql;
+mod stop;
 mod target;
 mod url;
 
@@ -44,7 +51,7 @@ pub use check::Finding;
 pub use cli::run;
 pub use compare::Difference;
 pub use embedded::{all, embedded, head};
-pub use error::Error;
+pub use error::{Error, Outcome};
 pub use records::{HistoryError, READINESS_SQL, Record};
 pub use runner::{Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade};
 #[doc(hidden)]

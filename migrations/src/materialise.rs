@@ -61,7 +61,9 @@ pub(crate) async fn migrated(
     target: &Target,
 ) -> Result<Config, Error> {
     let config = scratch.database().await?;
-    runner::upgrade(&config, target, &Options::new(chain), &mut |_| ()).await?;
+    // There is no data in it to be destroyed.
+    let options = Options { allow_loss: true, ..Options::new(chain) };
+    runner::upgrade(&config, target, &options, &mut |_| ()).await?;
     Ok(config)
 }
 

@@ -26,8 +26,12 @@ pub const READINESS_SQL: &str = "select (select revision from peace_migration ne
     exists (select from peace_migration where revision = $1 and state <> 'running')";
 
 /// Actions of the log.
-const UPGRADE: &str = "upgrade";
-const ADOPT: &str = "adopt";
+pub(crate) const UPGRADE: &str = "upgrade";
+pub(crate) const DOWNGRADE: &str = "downgrade";
+pub(crate) const STAMP: &str = "stamp";
+pub(crate) const UNSTAMP: &str = "unstamp";
+pub(crate) const ADOPT: &str = "adopt";
+const WRITING: &str = "writing the table peace_migration";
 const TOOL: &str = concat!("peace-migrate ", env!("CARGO_PKG_VERSION"));
 
 /// A row of `peace_migration`.
@@ -124,13 +128,10 @@ pub enum HistoryError {
     },
 }
 
-/// Reads where the database stands, and makes the two tables if there are none.
-///
-/// Only under the lock: `create table if not exists` races with itself.
-pub(crate) async fn open(session: &Session, chain: &Chain) -> Result<Standing, Error> {
+/// Reads where the database stands; refuses one that is Alembic's.
+pub(crate) async fn stand(session: &Session, chain: &Chain) -> Result<Standing, Error> {
     if !table_exists(session, "peace_migration").await? {
         refuse_alembic(session).await?;
-        make_tables(session).await?;
     }
     Ok(standing(chain, &read(session).await?)?)
 }
@@ -139,7 +140,11 @@ pub(crate) async fn open(session: &Session, chain: &Chain) -> Result<Standing, E
 ///
 /// Only under the lock: `create table if not exists` races with itself.
 pub(crate) async fn make_tables(session: &Session) -> Result<(), Error> {
-    session.execute("creating the table peace_migration", &tables_sql(session)).await
+    if table_exists(session, "peace_migration").await? {
+        return Ok(());
+    }
+    let sql = tables_sql(&session.schema);
+    session.execute("creating the table peace_migration", &sql).await
 }
 
 /// Every row, oldest first; none when there is no table.
@@ -231,54 +236,91 @@ pub(crate) async fn mark_applied(
     write(session, revision, ("applied", UPGRADE), Some(duration)).await
 }
 
-/// Records that Alembic has applied `revision`, in the transaction that is open.
-pub(crate) async fn mark_adopted(session: &Session, revision: &Revision) -> Result<(), Error> {
-    write(session, revision, ("stamped", ADOPT), None).await
+/// Records that `revision` counts as applied, in the transaction that is open.
+pub(crate) async fn mark_stamped(
+    session: &Session,
+    revision: &Revision,
+    action: &str,
+) -> Result<(), Error> {
+    write(session, revision, ("stamped", action), None).await
 }
 
-/// Upserts the row; whatever ends a step also goes to the log.
 async fn write(
     session: &Session,
     revision: &Revision,
     (state, action): (&str, &str),
     duration: Option<Duration>,
 ) -> Result<(), Error> {
-    let sql = format!(
+    let sql = write_sql(&session.schema, action, &["$1", "$2", "$3", "$4", "$5", "$6", "$7"]);
+    let duration_ms = duration.and_then(|duration| i64::try_from(duration.as_millis()).ok());
+    let [id, revises, name, checksum, tool] = columns(revision);
+    let params: [Param<'_>; 7] = [
+        (&id, Type::TEXT),
+        (&revises, Type::TEXT),
+        (&name, Type::TEXT),
+        (&checksum, Type::TEXT),
+        (&state, Type::TEXT),
+        (&tool, Type::TEXT),
+        (&duration_ms, Type::INT8),
+    ];
+    session.query(WRITING, &sql, &params).await.map(drop)
+}
+
+/// What a row says of its revision: id, revises, name, checksum; and who says it.
+pub(crate) fn columns(revision: &Revision) -> [&str; 5] {
+    let revises = revision.revises.as_deref().unwrap_or(ROOT);
+    [&revision.id, revises, &revision.name, &revision.checksum, TOOL]
+}
+
+/// Upserts a row; whatever ends a step also goes to the log.
+///
+/// `values`: revision, revises, name, checksum, state, tool, duration, as SQL expressions.
+pub(crate) fn write_sql(schema: &str, action: &str, values: &[&str; 7]) -> String {
+    format!(
         "with written as (insert into {schema}.peace_migration as row \
          (revision, revises, name, checksum, state, tool, duration_ms) \
-         values ($1, $2, $3, $4, $5, $6, $7) on conflict (revision) do update \
+         values ({}) on conflict (revision) do update \
          set checksum = excluded.checksum, state = excluded.state, tool = excluded.tool, \
          applied_at = clock_timestamp(), applied_by = current_user, \
          duration_ms = excluded.duration_ms returning row.revision, row.name, row.state) \
          insert into {schema}.peace_migration_log (action, revision, detail) \
          select '{action}', revision, name from written where state <> 'running'",
-        schema = session.schema
-    );
-    let revises = revision.revises.as_deref().unwrap_or(ROOT);
-    let duration_ms = duration.and_then(|duration| i64::try_from(duration.as_millis()).ok());
-    let params: [Param<'_>; 7] = [
-        (&revision.id, Type::TEXT),
-        (&revises, Type::TEXT),
-        (&revision.name, Type::TEXT),
-        (&revision.checksum, Type::TEXT),
-        (&state, Type::TEXT),
-        (&TOOL, Type::TEXT),
-        (&duration_ms, Type::INT8),
-    ];
-    session.query("writing the table peace_migration", &sql, &params).await.map(drop)
+        values.join(", ")
+    )
 }
 
 /// Forgets `revision`, in the transaction that is open, if one is.
-pub(crate) async fn remove(session: &Session, revision: &Revision) -> Result<(), Error> {
-    let sql = format!(
-        "with gone as (delete from {schema}.peace_migration where revision = $1 \
+pub(crate) async fn remove(session: &Session, revision: &str, action: &str) -> Result<(), Error> {
+    let params: [Param<'_>; 1] = [(&revision, Type::TEXT)];
+    session.query(WRITING, &remove_sql(&session.schema, action, "$1"), &params).await.map(drop)
+}
+
+/// Deletes the row of `revision`, an SQL expression, and says so in the log.
+pub(crate) fn remove_sql(schema: &str, action: &str, revision: &str) -> String {
+    format!(
+        "with gone as (delete from {schema}.peace_migration where revision = {revision} \
          returning revision, name) \
          insert into {schema}.peace_migration_log (action, revision, detail) \
-         select 'downgrade', revision, name from gone",
+         select '{action}', revision, name from gone"
+    )
+}
+
+/// Takes the file's checksum for the recorded one.
+pub(crate) async fn accept(
+    session: &Session,
+    revision: &Revision,
+    recorded: &str,
+) -> Result<(), Error> {
+    let sql = format!(
+        "with written as (update {schema}.peace_migration set checksum = $2 where revision = $1 \
+         returning revision) \
+         insert into {schema}.peace_migration_log (action, revision, detail) \
+         select 'repair', revision, $3 || ' -> ' || $2 from written",
         schema = session.schema
     );
-    let params: [Param<'_>; 1] = [(&revision.id, Type::TEXT)];
-    session.query("writing the table peace_migration", &sql, &params).await.map(drop)
+    let params: [Param<'_>; 3] =
+        [(&revision.id, Type::TEXT), (&revision.checksum, Type::TEXT), (&recorded, Type::TEXT)];
+    session.query(WRITING, &sql, &params).await.map(drop)
 }
 
 async fn table_exists(session: &Session, table: &str) -> Result<bool, Error> {
@@ -310,7 +352,7 @@ async fn refuse_alembic(session: &Session) -> Result<(), Error> {
 
 /// `unique (revises)` makes a fork impossible in the database too; the root says `none`, because
 /// nulls would not collide.
-fn tables_sql(session: &Session) -> String {
+pub(crate) fn tables_sql(schema: &str) -> String {
     format!(
         "create table if not exists {schema}.peace_migration (
              revision text primary key,
@@ -329,8 +371,7 @@ fn tables_sql(session: &Session) -> String {
              action text not null,
              revision text not null,
              detail text
-         )",
-        schema = session.schema
+         )"
     )
 }
 

@@ -9,31 +9,40 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Config;
 
 use crate::apply::{self, Direction, Step};
 use crate::chain::{Chain, Down, Revision};
-use crate::error::Error;
+use crate::error::{Error, Outcome};
+use crate::guard::{self, Loss};
+use crate::loss::{self, Look};
+use crate::pooler;
 use crate::records::{self, Record, Standing};
 use crate::session::Session;
 use crate::target::{Target, TargetError};
 
 /// A migration rarely takes longer; whoever starts many runners at once wants all to succeed.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// To a server that took a connection away in the middle.
+const RECONNECT_MAX: Duration = Duration::from_secs(15);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a run behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     /// The revisions there are.
     pub chain: &'a Chain,
-    /// How long to wait for another runner.
+    /// How long to wait for another runner, and in each step for others' table locks.
     pub lock_wait: Duration,
+    /// Whether data may be destroyed although no file says why.
+    pub allow_loss: bool,
 }
 
 impl<'a> Options<'a> {
-    /// The revisions of `chain`, and the usual wait for the lock.
+    /// The revisions of `chain`, the usual wait for locks, and no loss of data.
     pub fn new(chain: &'a Chain) -> Self {
-        Self { chain, lock_wait: LOCK_WAIT }
+        Self { chain, lock_wait: LOCK_WAIT, allow_loss: false }
     }
 }
 
@@ -44,6 +53,13 @@ pub enum Event<'a> {
     Waiting {
         /// ` (process 123, peace-migrate)`, or empty when it cannot be seen.
         holder: &'a str,
+    },
+    /// A rehearsal begins.
+    Rehearsing,
+    /// Data goes, as was asked for.
+    Losing {
+        /// `item: 12 rows`.
+        what: &'a str,
     },
     /// A step begins.
     Running {
@@ -88,6 +104,10 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { holder } => write!(f, "waiting for another migration{holder}"),
+            Self::Rehearsing => f.write_str(
+                "only trying: real locks are taken until the rollback, and sequences advance",
+            ),
+            Self::Losing { what } => write!(f, "losing {what}"),
             Self::Running { step } => write!(f, "running {step}"),
             Self::DroppingInvalidIndex { name } => {
                 write!(f, "dropping {name}: an interrupted build left it INVALID")
@@ -148,27 +168,138 @@ pub(crate) async fn migrate(
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
     let session = Session::open(config).await?;
-    let result = locked(&session, goal, options, progress).await;
+    let result = locked(config, &session, goal, options, progress).await;
     session.close().await;
-    result
+    match result {
+        Err(Error::Commit { file, reason, .. }) => {
+            let outcome = settle(config, options, &file).await.unwrap_or(Outcome::Unknown);
+            Err(Error::Commit { file, reason, outcome })
+        }
+        result => result,
+    }
 }
 
 async fn locked(
+    config: &Config,
     session: &Session,
     (target, direction): (&Target, Direction),
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    session.lock(options.lock_wait, |holder| progress(Event::Waiting { holder })).await?;
+    lock(session, options, progress).await?;
     let chain = options.chain;
-    let standing = records::open(session, chain).await?;
+    let standing = records::stand(session, chain).await?;
     let steps = plan(chain, standing, target, direction)?;
-    for step in &steps {
-        progress(Event::Running { step: *step });
-        let duration = apply::run(session, step, progress).await?;
-        progress(Event::Done { step: *step, duration });
+    if !steps.is_empty() {
+        pooler::refuse(config, session).await?;
+        refuse_destructive(&steps, options)?;
+        let open = refuse_loss(session, &steps, options, progress).await?;
+        records::make_tables(session).await?;
+        for (step, open) in steps.iter().zip(open) {
+            let again = loss::look_again(session, step.script, open).await?;
+            judge(again.found, options, progress)?;
+            progress(Event::Running { step: *step });
+            let duration = apply::run(session, step, options.lock_wait, progress).await?;
+            progress(Event::Done { step: *step, duration });
+        }
     }
     Ok(report(chain, standing, &steps))
+}
+
+/// Takes the lock, and says whom it waits for.
+pub(crate) async fn lock(
+    session: &Session,
+    options: &Options<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<(), Error> {
+    session.lock(options.lock_wait, |holder| progress(Event::Waiting { holder })).await
+}
+
+/// No way up may destroy data without saying why.
+pub(crate) fn refuse_destructive(steps: &[Step<'_>], options: &Options<'_>) -> Result<(), Error> {
+    let silent = steps.iter().filter(|step| {
+        step.direction == Direction::Up && step.revision.allow_destructive.is_none()
+    });
+    let findings: Vec<String> = silent
+        .flat_map(|step| {
+            let file = &step.script.file;
+            guard::destructive(step.script)
+                .into_iter()
+                .map(move |(line, what)| format!("{file}:{line}: {what}"))
+        })
+        .collect();
+    if findings.is_empty() || options.allow_loss {
+        Ok(())
+    } else {
+        Err(Error::Destructive(findings))
+    }
+}
+
+/// Looks for data over the whole way down; returns what could not be found yet, for each step.
+async fn refuse_loss(
+    session: &Session,
+    steps: &[Step<'_>],
+    options: &Options<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<Vec<Vec<Loss>>, Error> {
+    let (mut found, mut open) = (Vec::new(), Vec::new());
+    for step in steps {
+        let look = match step.direction {
+            Direction::Up => Look::default(),
+            Direction::Down => loss::look(session, step.script).await?,
+        };
+        found.extend(look.found);
+        open.push(look.open);
+    }
+    judge(found, options, progress)?;
+    Ok(open)
+}
+
+fn judge(
+    found: Vec<String>,
+    options: &Options<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+) -> Result<(), Error> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    if !options.allow_loss {
+        return Err(Error::Loss(found));
+    }
+    found.iter().for_each(|what| progress(Event::Losing { what }));
+    Ok(())
+}
+
+/// What became of a step whose commit was not answered: asked of the rows, under the lock, which
+/// the lost session may still hold for a while.
+async fn settle(config: &Config, options: &Options<'_>, file: &str) -> Result<Outcome, Error> {
+    let session = reconnect(config).await?;
+    let records = match session.lock(options.lock_wait, |_| ()).await {
+        Ok(()) => records::read(&session).await,
+        Err(error) => Err(error),
+    };
+    session.close().await;
+    let records = records?;
+    let is_applied = |revision: &Revision| {
+        records.iter().any(|record| record.revision == revision.id && record.state != "running")
+    };
+    let committed = options.chain.all().iter().any(|revision| match &revision.down {
+        _ if revision.up.file == file => is_applied(revision),
+        Down::Script(down) if down.file == file => !is_applied(revision),
+        _ => false,
+    });
+    Ok(if committed { Outcome::Committed } else { Outcome::RolledBack })
+}
+
+/// A server that lost all its connections is back within seconds.
+async fn reconnect(config: &Config) -> Result<Session, Error> {
+    let begin = Instant::now();
+    loop {
+        match Session::open(config).await {
+            Err(_) if begin.elapsed() < RECONNECT_MAX => sleep(RECONNECT_PAUSE).await,
+            result => return result,
+        }
+    }
 }
 
 fn report(chain: &Chain, standing: Standing, steps: &[Step<'_>]) -> Report {
@@ -183,7 +314,7 @@ fn report(chain: &Chain, standing: Standing, steps: &[Step<'_>]) -> Report {
 }
 
 /// The steps from where the database stands to the target. Pure.
-fn plan<'a>(
+pub(crate) fn plan<'a>(
     chain: &'a Chain,
     standing: Standing,
     target: &Target,

@@ -11,7 +11,7 @@ use crate::chain::ChainError;
 use crate::sql::{self, Statement, Unclosed};
 
 /// A file waits this long for a table lock; whoever queues behind it waits as long.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// For each statement within a transaction: it holds its locks until the end.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// For a statement sent alone: an index build reads the whole table and blocks nobody.
@@ -128,6 +128,9 @@ impl Script {
             if let Some(what) = refusal(statement) {
                 return Err(at(statement[0].at, what));
             }
+            if let Some(word) = statement.iter().find(|word| word.text == "\\") {
+                return Err(at(word.at, "a psql command: write plain SQL".to_owned()));
+            }
         }
         let mode = match header.require("transaction")? {
             "yes" => in_transaction(&statements).map_err(|(open, what)| at(open, what))?,
@@ -180,7 +183,6 @@ fn refusal(statement: &Statement<'_>) -> Option<String> {
         "start" | "prepare" if followed_by("transaction") => {
             Some(format!("`{first} transaction`: the runner opens and ends the transaction"))
         }
-        "\\" => Some("a psql command: write plain SQL".to_owned()),
         "copy" if statement.iter().any(|word| word.is("stdin") || word.is("stdout")) => {
             Some("`copy` from or to the client: write `insert`".to_owned())
         }
@@ -239,7 +241,7 @@ fn index_build(statement: &Statement<'_>) -> Result<Option<IndexBuild>, Refused>
 }
 
 /// The name as the catalogue has it.
-fn unquoted(name: &str) -> String {
+pub(crate) fn unquoted(name: &str) -> String {
     match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(inner) => inner.replace("\"\"", "\""),
         None => name.to_ascii_lowercase(),
@@ -311,6 +313,7 @@ mod tests {
         refused(&format!("{yes}start transaction"), "x.up.sql:3: `start transaction`");
         refused(&format!("{yes}prepare transaction 'a'"), "x.up.sql:3: `prepare tr");
         refused(&format!("{yes}\\i other.sql"), "x.up.sql:3: a psql command");
+        refused(&format!("{yes}select 1\n\\gset"), "x.up.sql:4: a psql command");
         refused(&format!("{yes}copy item from stdin"), "x.up.sql:3: `copy`");
         refused(&format!("{yes}select 'a"), "x.up.sql:3: unclosed string");
         refused(&format!("{yes}create index concurrently a on b (c)"), "x.up.sql:3: `concur");

@@ -15,9 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{CancelToken, Client, Config, NoTls, Row, Statement};
 
 use crate::error::{Error, words};
+use crate::stop::afterwards;
 
 /// Seen in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "peace-migrate";
@@ -38,10 +39,11 @@ const POLL_MAX: Duration = Duration::from_millis(500);
 const SERVER_VERSION_MIN: i32 = 150_000;
 
 /// First half of the advisory lock's key; the second is the hash of the schema's name.
-const LOCK_CLASS: i32 = i32::from_be_bytes(*b"PEAC");
+pub(crate) const LOCK_CLASS: i32 = i32::from_be_bytes(*b"PEAC");
 
 const OPEN_SQL: &str = "select quote_ident(current_schema()::text), \
     current_setting('server_version_num')::int, current_setting('server_version')";
+const UNLOCK_SQL: &str = "select pg_advisory_unlock_all()";
 const TRY_LOCK_SQL: &str = "select pg_try_advisory_lock($1, hashtext($2))";
 const HELD_SQL: &str = "select exists (select from pg_locks \
     where pid = pg_backend_pid() and granted and locktype = 'advisory' and objsubid = 2 \
@@ -70,9 +72,12 @@ fn place(config: &Config) -> String {
 }
 
 /// An open connection; closing or losing it releases the lock.
+///
+/// Dropped instead of closed, it cancels the statement that runs: what is open is rolled back.
 pub(crate) struct Session {
+    // Dropped before `line`, so that the driver ends with the statement.
     client: Client,
-    driver: JoinHandle<()>,
+    line: Line,
     /// The schema the bookkeeping tables live in, quoted for SQL.
     pub(crate) schema: String,
     /// `server_version_num`.
@@ -90,7 +95,8 @@ impl Session {
             .map_err(|error| failed(words(&error), error.code().cloned()))?;
         // What ends the connection is also the error of the statement then waiting for an answer.
         let driver = tokio::spawn(async { drop(connection.await) });
-        let mut session = Self { client, driver, schema: String::new(), version: 0 };
+        let line = Line { cancel: client.cancel_token(), driver: Some(driver) };
+        let mut session = Self { client, line, schema: String::new(), version: 0 };
         let row = session.query_one("looking at the server", OPEN_SQL, &[]).await?;
         session.version = row.get(1);
         if session.version < SERVER_VERSION_MIN {
@@ -203,14 +209,45 @@ impl Session {
         within(limit, doing, self.client.batch_execute(sql)).await
     }
 
+    /// Gives the lock back.
+    pub(crate) async fn unlock(&self) -> Result<(), Error> {
+        self.execute("giving the migration lock back", UNLOCK_SQL).await
+    }
+
     /// Gives the lock back and says goodbye. Waits up to 4 s; a dead connection needs neither.
-    pub(crate) async fn close(mut self) {
-        let unlock = self.client.batch_execute("select pg_advisory_unlock_all()");
-        drop(timeout(CLOSE_TIMEOUT, unlock).await);
-        drop(self.client);
-        if timeout(CLOSE_TIMEOUT, &mut self.driver).await.is_err() {
-            self.driver.abort();
+    pub(crate) async fn close(self) {
+        let Self { client, mut line, .. } = self;
+        drop(timeout(CLOSE_TIMEOUT, client.batch_execute(UNLOCK_SQL)).await);
+        drop(client);
+        if let Some(driver) = line.driver.take() {
+            part(driver).await;
         }
+    }
+}
+
+/// What a connection leaves behind when nobody closes it.
+struct Line {
+    cancel: CancelToken,
+    /// `None`: it was closed.
+    driver: Option<JoinHandle<()>>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            let cancel = self.cancel.clone();
+            afterwards(async move {
+                drop(timeout(CLOSE_TIMEOUT, cancel.cancel_query(NoTls)).await);
+                part(driver).await;
+            });
+        }
+    }
+}
+
+/// Waits for the goodbye, 2 s at most.
+async fn part(mut driver: JoinHandle<()>) {
+    if timeout(CLOSE_TIMEOUT, &mut driver).await.is_err() {
+        driver.abort();
     }
 }
 

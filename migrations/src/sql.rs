@@ -52,6 +52,11 @@ pub(crate) fn statements(sql: &str) -> Result<Vec<Statement<'_>>, Unclosed> {
     Ok(all)
 }
 
+/// Whether a `;` ends the last statement.
+pub(crate) fn is_terminated(sql: &str) -> bool {
+    tokens(sql).is_ok_and(|tokens| tokens.last().is_none_or(|last| last.text == ";"))
+}
+
 /// The 1-based line of a byte offset.
 pub(crate) fn line_of(sql: &str, at: usize) -> usize {
     sql.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
@@ -224,6 +229,13 @@ mod tests {
         ];
         for (sql, what, at) in cases {
             assert_eq!(statements(sql), Err(Unclosed { what, at }), "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_last_semicolon_is_one_outside_of_comments() {
+        for (sql, expected) in [("", true), ("a; -- b", true), ("a -- b;", false), ("a", false)] {
+            assert_eq!(is_terminated(sql), expected, "{sql}");
         }
     }
 

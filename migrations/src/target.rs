@@ -13,10 +13,21 @@ pub enum Target {
     Head,
     /// Before the first one.
     Base,
-    /// So many steps up (positive) or down from where the database is.
+    /// So many steps up (positive) or down from where the database is; 0 is `current`.
     Steps(i32),
     /// An id, or at least 4 letters that begin exactly one.
     Revision(String),
+}
+
+/// `FROM:TO`, or a target alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// What stands before the `:`; nothing may stand there.
+    pub(crate) from: Option<Target>,
+    /// What stands after it, or alone.
+    pub(crate) to: Option<Target>,
+    /// Whether there is a `:`.
+    pub(crate) has_colon: bool,
 }
 
 /// The target does not exist here.
@@ -24,7 +35,8 @@ pub enum Target {
 pub enum TargetError {
     /// Not a target at all.
     #[error(
-        "`{0}` is no target: write head, base, +1, -1, or 4 or more letters of a revision's id"
+        "`{0}` is no target: write head, base, current, +1, -1, or 4 or more letters of a \
+        revision's id"
     )]
     Malformed(
         /// What was written.
@@ -56,6 +68,9 @@ pub enum TargetError {
         /// Revisions pending.
         after: usize,
     },
+    /// A command about one revision was given `base`.
+    #[error("base is no revision: write head, or 4 or more letters of a revision's id")]
+    NoRevision,
     /// `upgrade` to something that is behind the database.
     #[error("the database is past that revision: use `peace-migrate downgrade`")]
     Behind,
@@ -71,6 +86,7 @@ impl FromStr for Target {
         let malformed = || TargetError::Malformed(text.to_owned());
         match text {
             "head" => Ok(Self::Head),
+            "current" => Ok(Self::Steps(0)),
             "base" => Ok(Self::Base),
             _ if text.starts_with(['+', '-']) => {
                 text.parse().map(Self::Steps).map_err(|_| malformed())
@@ -81,11 +97,41 @@ impl FromStr for Target {
     }
 }
 
+impl FromStr for Range {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let end = |text: &str| match text {
+            "" => Ok(None),
+            _ => text.parse().map(Some),
+        };
+        match text.split_once(':') {
+            Some((from, to)) => Ok(Self { from: end(from)?, to: end(to)?, has_colon: true }),
+            None => Ok(Self { from: None, to: Some(text.parse()?), has_colon: false }),
+        }
+    }
+}
+
 impl Target {
     /// The id of the revision it names, without a database; `None` = base.
     pub(crate) fn revision<'a>(&self, chain: &'a Chain) -> Result<Option<&'a str>, TargetError> {
         let applied = self.resolve(chain, 0)?;
         Ok(applied.checked_sub(1).map(|index| chain.all()[index].id.as_str()))
+    }
+
+    /// Whether it depends on where a database stands.
+    pub(crate) fn is_relative(&self) -> bool {
+        matches!(self, Self::Steps(_))
+    }
+
+    /// The one revision it names; `base` names none.
+    pub(crate) fn named<'a>(
+        &self,
+        chain: &'a Chain,
+        applied: usize,
+    ) -> Result<&'a Revision, TargetError> {
+        let count = self.resolve(chain, applied)?;
+        count.checked_sub(1).map(|index| &chain.all()[index]).ok_or(TargetError::NoRevision)
     }
 
     /// How many revisions will be applied when this is reached from `applied` of them.
@@ -167,6 +213,7 @@ mod tests {
         resolves("+1", 1, Ok(2));
         resolves("-1", 1, Ok(0));
         resolves("+3", 1, Ok(4));
+        resolves("current", 1, Ok(1));
         resolves("aaaa", 0, Ok(3));
         resolves("AAAA1", 0, Ok(1));
         resolves("bbbb", 0, Ok(4));
@@ -180,6 +227,30 @@ mod tests {
         resolves("abc", 1, Err("`abc` is no target"));
         resolves("", 1, Err("`` is no target"));
         resolves("cccc", 1, Err("no revision begins with `cccc`"));
+    }
+
+    #[test]
+    fn a_range_may_be_open() {
+        let check = |text: &str, from: Option<Target>, to: Option<Target>| {
+            let range: Range = text.parse().unwrap();
+            assert_eq!((range.from, range.to), (from, to), "{text}");
+            assert_eq!(range.has_colon, text.contains(':'), "{text}");
+        };
+        check("base:head", Some(Target::Base), Some(Target::Head));
+        check("-2:current", Some(Target::Steps(-2)), Some(Target::Steps(0)));
+        check(":head", None, Some(Target::Head));
+        check("base:", Some(Target::Base), None);
+        check("head", None, Some(Target::Head));
+        assert_eq!("a:head".parse::<Range>(), Err(TargetError::Malformed("a".to_owned())));
+        assert!("".parse::<Range>().is_err());
+    }
+
+    #[test]
+    fn only_a_revision_names_one() {
+        let chain = chain();
+        assert_eq!(Target::Head.named(&chain, 0).unwrap().id, "bbbb");
+        assert_eq!(Target::Steps(0).named(&chain, 1).unwrap().id, "aaaa1");
+        assert!(matches!(Target::Base.named(&chain, 0), Err(TargetError::NoRevision)));
     }
 
     #[test]

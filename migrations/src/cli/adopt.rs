@@ -29,7 +29,7 @@ impl AdoptAlembic {
         let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
         let wishes = Wishes { accept_drift: self.accept_drift, retire: self.retire_alembic };
         let mut say = |event: Event<'_>| print::say(&event);
-        let options = self.lock.options(&chain);
+        let options = self.lock.options(&chain, false);
         let adoption = block_on(adopt::adopt(&config, &server, wishes, &options, &mut say))?;
         let named = show::named(&chain, adoption.revision.as_deref());
         let different: Vec<String> = adoption.differences.iter().map(ToString::to_string).collect();

@@ -125,7 +125,7 @@ fn lock_path(folder: &Path) -> PathBuf {
 
 impl Call {
     /// What `schema.lock` says.
-    fn lock_text(&self) -> Result<Option<String>, Failure> {
+    pub(super) fn lock_text(&self) -> Result<Option<String>, Failure> {
         let path = folder::find(self.versions.as_deref()).map(|folder| lock_path(&folder));
         let Some(path) = path.filter(|path| path.exists()) else { return Ok(None) };
         let text = fs::read_to_string(&path).map_err(|error| Failure::Read {

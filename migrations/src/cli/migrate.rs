@@ -1,41 +1,99 @@
-//! The commands that move a database along the revisions.
+//! The commands that move a database along the revisions, or its bookkeeping.
 //!
-//! `cli` calls it; it calls `runner`.
+//! `cli` calls it; it calls `runner`, `rehearse`, `amend` (with `drift`, which may refuse a stamp) and,
+//! for `--sql`, `offline`.
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Call, Failure, block_on, print};
+use crate::amend;
 use crate::apply::Direction;
-use crate::chain::Chain;
+use crate::chain::{Chain, Revision};
+use crate::drift::{self, Live};
+use crate::error::Error;
+use crate::lockfile::LockFile;
+use crate::offline;
+use crate::records::{self, Standing};
+use crate::rehearse::{self, Tried};
 use crate::runner::{self, Event, LOCK_WAIT, Options, Report};
+use crate::session::Session;
 use crate::show;
-use crate::target::Target;
+use crate::target::{Range, Target};
 
 const LOCK_WAIT_MAX_S: u64 = 24 * 3600;
 
 #[derive(Debug, Args)]
 pub(super) struct Upgrade {
-    /// head, +N, or the beginning of a revision's id
+    /// head, +N, or the beginning of a revision's id; FROM:TO with --sql
     #[arg(default_value = "head")]
-    target: Target,
+    target: Range,
+    /// Write a script for psql instead, from FROM, the database's revision, or base
+    #[arg(long, conflicts_with = "dry_run")]
+    sql: bool,
+    /// Only try; `live`: on this database, in one transaction that is rolled back
+    #[arg(long, value_name = "WHERE", require_equals = true)]
+    dry_run: Option<DryRun>,
+    /// Let files destroy data that give no reason for it
+    #[arg(long)]
+    allow_destructive: bool,
+    #[command(flatten)]
+    lock: Lock,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DryRun {
+    /// Takes real locks until the rollback, and sequences keep what they gave out
+    Live,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Downgrade {
+    /// base, -N, or the beginning of the id of the revision to stay at; FROM:TO with --sql
+    #[arg(allow_hyphen_values = true)]
+    target: Range,
+    /// Write a script for psql instead
+    #[arg(long)]
+    sql: bool,
+    /// Go on although rows or values would be lost
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     lock: Lock,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Downgrade {
-    /// base, -N, or the beginning of the id of the revision to stay at
-    #[arg(allow_hyphen_values = true)]
+pub(super) struct Stamp {
+    /// head, base, or the beginning of a revision's id; FROM:TO with --sql
+    target: Range,
+    /// Forget all rows first, also those of unknown revisions
+    #[arg(long)]
+    purge: bool,
+    /// Write a script for psql instead
+    #[arg(long, conflicts_with_all = ["purge", "force"])]
+    sql: bool,
+    /// Do not compare the database's schema with the one of the revision first
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    lock: Lock,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Repair {
+    /// The beginning of the id of the revision whose up file was edited
     target: Target,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     lock: Lock,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Lock {
-    /// Wait so long for another migration to end
+    /// Wait so long for another migration to end, and in each step for tables that others lock
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_WAIT.as_secs(),
         value_parser = clap::value_parser!(u64).range(..=LOCK_WAIT_MAX_S))]
     lock_wait: u64,
@@ -43,31 +101,145 @@ pub(super) struct Lock {
 
 impl Upgrade {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        migrate(call, (&self.target, Direction::Up), &self.lock)
+        let chain = call.chain()?;
+        let options = self.lock.options(&chain, self.allow_destructive);
+        if self.sql {
+            return script(call, &options, (&self.target, Direction::Up));
+        }
+        let target = online(&self.target)?;
+        match self.dry_run {
+            None => migrate(call, (target, Direction::Up), &options),
+            Some(DryRun::Live) => rehearse(call, target, &options),
+        }
     }
 }
 
 impl Downgrade {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        migrate(call, (&self.target, Direction::Down), &self.lock)
+        let chain = call.chain()?;
+        let options = self.lock.options(&chain, self.yes);
+        if self.sql {
+            // Without a look at the database nobody knows where the way begins.
+            if self.target.from.is_none() {
+                return Err(Failure::NoRange);
+            }
+            return script(call, &options, (&self.target, Direction::Down));
+        }
+        migrate(call, (online(&self.target)?, Direction::Down), &options)
+    }
+}
+
+impl Stamp {
+    pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
+        let chain = call.chain()?;
+        if self.sql {
+            let (from, to) = ends(call, &chain, &self.target)?;
+            return print::text(&offline::stamp(&chain, from, to));
+        }
+        let stamp = amend::Stamp { target: online(&self.target)?, purge: self.purge };
+        let (config, options) = (call.database()?, self.lock.options(&chain, false));
+        let (server, lock) = (call.server()?, call.lock_text()?);
+        let lock = lock.as_deref().and_then(LockFile::parse);
+        let compare = async |session: &Session, goal: Option<&Revision>| {
+            if self.force {
+                return Ok(());
+            }
+            let live = Live::at(goal, session).await?;
+            let differences = drift::drift(&live, &chain, lock.as_ref(), &server).await?;
+            let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            if lines.is_empty() { Ok(()) } else { Err(Error::StampDiffers(lines)) }
+        };
+        let report = block_on(amend::stamp(&config, stamp, &options, compare, &mut print::event))?;
+        print_report(&chain, &report)
+    }
+}
+
+impl Repair {
+    pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
+        let (chain, config) = (call.chain()?, call.database()?);
+        let options = self.lock.options(&chain, false);
+        let repaired = block_on(amend::repair(&config, &self.target, &options, &mut print::event))?;
+        match repaired {
+            _ if self.json => print::json(&repaired),
+            None => print::lines(&["nothing to repair: the file is the one that was applied"]),
+            Some(repaired) => print::lines(&[
+                format!("{}: accepted the edited file", repaired.revision),
+                format!("  before  sha256:{}", repaired.recorded),
+                format!("  now     sha256:{}", repaired.file),
+            ]),
+        }
     }
 }
 
 impl Lock {
-    pub(super) fn options<'a>(&self, chain: &'a Chain) -> Options<'a> {
-        Options { chain, lock_wait: Duration::from_secs(self.lock_wait) }
+    pub(super) fn options<'a>(&self, chain: &'a Chain, allow_loss: bool) -> Options<'a> {
+        Options { chain, lock_wait: Duration::from_secs(self.lock_wait), allow_loss }
     }
 }
 
-fn migrate(call: &Call, goal: (&Target, Direction), lock: &Lock) -> Result<(), Failure> {
-    let (chain, config) = (call.chain()?, call.database()?);
-    let mut say = |event: Event<'_>| print::say(&event);
-    let options = lock.options(&chain);
-    let Report { from, to, steps } = block_on(runner::migrate(&config, goal, &options, &mut say))?;
-    let [from, to] = [from, to].map(|id| show::named(&chain, id.as_deref()));
+fn migrate(call: &Call, goal: (&Target, Direction), options: &Options<'_>) -> Result<(), Failure> {
+    let config = call.database()?;
+    let report = block_on(runner::migrate(&config, goal, options, &mut print::event))?;
+    print_report(options.chain, &report)
+}
+
+fn print_report(chain: &Chain, Report { from, to, steps }: &Report) -> Result<(), Failure> {
+    let [from, to] = [from, to].map(|id| show::named(chain, id.as_deref()));
     if steps.is_empty() {
         print::lines(&[format!("already at {to}")])
     } else {
         print::lines(&[format!("{from} -> {to}")])
     }
+}
+
+fn rehearse(call: &Call, target: &Target, options: &Options<'_>) -> Result<(), Failure> {
+    let config = call.database()?;
+    print::event(Event::Rehearsing);
+    let all = block_on(rehearse::rehearse(&config, target, options, &mut print::event))?;
+    if all.is_empty() {
+        return print::lines(&["nothing to try: no revision is pending"]);
+    }
+    let line = |Tried { file, tried, .. }: &Tried| match tried {
+        true => format!("ok         {file}"),
+        false => format!("not tried  {file} (outside of a transaction)"),
+    };
+    print::lines(&all.iter().map(line).collect::<Vec<_>>())
+}
+
+/// A target for a database: the beginning of the way is where it stands.
+fn online(range: &Range) -> Result<&Target, Failure> {
+    match range {
+        Range { from: None, to: Some(to), has_colon: false } => Ok(to),
+        _ => Err(Failure::RangeOnline),
+    }
+}
+
+fn script(
+    call: &Call,
+    options: &Options<'_>,
+    (range, direction): (&Range, Direction),
+) -> Result<(), Failure> {
+    let (from, to) = ends(call, options.chain, range)?;
+    let standing = Standing { applied: from, interrupted: false };
+    let to = options.chain.at(to);
+    let steps = runner::plan(options.chain, standing, &to, direction)?;
+    runner::refuse_destructive(&steps, options)?;
+    print::text(&offline::steps(&steps))
+}
+
+/// How many revisions are applied before and after; the way begins where the range says, else where
+/// the database stands, else at base.
+fn ends(call: &Call, chain: &Chain, range: &Range) -> Result<(usize, usize), Failure> {
+    let resolve = |target: &Target, applied| target.resolve(chain, applied).map_err(Error::from);
+    let from = match &range.from {
+        Some(from) if !from.is_relative() => resolve(from, 0)?,
+        Some(_) => return Err(Failure::NoRange),
+        None if call.url.is_none() => 0,
+        None => {
+            let records = block_on(runner::recorded(&call.database()?))?;
+            records::standing(chain, &records).map_err(Error::from)?.applied
+        }
+    };
+    let to = range.to.as_ref().ok_or(Failure::NoRange)?;
+    Ok((from, resolve(to, from)?))
 }

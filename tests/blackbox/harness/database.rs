@@ -78,7 +78,7 @@ pub(super) fn make_template(cluster: &Cluster) {
 /// Brings a database to head.
 fn migrate(url: &str) {
     let chain = migrations::embedded().expect("the revisions are well formed");
-    let options = migrations::Options { chain, lock_wait: Duration::from_secs(10) };
+    let options = migrations::Options::new(chain);
     let config: Config = url.parse().expect("a URL of our own");
     let work = async {
         migrations::upgrade(&config, &migrations::Target::Head, &options, &mut |_| ()).await
