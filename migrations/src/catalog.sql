@@ -3,7 +3,7 @@
 -- home schema alone, so that whatever lives there is named without it and everything else with it.
 -- What extensions own is theirs. `peace_scratch` marks a scratch database.
 with home as (
-    select current_schema()::regnamespace as oid
+    select oid from pg_namespace where nspname = current_schema()
 ), extended as (
     select classid, objid from pg_depend where deptype = 'e'
 ), spaces as (
@@ -147,7 +147,8 @@ select indrelid::regclass::text, quote_ident(c.relname), json_build_object('kind
     'qualified', indexrelid::regclass::text, 'unique', indisunique, 'valid', indisvalid,
     'text', pg_get_indexdef(indexrelid))::text
 from pg_index join pg_class c on c.oid = indexrelid
-where indrelid in (select oid from relations where relkind in ('r', 'p', 'm')) and not c.relispartition
+where indrelid in (select oid from relations where relkind in ('r', 'p', 'm'))
+and not c.relispartition
 and not exists (select from pg_constraint where conrelid = indrelid and conindid = indexrelid
     and contype in ('p', 'u', 'x'))
 union all
@@ -169,6 +170,9 @@ cross join lateral (
     select substr(text, strpos(text, name) + length(name)) as after_name
 ) definition
 where p.oid not in (select objid from extended where classid = 'pg_proc'::regclass)
+-- The constructors of a range come with it.
+and not exists (select from pg_depend
+    where classid = 'pg_proc'::regclass and objid = p.oid and deptype = 'i')
 union all
 -- `true` here and for rules: does not qualify what the search_path finds.
 select tgrelid::regclass::text, quote_ident(tgname), json_build_object('kind', 'opaque',

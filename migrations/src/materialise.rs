@@ -16,13 +16,9 @@ use crate::scratch::Scratch;
 use crate::session::{ANSWER_TIMEOUT, Session};
 use crate::target::Target;
 
-/// In an empty database everything is quick; the role's own settings are the application's.
-const SETTINGS_SQL: &str = "set statement_timeout = '20s'; set lock_timeout = 0";
-
 /// Makes what is declared; whatever needs something that is not there yet gets another turn after
 /// it.
 pub(crate) async fn declare(session: &Session, declared: &Declared) -> Result<(), Error> {
-    session.execute("setting the timeouts", SETTINGS_SQL).await?;
     let mut due: Vec<&String> = declared.statements.iter().collect();
     loop {
         let mut waiting: Vec<(&String, tokio_postgres::Error)> = Vec::new();

@@ -25,15 +25,15 @@ const PREFIX: &str = "peace_scratch_";
 /// First half of the advisory lock's key; the second is in the names.
 const LOCK_CLASS: i32 = i32::from_be_bytes(*b"PSCR");
 /// `create database` copies files, `drop database` waits for a checkpoint.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(70);
+const PATIENCE_SQL: &str = "set statement_timeout = '60s'";
 /// For another run to be done with the one database that both were given.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
-/// What the role's own settings say is meant for the application. The session that holds the lock
-/// is idle while others work.
-const SETTINGS_SQL: &str =
-    "set statement_timeout = '60s'; set lock_timeout = 0; set idle_session_timeout = 0";
+/// The role's own settings are meant for the application; in an empty database everything is quick;
+/// and the session that holds the lock is idle while others work.
+const SETTINGS: &str = "-c statement_timeout=20s -c lock_timeout=0 -c idle_session_timeout=0";
 const PATH_SQL: &str = "select current_setting('search_path')";
 const MAY_CREATE_SQL: &str =
     "select rolcreatedb or rolsuper from pg_roles where rolname = current_user";
@@ -86,18 +86,20 @@ impl Server {
 
 impl Scratch {
     async fn open(server: &Server) -> Result<Self, Error> {
+        let config = with_options(server.given.as_ref().unwrap_or(&server.server), SETTINGS);
         let session = match &server.given {
-            Some(given) => Session::connect(given).await?,
-            None => connect_somewhere(&server.server).await?,
+            Some(_) => Session::connect(&config).await?,
+            None => connect_somewhere(&config).await?,
         };
-        session.execute("setting the timeouts", SETTINGS_SQL).await?;
+        session.execute("setting the timeout", PATIENCE_SQL).await?;
         let path: String = session.query_one("reading search_path", PATH_SQL, &[]).await?.get(0);
         let home = home(&session.schema, &path).ok_or(Error::NoSchema)?;
         let name = match &server.given {
             Some(_) => in_given(&session).await.map(|()| None)?,
             None => on_server(&session).await.map(Some)?,
         };
-        let server = with_path(server.given.as_ref().unwrap_or(&server.server), &path);
+        // A database may have a path of its own; these are all to have the same.
+        let server = with_options(&config, &format!("-c search_path={}", escaped(&path)));
         Ok(Self { server, session, home, name, made: AtomicU32::new(0) })
     }
 
@@ -240,17 +242,17 @@ fn home(current: &str, path: &str) -> Option<String> {
     named.next().map(str::to_owned)
 }
 
-/// The same `search_path` in every database: a database may have one of its own.
-fn with_path(server: &Config, path: &str) -> Config {
-    let escaped: String = path
-        .chars()
-        .flat_map(|letter| [(letter == ' ' || letter == '\\').then_some('\\'), Some(letter)])
-        .flatten()
-        .collect();
-    let options = format!("{} -c search_path={escaped}", server.get_options().unwrap_or_default());
+/// Settings of every session; they win over those of the role and of the database.
+fn with_options(server: &Config, more: &str) -> Config {
+    let options = format!("{} {more}", server.get_options().unwrap_or_default());
     let mut server = server.clone();
-    server.options(options);
+    server.options(options.trim_start());
     server
+}
+
+/// One word of the options.
+fn escaped(word: &str) -> String {
+    word.replace('\\', "\\\\").replace(' ', "\\ ")
 }
 
 #[cfg(test)]
@@ -265,10 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn a_search_path_stands_in_the_options_as_one_word() {
+    fn options_are_added_to_those_of_the_url() {
         let given: Config = "host=x options='-c jit=off'".parse().unwrap();
-        let config = with_path(&given, "\"$user\", public");
+        let path = format!("-c search_path={}", escaped("\"$user\", public"));
         let expected = "-c jit=off -c search_path=\"$user\",\\ public";
-        assert_eq!(config.get_options(), Some(expected));
+        assert_eq!(with_options(&given, &path).get_options(), Some(expected));
+        assert_eq!(with_options(&Config::new(), "-c a=b").get_options(), Some("-c a=b"));
     }
 }

@@ -1,8 +1,13 @@
 //! `peace-migrate`, as an operator runs it.
 
+/// Revisions of a test's own.
 mod bench;
+/// What `check` finds.
+mod check;
 mod lint;
 mod rebase;
+/// Schemas in two spellings, and schemas that differ.
+mod spellings;
 
 use std::process::Output;
 use std::thread;
