@@ -4,7 +4,8 @@
 //! It promises that two databases whose schemas mean the same read the same, however they were
 //! written (`int` and `integer`, spaces, order of creation): the server is the only one who spells.
 //! It does not know how either came about. Not read, by choice: the order of columns, owners and
-//! privileges, storage parameters, statistics, tablespaces, the values of sequences.
+//! privileges, storage parameters of tables, statistics, tablespaces, the values of sequences; and
+//! what hardly anybody makes: operators, casts, text search, publications, event triggers.
 //! Source: PostgreSQL manual, "System Catalogs", and section 9.27.3 (catalog information functions).
 
 use std::collections::BTreeMap;
@@ -23,7 +24,8 @@ pub(crate) struct Catalog {
     pub(crate) objects: BTreeMap<Key, Object>,
 }
 
-/// What an object is called; sorted, a table stands before its columns, and they before its indexes.
+/// What an object is called; sorted, a table stands before its columns, and they before its
+/// indexes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     /// The table, type, … in SQL: quoted, and qualified unless it is in the home schema.
@@ -80,7 +82,8 @@ pub(crate) enum Object {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Table {
-    /// Whatever `create table` with columns alone would not give: partitions, row security, unlogged.
+    /// Whatever `create table` with columns alone would not give: partitions, row security,
+    /// unlogged.
     pub(crate) special: Option<String>,
 }
 
@@ -146,10 +149,12 @@ impl Catalog {
     /// Reads what is there, without the migrations' own tables. One statement, one snapshot.
     pub(crate) async fn read(session: &Session) -> Result<Self, Error> {
         let doing = "reading the catalogue";
-        // The home schema alone: names in it are then written without it, wherever it is called what.
-        session.execute(doing, &format!("set search_path = {}", session.schema)).await?;
+        // The home schema alone: names in it are then written without it, whatever it is called.
+        let settings =
+            format!("set search_path = {}; set statement_timeout = '30s'", session.schema);
+        session.execute(doing, &settings).await?;
         let rows = session.query(doing, READ_SQL, &[]).await?;
-        session.execute(doing, "reset search_path").await?;
+        session.execute(doing, "reset search_path; reset statement_timeout").await?;
         let mut objects = BTreeMap::new();
         for row in rows {
             let (of, name, text): (String, String, &str) = (row.get(0), row.get(1), row.get(2));
@@ -167,8 +172,8 @@ impl Catalog {
     /// One line per object: `label: definition`, in the order of the keys.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         self.objects.iter().map(|(key, object)| match object.text() {
-            text if text.is_empty() => key.to_string(),
-            text => format!("{key}: {}", text.replace('\\', "\\\\").replace('\n', "\\n")),
+            text if text.is_empty() => one_line(&key.to_string()),
+            text => one_line(&format!("{key}: {text}")),
         })
     }
 
@@ -296,7 +301,13 @@ impl Index {
     }
 }
 
-/// `CREATE INDEX name ON table USING btree (…)` -> `USING btree (…)`. A quoted name may hold the word.
+/// Newlines as `\n`, so that an object is a line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+/// `CREATE INDEX name ON table USING btree (…)` -> `USING btree (…)`. A quoted name may hold the
+/// word.
 fn from_using(create: &str) -> &str {
     let statements = crate::sql::statements(create).unwrap_or_default();
     let words = statements.iter().flatten();
@@ -316,9 +327,9 @@ mod tests {
     #[test]
     fn a_column_reads_as_it_is_declared() {
         let column: Object = serde_json::from_str(
-            r#"{"kind": "column", "position": 1, "type": "integer", "not_null": true, "default": "0",
-                "generated": null, "identity": null, "sequence": null, "options": null,
-                "collation": null, "enum": null}"#,
+            r#"{"kind": "column", "position": 1, "type": "integer", "not_null": true,
+                "default": "0", "generated": null, "identity": null, "sequence": null,
+                "options": null, "collation": null, "enum": null}"#,
         )
         .unwrap();
         assert_eq!(column.text(), "integer not null default 0");

@@ -4,9 +4,12 @@
 //! It promises that "no" names everything that differs, and that no database but scratch ones is
 //! touched. It does not know how a difference is mended: `generate` does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::catalog::{Catalog, Kind, Object};
+use tokio_postgres::types::Type;
+
+use crate::catalog::Catalog;
 use crate::chain::Chain;
 use crate::compare::{self, Difference};
 use crate::error::Error;
@@ -14,8 +17,12 @@ use crate::lockfile::LockFile;
 use crate::materialise;
 use crate::schema::{Column, Declared, Table};
 use crate::scratch::{Scratch, Server};
-use crate::session::Session;
+use crate::session::{Param, Session};
 use crate::target::Target;
+
+/// The numbers of a table's columns that never hold null, by themselves or by their domain.
+const NEVER_NULL_SQL: &str = "select attnum from pg_attribute join pg_type t on t.oid = atttypid \
+    where attrelid = to_regclass($1) and attnum > 0 and (attnotnull or typnotnull)";
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -27,6 +34,8 @@ pub enum Finding {
     Field {
         /// `Item.added`.
         field: String,
+        /// `item.added`.
+        column: String,
         /// What is wrong and how to mend it.
         what: String,
     },
@@ -89,38 +98,34 @@ async fn read_declared(
     let catalog = Catalog::read(session).await?;
     let mut findings = Vec::new();
     for table in &declared.tables {
-        findings.extend(unreadable(session, &catalog, table).await?);
+        findings.extend(unreadable(session, table).await?);
     }
     Ok((catalog, findings))
 }
 
 /// The fields that cannot read their columns.
-async fn unreadable(
-    session: &Session,
-    catalog: &Catalog,
-    table: &Table,
-) -> Result<Vec<Finding>, Error> {
+async fn unreadable(session: &Session, table: &Table) -> Result<Vec<Finding>, Error> {
+    let doing = format!("reading the columns of {}", table.name);
     let names: Vec<String> =
         table.columns.iter().map(|column| format!("\"{}\"", column.name())).collect();
     let sql = format!("select {} from {}", names.join(", "), table.name);
-    let read = session.prepare("reading the columns of a table", &sql).await?;
-    let nullable = |name: &str| {
-        let own = |key: &crate::catalog::Key| {
-            key.kind == Kind::Column && unquoted(&key.name) == name && key.of == table.name
-        };
-        let found = catalog.objects.iter().find(|(key, _)| own(key));
-        !matches!(found, Some((_, Object::Column(column))) if column.not_null)
-    };
-    let pairs = table.columns.iter().zip(read.columns());
-    let findings = pairs.filter_map(|(column, found)| {
-        let what = wrong(column, found.type_(), nullable(column.name()))?;
-        Some(Finding::Field { field: format!("{}.{}", table.model, column.field), what })
+    let read = session.prepare(&doing, &sql).await?;
+    let params: [Param<'_>; 1] = [(&table.name, Type::TEXT)];
+    let never_null = session.query(&doing, NEVER_NULL_SQL, &params).await?;
+    let never_null: BTreeSet<i16> = never_null.iter().map(|row| row.get(0)).collect();
+    let findings = table.columns.iter().zip(read.columns()).filter_map(|(column, found)| {
+        let nullable = found.column_id().is_none_or(|number| !never_null.contains(&number));
+        Some(Finding::Field {
+            field: format!("{}.{}", table.model, column.field),
+            column: format!("{}.{}", table.name, column.name()),
+            what: wrong(column, found.type_(), nullable)?,
+        })
     });
     Ok(findings.collect())
 }
 
 /// Why values of a column cannot be read into its field.
-fn wrong(column: &Column, found: &crate::Type, nullable: bool) -> Option<String> {
+fn wrong(column: &Column, found: &Type, nullable: bool) -> Option<String> {
     let rust_type = column.rust_type;
     if !(column.accepts)(found) {
         return Some(format!("{rust_type} does not read a column of type {found}: change either"));
@@ -131,16 +136,10 @@ fn wrong(column: &Column, found: &crate::Type, nullable: bool) -> Option<String>
              or `not null`"
         )),
         (true, false) => Some(format!(
-            "{rust_type} reads null and the column is never null: take the Option or the `not null` away"
+            "{rust_type} reads null and the column is never null: take the Option away, or the \
+             `not null`"
         )),
         _ => None,
-    }
-}
-
-fn unquoted(name: &str) -> String {
-    match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => name.to_owned(),
     }
 }
 
@@ -162,7 +161,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Difference(difference) => write!(f, "{difference}"),
-            Self::Field { field, what } => write!(f, "{field}: {what}"),
+            Self::Field { field, column, what } => write!(f, "{field} (column {column}): {what}"),
             Self::Lint { what } | Self::Lock { what } => write!(f, "{what}"),
         }
     }

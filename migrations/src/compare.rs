@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::catalog::{Catalog, Key, Object};
+use crate::catalog::{Catalog, Key, Object, one_line};
 
 /// One object that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +57,17 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, have, want } = self;
         let told = |text: &str| if text.is_empty() { String::new() } else { format!(": {text}") };
-        match (have, want) {
-            (None, Some(want)) => write!(f, "missing {object}{}", told(want)),
-            (Some(have), None) => write!(f, "extra {object}{}", told(have)),
+        let line = match (have, want) {
+            (None, Some(want)) => format!("missing {object}{}", told(want)),
+            (Some(have), None) => format!("extra {object}{}", told(have)),
             (have, want) => {
-                let [have, want] = [have, want].map(|text| text.as_deref().unwrap_or_default());
-                write!(f, "changed {object}: is {have}, should be {want}")
+                let plain = |text: &Option<String>| match text.as_deref() {
+                    None | Some("") => "plain".to_owned(),
+                    Some(text) => text.to_owned(),
+                };
+                format!("changed {object}: is {}, should be {}", plain(have), plain(want))
             }
-        }
+        };
+        f.write_str(&one_line(&line))
     }
 }

@@ -1,7 +1,7 @@
 //! Is a live database's schema the one of its revision?
 //!
-//! The command line calls it; it calls `records`, `catalog`, `lockfile`, and `materialise` when the lock
-//! file is of another revision. It takes no lock and writes nothing.
+//! The command line calls it; it calls `records`, `catalog`, `lockfile`, and `materialise` when the
+//! lock file is of another revision. It takes no lock and writes nothing.
 //! It promises that a migration that runs meanwhile, and revisions that are pending, are no drift.
 //! Not reported: schemas that no revision makes, and extensions beyond those that they make. They
 //! are other programs'.
@@ -72,7 +72,8 @@ async fn read_settled(session: &Session, wait: Duration) -> Result<Live, Error> 
     }
 }
 
-/// What the live schema has otherwise than its revision says. `lock`: the lock file, if it can be read.
+/// What the live schema has otherwise than its revision says. `lock`: the lock file, if it can be
+/// read.
 pub(crate) async fn drift(
     live: &Live,
     chain: &Chain,
@@ -107,9 +108,11 @@ pub(crate) async fn expected(
 /// The live objects without those of other programs.
 fn ours(live: &Catalog, expected: &[String]) -> Catalog {
     let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
+    let makes = |object: &str| expected.contains(object);
     let is_ours = |key: &Key| match (key.kind, schema_of(&key.of)) {
-        (Kind::Extension | Kind::Schema, _) => expected.contains(key.to_string().as_str()),
-        (_, Some(schema)) => expected.contains(format!("schema {schema}").as_str()),
+        (Kind::Extension | Kind::Schema, _) => makes(&key.to_string()),
+        (Kind::Comment, None) if key.name.starts_with("schema ") => makes(&key.name),
+        (_, Some(schema)) => makes(&format!("schema {schema}")),
         _ => true,
     };
     let objects = live.objects.iter().filter(|(key, _)| is_ours(key));

@@ -171,6 +171,15 @@ pub enum Error {
         /// One of its objects.
         object: String,
     },
+    /// A name led to another database than the one that was made under it.
+    #[error(
+        "a new scratch database was asked for and {found} answered: give the server's own address \
+        instead of the proxy's; nothing was changed in it"
+    )]
+    ScratchElsewhere {
+        /// The database that answered.
+        found: String,
+    },
     /// Another run works in the one database that was given.
     #[error("the database of PEACE_SCRATCH_URL is in use for {} s: wait for the other run",
         .waited.as_secs())]
@@ -179,12 +188,14 @@ pub enum Error {
         waited: Duration,
     },
     /// The server refuses a statement of the declared schema.
-    #[error("the declared schema: {reason}, in `{statement}`")]
+    #[error("the declared schema: {reason}; in `{statement}`{place}")]
     Declared {
         /// The server's words.
         reason: String,
         /// Its first line.
         statement: String,
+        /// `, at` the line that is meant, if that is another one and the server knows it.
+        place: String,
     },
     /// A step of the bookkeeping failed.
     #[error("while {doing}: {reason}")]
@@ -277,7 +288,13 @@ impl Error {
     /// An error of the server at a statement of the declared schema.
     pub(crate) fn declared(statement: &str, error: &tokio_postgres::Error) -> Self {
         let first = statement.lines().next().unwrap_or_default();
-        Self::Declared { reason: words(error), statement: first.to_owned() }
+        let place = position(error).map_or(1, |at| line_and_column(statement, at).0);
+        let meant = statement.lines().nth(place - 1).map(str::trim).filter(|_| place > 1);
+        Self::Declared {
+            reason: words(error),
+            statement: first.to_owned(),
+            place: meant.map(|line| format!(", at `{line}`")).unwrap_or_default(),
+        }
     }
 
     /// An error of the driver within a file's statements.
@@ -336,13 +353,24 @@ fn missing_right(message: &str) -> &'static str {
     }
 }
 
-/// `file:line:column`; the server counts characters from 1.
+/// `file:line:column`, as far as the server knows.
 fn place(script: &Script, error: &tokio_postgres::Error) -> String {
-    let position = error.as_db_error().and_then(|db| db.position());
-    let Some(ErrorPosition::Original(position)) = position else { return script.file.clone() };
-    let before = (*position as usize).saturating_sub(1);
-    let (line, column) = script.sql.chars().take(before).fold((1, 1), |(line, column), letter| {
-        if letter == '\n' { (line + 1, 1) } else { (line, column + 1) }
-    });
+    let Some(position) = position(error) else { return script.file.clone() };
+    let (line, column) = line_and_column(&script.sql, position);
     format!("{}:{line}:{column}", script.file)
+}
+
+/// Where in the statement that was sent; in characters, from 1.
+fn position(error: &tokio_postgres::Error) -> Option<u32> {
+    match error.as_db_error()?.position()? {
+        ErrorPosition::Original(position) => Some(*position),
+        ErrorPosition::Internal { .. } => None,
+    }
+}
+
+fn line_and_column(sql: &str, position: u32) -> (usize, usize) {
+    let before = (position as usize).saturating_sub(1);
+    sql.chars().take(before).fold((1, 1), |(line, column), letter| {
+        if letter == '\n' { (line + 1, 1) } else { (line, column + 1) }
+    })
 }

@@ -1,7 +1,8 @@
-//! `schema.lock`: the schema at the head revision, in PostgreSQL's words, as a file in the repository.
+//! `schema.lock`: the schema at the head revision, in PostgreSQL's words, as a file in the
+//! repository.
 //!
-//! `dump` writes it, `check` says when it is stale, `drift` compares a live database with it, which then
-//! needs no scratch database; reviewers and merges see in it what a revision does. Pure.
+//! `dump` writes it, `check` says when it is stale, `drift` compares a live database with it, which
+//! then needs no scratch database; reviewers and merges see in it what a revision does. Pure.
 //! One line is one object, sorted: two branches that change one table conflict where they do.
 
 use std::collections::BTreeMap;
@@ -49,18 +50,40 @@ pub(crate) fn differences(have: &[String], want: &[String]) -> Vec<Difference> {
     let mut sides: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
     for (side, lines) in [have, want].into_iter().enumerate() {
         for line in lines {
-            let (object, text) = line.split_once(": ").unwrap_or((line, ""));
+            let (object, text) = split(line);
             sides.entry(object).or_default()[side] = Some(text);
         }
     }
     let differing = sides.into_iter().filter(|(_, [have, want])| have != want);
-    let owned = |text: Option<&str>| text.map(str::to_owned);
     let words = differing.map(|(object, [have, want])| Difference {
-        object: object.to_owned(),
-        have: owned(have),
-        want: owned(want),
+        object: many_lines(object),
+        have: have.map(many_lines),
+        want: want.map(many_lines),
     });
     words.collect()
+}
+
+/// The object and its definition. A quoted name may hold a colon.
+fn split(line: &str) -> (&str, &str) {
+    let mut quoted = false;
+    let colon = line.match_indices(['"', ':']).find(|(at, sign)| {
+        quoted ^= *sign == "\"";
+        !quoted && line[*at..].starts_with(": ")
+    });
+    colon.map_or((line, ""), |(at, _)| (&line[..at], &line[at + 2..]))
+}
+
+/// What [`one_line`](crate::catalog::one_line) was made of.
+fn many_lines(line: &str) -> String {
+    let mut letters = line.chars();
+    let mut text = String::new();
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '\\' if letters.next() == Some('n') => '\n',
+            other => other,
+        });
+    }
+    text
 }
 
 #[cfg(test)]
@@ -84,6 +107,18 @@ mod tests {
         let told: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["changed column a.b: is int, should be text"]);
         assert_eq!(differences(&lines("table a"), &[])[0].to_string(), "extra table a");
+        let colon = differences(&lines("column \"a: b\".c: int"), &[]);
+        assert_eq!(colon[0].object, "column \"a: b\".c");
         assert_eq!(differences(&[], &lines("table a: x"))[0].to_string(), "missing table a: x");
+    }
+
+    #[test]
+    fn a_definition_of_many_lines_is_one_line_in_the_file() {
+        let text = "a\n\\n\\";
+        assert_eq!(many_lines(&crate::catalog::one_line(text)), text);
+        assert_eq!(
+            differences(&["view v: a\\nb".to_owned()], &[])[0].have.as_deref(),
+            Some("a\nb")
+        );
     }
 }

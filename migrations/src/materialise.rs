@@ -13,18 +13,18 @@ use crate::error::Error;
 use crate::runner::{self, Options};
 use crate::schema::Declared;
 use crate::scratch::Scratch;
-use crate::session::Session;
+use crate::session::{ANSWER_TIMEOUT, Session};
 use crate::target::Target;
 
-/// Makes what is declared; whatever needs something that is not there yet gets another turn after it.
+/// Makes what is declared; whatever needs something that is not there yet gets another turn after
+/// it.
 pub(crate) async fn declare(session: &Session, declared: &Declared) -> Result<(), Error> {
     let mut due: Vec<&String> = declared.statements.iter().collect();
     loop {
         let mut waiting: Vec<(&String, tokio_postgres::Error)> = Vec::new();
         let before = due.len();
         for statement in due {
-            let limit = crate::session::ANSWER_TIMEOUT;
-            match session.send(limit, "making the declared schema", statement).await? {
+            match session.send(ANSWER_TIMEOUT, "making the declared schema", statement).await? {
                 Ok(()) => {}
                 Err(error) if lacks_something(&error) => waiting.push((statement, error)),
                 Err(error) => return Err(Error::declared(statement, &error)),

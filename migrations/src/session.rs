@@ -87,6 +87,12 @@ pub(crate) struct Session {
 impl Session {
     /// Connects and checks the server's version. Waits up to 15 s.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
+        let session = Self::connect(config).await?;
+        if session.schema.is_empty() { Err(Error::NoSchema) } else { Ok(session) }
+    }
+
+    /// The same where no schema of `search_path` has to exist; `schema` is then empty.
+    pub(crate) async fn connect(config: &Config) -> Result<Self, Error> {
         let config = hardened(config);
         let failed = |why, code| Error::Connect { place: place(&config), why, code };
         let (client, connection) = timeout(CONNECT_TIMEOUT, config.connect(NoTls))
@@ -102,7 +108,7 @@ impl Session {
         if session.version < SERVER_VERSION_MIN {
             return Err(Error::ServerTooOld { version: row.get(2) });
         }
-        session.schema = row.get::<_, Option<String>>(0).ok_or(Error::NoSchema)?;
+        session.schema = row.get::<_, Option<String>>(0).unwrap_or_default();
         Ok(session)
     }
 

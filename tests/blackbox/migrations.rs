@@ -1,9 +1,17 @@
 //! `peace-migrate`, as an operator runs it.
 
+/// Databases that Alembic made.
 mod adopt;
+/// Revisions of a test's own.
 mod bench;
+/// What `check` finds.
+mod check;
+/// What a reader of the files finds.
 mod lint;
+/// Two heads.
 mod rebase;
+/// Schemas in two spellings, and schemas that differ.
+mod spellings;
 
 use std::process::Output;
 use std::thread;

@@ -1,17 +1,19 @@
-//! What the tests of `peace-migrate` work with: revisions of their own, and the real program.
+//! What the tests of `peace-migrate` work with: revisions and a declared schema of their own, and
+//! the real program.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::MIGRATE;
 use crate::harness::folder::Folder;
 use crate::harness::{Database, Launch, Turn};
 
-/// A folder of revisions.
+/// A folder of revisions, and what belongs beside it.
 pub(super) struct Bench<'a> {
     turn: &'a Turn,
-    versions: Folder,
+    folder: Folder,
+    versions: PathBuf,
 }
 
 /// What a run printed and how it ended.
@@ -24,11 +26,19 @@ pub(super) struct Ran {
 
 impl<'a> Bench<'a> {
     pub(super) fn new(turn: &'a Turn) -> Self {
-        Self { turn, versions: Folder::new() }
+        let folder = Folder::new();
+        let versions = folder.path().join("versions");
+        fs::create_dir(&versions).unwrap();
+        Self { turn, folder, versions }
     }
 
     pub(super) fn versions(&self) -> &Path {
-        self.versions.path()
+        &self.versions
+    }
+
+    /// Beside the revisions: what `dump` writes.
+    pub(super) fn lock_file(&self) -> PathBuf {
+        self.folder.path().join("schema.lock")
     }
 
     /// Writes a pair of files in a transaction: `date` is counted from the year 0.
@@ -37,13 +47,26 @@ impl<'a> Bench<'a> {
         let header = format!("-- revises: {revises}\n-- message: {id}\n-- transaction: {mode}");
         self.up(date, id, &format!("{header}\n\n{up}\n"));
         let down = format!("-- revision: {id}\n-- transaction: {mode}\n\n{down}\n");
-        self.versions.write(&format!("{date:014}_{id}.down.sql"), &down);
+        self.folder.write(&format!("versions/{date:014}_{id}.down.sql"), &down);
     }
 
     /// Writes an up file alone, from the line after `revision`.
     pub(super) fn up(&self, date: u64, id: &str, text: &str) {
         let text = format!("-- revision: {id}\n{text}");
-        self.versions.write(&format!("{date:014}_{id}.up.sql"), &text);
+        self.folder.write(&format!("versions/{date:014}_{id}.up.sql"), &text);
+    }
+
+    /// One revision that cannot be taken back, and what is declared.
+    pub(super) fn sides(turn: &'a Turn, up: &str, declared: &str) -> Self {
+        let bench = Self::new(turn);
+        bench.up(1, "root", &format!("-- revises: none\n{ONE_WAY}\n\n{up}\n"));
+        bench.declare(declared);
+        bench
+    }
+
+    /// Writes the declared schema.
+    pub(super) fn declare(&self, sql: &str) {
+        self.folder.write("schema.sql", sql);
     }
 
     /// The names of the files, in order.
@@ -62,15 +85,26 @@ impl<'a> Bench<'a> {
 
     /// Runs the program on these revisions and `database`.
     pub(super) fn run_on(&self, database: &Database<'_>, args: &[&str]) -> Ran {
-        Ran::of(&self.launch(args).env("DATABASE_URL", &database.url()).output())
+        self.run_at(&database.url(), args)
     }
 
-    fn launch(&self, args: &[&str]) -> Launch {
+    /// The same, by any URL.
+    pub(super) fn run_at(&self, url: &str, args: &[&str]) -> Ran {
+        Ran::of(&self.launch(args).env("DATABASE_URL", url).output())
+    }
+
+    /// The program on these revisions, not started yet.
+    pub(super) fn launch(&self, args: &[&str]) -> Launch {
         let versions = self.versions().to_str().unwrap();
         let launch = Launch::bare(self.turn).program(MIGRATE);
-        launch.args(args.iter().copied()).args(["--versions", versions])
+        let launch = launch.args(args.iter().copied()).args(["--versions", versions]);
+        let schema = self.folder.path().join("schema.sql");
+        if schema.exists() { launch.args(["--schema", schema.to_str().unwrap()]) } else { launch }
     }
 }
+
+/// Header lines of a revision whose way back is of no interest.
+pub(super) const ONE_WAY: &str = "-- message: m\n-- transaction: yes\n-- irreversible: test";
 
 impl Ran {
     pub(super) fn of(output: &Output) -> Self {
