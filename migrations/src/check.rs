@@ -12,7 +12,7 @@ use crate::compare::{self, Difference};
 use crate::error::Error;
 use crate::lockfile::LockFile;
 use crate::materialise;
-use crate::schema::{Column, Declared, Table};
+use crate::schema::{Column, Declared, Table, quoted};
 use crate::scratch::{Scratch, Server};
 use crate::session::Session;
 use crate::target::Target;
@@ -100,13 +100,12 @@ async fn unreadable(
     catalog: &Catalog,
     table: &Table,
 ) -> Result<Vec<Finding>, Error> {
-    let names: Vec<String> =
-        table.columns.iter().map(|column| format!("\"{}\"", column.name())).collect();
-    let sql = format!("select {} from {}", names.join(", "), table.name);
+    let names: Vec<String> = table.columns.iter().map(|column| quoted(column.name())).collect();
+    let sql = format!("select {} from {}", names.join(", "), table.quoted_name());
     let read = session.prepare("reading the columns of a table", &sql).await?;
     let nullable = |name: &str| {
         let own = |key: &crate::catalog::Key| {
-            key.kind == Kind::Column && unquoted(&key.name) == name && key.of == table.name
+            key.kind == Kind::Column && unquoted(&key.name) == name && is_called(&key.of, table)
         };
         let found = catalog.objects.iter().find(|(key, _)| own(key));
         !matches!(found, Some((_, Object::Column(column))) if column.not_null)
@@ -135,6 +134,11 @@ fn wrong(column: &Column, found: &crate::Type, nullable: bool) -> Option<String>
         )),
         _ => None,
     }
+}
+
+/// Whether the catalogue's name is this table's.
+fn is_called(of: &str, table: &Table) -> bool {
+    of.split('.').map(unquoted).eq(table.name.split('.'))
 }
 
 fn unquoted(name: &str) -> String {
