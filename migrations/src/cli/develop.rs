@@ -123,7 +123,7 @@ fn lock_path(folder: &Path) -> PathBuf {
     folder.parent().unwrap_or(Path::new("")).join(LOCK_FILE)
 }
 
-impl Call {
+impl Call<'_> {
     /// What `schema.lock` says.
     fn lock_text(&self) -> Result<Option<String>, Failure> {
         let path = folder::find(self.versions.as_deref()).map(|folder| lock_path(&folder));
