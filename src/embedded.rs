@@ -2,7 +2,7 @@
 //!
 //! What it is for: `cargo run` and `deploy/up` without a database at hand, and the tests' throw-away
 //! cluster. Called by `main` (which locks it), by the children in [`crate::programs`] (which make and
-//! run it) and by the tests. It promises: nothing but a unix socket in a folder that only its owner
+//! run it), by `peace-migrate` (which finds it running) and by the tests. It promises: nothing but a unix socket in a folder that only its owner
 //! may enter; one server per data folder; a data folder that is whole or absent, since initdb works
 //! in a sibling that is renamed when it is done. It knows no table and no migration.
 //!
@@ -17,7 +17,7 @@ mod place;
 use nix::unistd::Uid;
 
 pub use binaries::{Binaries, MAJOR_MIN};
-pub use cluster::{Cluster, Lock, Tuning};
+pub use cluster::{Cluster, Lock, Tuning, answering};
 pub use place::{Owner, Place};
 
 /// Why there is no embedded PostgreSQL. Each text says how to mend it.

@@ -57,14 +57,19 @@ impl Page {
         self.limit + 1
     }
 
-    /// Keeps the rows of the page; `id` says by what the list is sorted.
-    pub fn cut<Row>(&self, rows: &mut Vec<Row>, id: impl Fn(&Row) -> Uuid) -> PageResponse {
+    /// The rows of the page, as they are answered; `id` says by what the list is sorted.
+    pub fn cut<Row, Response: From<Row>>(
+        &self,
+        mut rows: Vec<Row>,
+        id: impl Fn(&Row) -> Uuid,
+    ) -> (Vec<Response>, PageResponse) {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
         let next_cursor = last.map(|row| Cursor { list: self.list }.after(id(row)));
-        PageResponse { limit: self.limit, next_cursor }
+        let responses = rows.into_iter().map(Response::from).collect();
+        (responses, PageResponse { limit: self.limit, next_cursor })
     }
 }
 
@@ -145,8 +150,7 @@ mod tests {
 
     #[test]
     fn a_full_page_with_a_row_behind_it_has_a_next() {
-        let mut rows = ids(3);
-        let response = page(2).cut(&mut rows, |id| *id);
+        let (rows, response): (Vec<Uuid>, _) = page(2).cut(ids(3), |id| *id);
         assert_eq!(rows, ids(2));
         let cursor = response.next_cursor.unwrap();
         assert_eq!(USERS.id(&cursor), Some(Uuid::from_u128(2)), "after the last row shown");
@@ -155,8 +159,7 @@ mod tests {
     #[test]
     fn the_last_page_has_no_next() {
         for count in 0..=2 {
-            let mut rows = ids(count);
-            let response = page(2).cut(&mut rows, |id| *id);
+            let (rows, response): (Vec<Uuid>, _) = page(2).cut(ids(count), |id| *id);
             assert_eq!(rows, ids(count));
             assert_eq!(response, PageResponse { limit: 2, next_cursor: None });
         }

@@ -1,12 +1,24 @@
 //! The resources of this API: the one place that names them all.
 //!
 //! `app` asks it for the routes, `serving` for the statements worth preparing, `main` for the list
-//! of routes. To add a resource, write its file beside the others and add two lines here: its `mod`
-//! and its entry in `RESOURCES`. Forget one of them and the compiler says so.
+//! of routes, `peace-migrate` for the tables. To add a resource, write its file beside the others and
+//! add two lines here: its `mod` and its entry in `RESOURCES`. Forget one of them and the compiler
+//! says so.
 
+use migrations::Table;
 use worker::Routes;
 
 use crate::app::App;
+
+/// The statements of a resource, by the names of their constants.
+macro_rules! statements {
+    ($($sql:path),* $(,)?) => {
+        &[$($crate::resources::Statement {
+            name: concat!(module_path!(), "::", stringify!($sql)),
+            sql: $sql,
+        }),*]
+    };
+}
 
 mod auth;
 mod debug;
@@ -27,8 +39,19 @@ const RESOURCES: &[Resource] = &[
 struct Resource {
     /// Declares its routes.
     routes: fn(&mut Routes<App>),
+    /// Where its rows are.
+    tables: &'static [Table],
     /// The statements of its requests; a worker prepares them when it connects.
-    statements: &'static [&'static str],
+    statements: &'static [Statement],
+}
+
+/// A statement, and the constant that it is: `peace::resources::items::SELECT`.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement {
+    /// For messages.
+    pub name: &'static str,
+    /// What is sent.
+    pub sql: &'static str,
 }
 
 /// Every route; with `debug`, also those that make a worker misbehave.
@@ -43,8 +66,13 @@ pub fn routes(debug: bool) -> Routes<App> {
     routes
 }
 
+/// The schema as this program declares it.
+pub fn tables() -> Vec<Table> {
+    RESOURCES.iter().flat_map(|resource| resource.tables).copied().collect()
+}
+
 /// Every statement that requests execute.
-pub fn statements() -> Vec<&'static str> {
+pub fn statements() -> Vec<Statement> {
     RESOURCES.iter().flat_map(|resource| resource.statements).copied().collect()
 }
 
@@ -90,9 +118,9 @@ mod tests {
     #[test]
     fn no_statement_is_listed_twice_or_left_empty() {
         let mut seen = HashSet::new();
-        for sql in statements() {
-            assert!(!sql.trim().is_empty());
-            assert!(seen.insert(sql), "{sql}");
+        for Statement { name, sql } in statements() {
+            assert!(!sql.trim().is_empty(), "{name}");
+            assert!(seen.insert(sql), "{name}");
         }
     }
 
@@ -106,13 +134,34 @@ mod tests {
             let queries = source.split_once("\n// Queries\n").map_or("", |(_, queries)| queries);
             let names = queries.lines().filter_map(|line| line.strip_prefix("const "));
             let names = names.filter_map(|line| line.split_once(": &str =")).map(|(name, _)| name);
-            let listed = source.split_once("statements: &[").map_or("", |(_, listed)| listed);
-            let listed = listed.split_once(']').map_or("", |(listed, _)| listed);
-            let listed: HashSet<&str> = listed.split(',').map(str::trim).collect();
+            let listed = listed(&source, "statements: statements![");
             for name in names {
                 assert!(listed.contains(name), "{name} is not in RESOURCE.statements");
             }
         }
+    }
+
+    /// Nor does it miss a table: `peace-migrate` would know nothing of it.
+    #[test]
+    fn every_table_of_a_resource_is_listed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/resources");
+        for file in fs::read_dir(folder).unwrap() {
+            let source = fs::read_to_string(file.unwrap().path()).unwrap();
+            let listed = listed(&source, "tables: &[");
+            for declared in source.split("migrations::table! {").skip(1) {
+                let (_, model) = declared.split_once("struct ").unwrap();
+                let (model, _) = model.split_once(':').unwrap();
+                let table = format!("{model}::TABLE");
+                assert!(listed.contains(&*table), "{table} is not in RESOURCE.tables");
+            }
+        }
+    }
+
+    /// The words between `begin` and the next bracket.
+    fn listed<'a>(source: &'a str, begin: &str) -> HashSet<&'a str> {
+        let listed = source.split_once(begin).map_or("", |(_, listed)| listed);
+        let listed = listed.split_once(']').map_or("", |(listed, _)| listed);
+        listed.split(',').map(str::trim).collect()
     }
 
     /// The switch must not come along when their file is copied.

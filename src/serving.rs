@@ -161,7 +161,7 @@ fn worker_config(config: &Config, server: &Server, slot: usize, generation: u64)
     let slot = u32::try_from(slot).unwrap_or(u32::MAX);
     let mut database = DatabaseConfig::new(server.clone(), slot, generation);
     database.pool_size = u32::try_from(config.pool_size).unwrap_or(u32::MAX);
-    database.warm = resources::statements();
+    database.warm = resources::statements().iter().map(|statement| statement.sql).collect();
     let mut worker = worker::Config::new(database);
     worker.limits.connections_max = config.max_connections;
     worker.drain_timeout = config.graceful_timeout;

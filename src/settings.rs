@@ -40,6 +40,7 @@ pub use value::Wrong;
 
 use crate::ctl::Ask;
 use command::Verb;
+use found::{Found, Origin};
 use problem::Problem;
 use resolve::{Resolved, resolve};
 use sources::Gathered;
@@ -68,6 +69,17 @@ pub enum Command {
     Routes,
     /// Print this text (help, version, completions, `config show`, `config check`) and exit 0.
     Print(String),
+}
+
+/// Where the rows are, for a program that needs nothing else: `flag` is what its command line says.
+/// `None` where nobody says it and there is no embedded database, as in production.
+///
+/// **Errors** are for people. What is wrong with other settings is none.
+/// **Blocks** on the disk only.
+pub fn database(flag: Option<String>, sources: &Sources) -> Result<Option<Database>, Refusal> {
+    let flag = flag.map(|url| Found::new(url, Origin::Flag("--database-url".to_owned())));
+    let flags = flag.into_iter().map(|found| ("database-url", Ok(found))).collect();
+    resolve::database(sources::gather(flags, sources))
 }
 
 /// Reads the command line (the program's name first) and every source of settings.

@@ -15,7 +15,7 @@ use crate::compare::{self, Difference};
 use crate::error::Error;
 use crate::lockfile::LockFile;
 use crate::materialise;
-use crate::schema::{Column, Declared, Table};
+use crate::schema::{Column, Declared, Table, quoted};
 use crate::scratch::{Scratch, Server};
 use crate::session::{Param, Session};
 use crate::target::Target;
@@ -106,11 +106,11 @@ async fn read_declared(
 /// The fields that cannot read their columns.
 async fn unreadable(session: &Session, table: &Table) -> Result<Vec<Finding>, Error> {
     let doing = format!("reading the columns of {}", table.name);
-    let names: Vec<String> =
-        table.columns.iter().map(|column| format!("\"{}\"", column.name())).collect();
-    let sql = format!("select {} from {}", names.join(", "), table.name);
+    let names: Vec<String> = table.columns.iter().map(|column| quoted(column.name())).collect();
+    let name = table.quoted_name();
+    let sql = format!("select {} from {name}", names.join(", "));
     let read = session.prepare(&doing, &sql).await?;
-    let params: [Param<'_>; 1] = [(&table.name, Type::TEXT)];
+    let params: [Param<'_>; 1] = [(&name, Type::TEXT)];
     let never_null = session.query(&doing, NEVER_NULL_SQL, &params).await?;
     let never_null: BTreeSet<i16> = never_null.iter().map(|row| row.get(0)).collect();
     let findings = table.columns.iter().zip(read.columns()).filter_map(|(column, found)| {

@@ -1,10 +1,10 @@
 //! The command `peace-migrate`: arguments in, lines and an exit code out.
 //!
-//! `src/bin/peace-migrate.rs` hands it the process's arguments and environment. It parses, lets one
-//! of the families under `cli/` do the command, and turns a failure into an exit code.
+//! `src/bin/peace-migrate.rs` hands it the process's arguments and the application. It parses, lets
+//! one of the families under `cli/` do the command, and turns a failure into an exit code.
 //! It promises: results on stdout, progress and errors on stderr, no password on either; exit codes
 //! as `--help` lists them. Names are Alembic's.
-//! It does not know where the environment comes from, nor what a command does.
+//! It does not know where the database is looked for, nor what a command does.
 
 mod adopt;
 mod develop;
@@ -32,7 +32,6 @@ use crate::scratch::Server;
 use crate::stop;
 use crate::url::{UrlError, parse_url};
 
-const URL_VARIABLE: &str = "DATABASE_URL";
 const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
 
 // No `Debug`: the URL may hold a password.
@@ -47,8 +46,8 @@ const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
         130 interrupted. Running a command again is always safe."
 )]
 struct Cli {
-    /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [env:
-    /// DATABASE_URL]
+    /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [default: that of
+    /// the server's settings (DATABASE_URL, .env, ...); in development also the one that deploy/up runs]
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
     /// Take the revisions from this folder instead of those compiled in; commands about files look
@@ -96,26 +95,39 @@ enum Command {
     AdoptAlembic(adopt::AdoptAlembic),
 }
 
+/// Finds the application's database; is given what `--database-url` says. `None`: nobody says where it
+/// is. An error is one line for people, without a password.
+pub type FindDatabase<'a> = &'a dyn Fn(Option<String>) -> Result<Option<Config>, String>;
+
+/// What an application hands to its command.
+#[derive(Clone, Copy)]
+pub struct Application<'a> {
+    /// The tables that it declares.
+    pub tables: &'a [Table],
+    /// Looks a variable up.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Called by the commands that work on a database.
+    pub database: FindDatabase<'a>,
+}
+
 /// What every command is called with.
-struct Call {
+struct Call<'a> {
     versions: Option<PathBuf>,
     schema: Option<PathBuf>,
     url: Option<String>,
-    scratch_url: Option<String>,
-    /// What the application declares.
-    tables: Vec<Table>,
+    application: Application<'a>,
 }
 
 /// Why the command ended without success.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(
-        "no database: set DATABASE_URL=postgres://user:password@host:5432/name, or give \
-        --database-url"
+        "no database: set DATABASE_URL=postgres://user:password@host:5432/name or, in development, \
+        start ./deploy/up, which runs one"
     )]
-    NoUrl,
-    #[error(transparent)]
-    Url(#[from] UrlError),
+    NoDatabase,
+    #[error("{0}")]
+    Database(String),
     #[error(transparent)]
     Run(#[from] Error),
     #[error(
@@ -157,7 +169,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NoUrl | Self::Url(_) | Self::ScratchUrl(_) | Self::NoFolder => 2,
+            Self::NoDatabase | Self::Database(_) | Self::ScratchUrl(_) | Self::NoFolder => 2,
             Self::Rebase(error) => error.exit_code(),
             Self::Read { .. } | Self::Unclosed { .. } => 2,
             Self::NoRange | Self::RangeOnline | Self::BackwardRange => 2,
@@ -172,13 +184,8 @@ impl Failure {
 
 /// Runs one command; returns the exit code. **Blocks** until it is done.
 ///
-/// `args` begins with the program's name; `env` looks a variable up; `tables` are those that the
-/// application declares.
-pub fn run(
-    args: impl IntoIterator<Item = OsString>,
-    env: impl Fn(&str) -> Option<String>,
-    tables: &[Table],
-) -> u8 {
+/// `args` begins with the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>, application: &Application<'_>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -187,7 +194,7 @@ pub fn run(
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    match execute(cli, env, tables) {
+    match execute(cli, application) {
         Ok(()) => 0,
         Err(failure) => {
             print::failure(&failure);
@@ -196,18 +203,12 @@ pub fn run(
     }
 }
 
-fn execute(
-    cli: Cli,
-    env: impl Fn(&str) -> Option<String>,
-    tables: &[Table],
-) -> Result<(), Failure> {
-    let given = |url: &String| !url.trim().is_empty();
+fn execute(cli: Cli, application: &Application<'_>) -> Result<(), Failure> {
     let call = Call {
         versions: cli.versions,
         schema: cli.schema,
-        url: cli.database_url.or_else(|| env(URL_VARIABLE)).filter(given),
-        scratch_url: env(SCRATCH_URL_VARIABLE).filter(given),
-        tables: tables.to_vec(),
+        url: cli.database_url,
+        application: *application,
     };
     match cli.command {
         Command::Upgrade(upgrade) => upgrade.run(&call),
@@ -228,7 +229,7 @@ fn execute(
     }
 }
 
-impl Call {
+impl Call<'_> {
     /// The revisions that the command is about.
     fn chain(&self) -> Result<Cow<'static, Chain>, Failure> {
         Ok(match &self.versions {
@@ -239,23 +240,29 @@ impl Call {
 
     /// The database that the command is about.
     fn database(&self) -> Result<Config, Failure> {
-        Ok(parse_url(self.url.as_deref().ok_or(Failure::NoUrl)?)?)
+        self.known_database()?.ok_or(Failure::NoDatabase)
+    }
+
+    /// The same, for a command that does without; whether it answers is another matter.
+    fn known_database(&self) -> Result<Option<Config>, Failure> {
+        (self.application.database)(self.url.clone()).map_err(Failure::Database)
     }
 
     /// Where scratch databases can be made. With one of its own it needs no other.
     fn server(&self) -> Result<Server, Failure> {
-        let given = self.scratch_url.as_deref().map(parse_url).transpose();
-        let given = given.map_err(Failure::ScratchUrl)?;
-        let server = match (&given, &self.url) {
-            (Some(given), None) => given.clone(),
-            _ => self.database()?,
+        let given = (self.application.env)(SCRATCH_URL_VARIABLE);
+        let given = given.filter(|url| !url.trim().is_empty());
+        let given = given.as_deref().map(parse_url).transpose().map_err(Failure::ScratchUrl)?;
+        let server = match &given {
+            Some(given) => self.known_database()?.unwrap_or_else(|| given.clone()),
+            None => self.database()?,
         };
         Ok(Server { server, given })
     }
 
     /// What the code, or the file given in its place, declares.
     fn declared(&self) -> Result<Declared, Failure> {
-        let Some(file) = &self.schema else { return Ok(Declared::tables(&self.tables)) };
+        let Some(file) = &self.schema else { return Ok(Declared::tables(self.application.tables)) };
         let path = || file.display().to_string();
         let text = std::fs::read_to_string(file)
             .map_err(|error| Failure::Read { path: path(), reason: error.to_string() })?;
@@ -282,8 +289,12 @@ mod tests {
             Ok(cli) => cli,
             Err(error) => return u8::try_from(error.exit_code()).unwrap(),
         };
-        let env = |name: &str| url.filter(|_| name == URL_VARIABLE).map(str::to_owned);
-        execute(cli, env, &[]).unwrap_err().exit_code()
+        let database = |flag: Option<String>| {
+            let url = flag.or(url.map(str::to_owned));
+            url.map(|url| parse_url(&url).map_err(|error| error.to_string())).transpose()
+        };
+        let application = Application { tables: &[], env: &|_| None, database: &database };
+        execute(cli, &application).unwrap_err().exit_code()
     }
 
     #[test]

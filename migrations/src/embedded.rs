@@ -1,4 +1,4 @@
-//! The revisions compiled into this library from `versions/`.
+//! The revisions compiled into this library from `versions/`, and the schema they give.
 //!
 //! The command line and the application call it; it calls `chain`.
 //! It promises that the text cannot change under a running process: a release carries its schema.
@@ -9,6 +9,9 @@ use crate::chain::{Chain, ChainError, Revision};
 
 /// Written by `build.rs`.
 static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.rs"));
+
+/// `schema.lock`; without one `drift` works all the same, in a scratch database.
+pub(crate) static LOCK: Option<&str> = include!(concat!(env!("OUT_DIR"), "/lock.rs"));
 
 /// The chain of `versions/`, checked at the first call.
 ///

@@ -48,7 +48,7 @@ mod url;
 pub use apply::{Direction, Step};
 pub use chain::{Chain, ChainError, Down, Revision};
 pub use check::Finding;
-pub use cli::run;
+pub use cli::{Application, FindDatabase, run};
 pub use compare::Difference;
 pub use embedded::{all, embedded, head};
 pub use error::{Error, Outcome};

@@ -11,33 +11,40 @@ use crate::sql::{self, Unclosed};
 
 /// Declares a table, and the struct of its rows with `from_row`.
 ///
-/// One line is a field, its Rust type, and the column's definition in SQL, without the name:
+/// One line is a field, its Rust type, and the column's definition in SQL. The field's name is the
+/// column's name:
 ///
 /// ```
 /// migrations::table! {
-///     /// Somebody's order.
-///     pub struct Order: "orders" {
+///     /// What somebody has ordered.
+///     pub struct Order: "order" {
 ///         id: i64 = "bigint primary key",
 ///         user_id: i64 = r#"bigint not null references "user" on delete cascade"#,
 ///         note: Option<String> = "varchar(200)",
 ///     }
-///     unread {
-///         seal: Vec<u8> = "bytea not null",
-///     }
-///     also "create index on orders (user_id, id)";
-///     also "comment on column orders.note is 'shown to the packer'";
-///     renamed "orders.remark" to "note";
+///     unread seal: Vec<u8> = "bytea not null";
+///     also r#"create index order_user_id_id_idx on "order" (user_id, id)"#;
+///     also r#"comment on column "order".note is 'shown to the packer'"#;
+///     renamed "order.remark" to "note";
 /// }
 ///
-/// assert_eq!(Order::TABLE.name, "orders");
+/// assert_eq!(Order::TABLE.create().lines().next(), Some(r#"create table "order" ("#));
 /// ```
 ///
-/// Columns under `unread` belong to the table and not to the struct: a secret that few queries ask
-/// for. `also` is any statement, in any order: what needs something later waits for it. `renamed`
-/// says that a column or a table (`renamed "order" to "orders"`) is not dropped and added anew; it
-/// may stay for ever.
-/// `Order::from_row` reads a row whose columns have the fields' names, and **panics** on another
-/// one, as `Row::get` does; `peace-migrate check` compares the fields with the columns.
+/// The names of the table and of the columns are names, quoted where SQL is made of them
+/// (`"order"`; in another schema `"shop.order"`). Everything else is SQL and goes to PostgreSQL as
+/// it is, so there a reserved word is written with its quotes.
+///
+/// | part | meaning |
+/// |---|---|
+/// | `struct` | the columns that a row is read into |
+/// | `unread` | a column that is no part of the struct: a secret that few queries ask for |
+/// | `also` | any statement, in any order: what needs something later waits for it |
+/// | `renamed` | what was called otherwise is not dropped and added anew: a column, or the table (`renamed "orders" to "order"`); may stay for ever |
+///
+/// `Order::from_row` reads a row whose columns have the fields' names, in any order and among
+/// others. It **panics** on another one, as `Row::get` does. `peace-migrate check` compares the
+/// fields with the columns: their types, and `Option` with `not null`.
 #[macro_export]
 macro_rules! table {
     (
@@ -45,7 +52,7 @@ macro_rules! table {
         $visibility:vis struct $model:ident: $table:literal {
             $($field:ident: $type:ty = $sql:literal),+ $(,)?
         }
-        $(unread { $($unread:ident: $unread_type:ty = $unread_sql:literal),+ $(,)? })?
+        $(unread $unread:ident: $unread_type:ty = $unread_sql:literal;)*
         $(also $also:literal;)*
         $(renamed $old:literal to $new:literal;)*
     ) => {
@@ -61,7 +68,7 @@ macro_rules! table {
                 model: stringify!($model),
                 columns: &[
                     $($crate::table!(@column $field: $type = $sql),)+
-                    $($($crate::table!(@column $unread: $unread_type = $unread_sql),)+)?
+                    $($crate::table!(@column $unread: $unread_type = $unread_sql),)*
                 ],
                 also: &[$($also),*],
                 renames: &[$(($old, $new)),*],
@@ -89,7 +96,7 @@ macro_rules! table {
 /// A table as the code declares it; made by [`table!`](crate::table!).
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// In SQL: quoted and qualified where it has to be.
+    /// Not quoted; `schema.table` where it is not in the home schema.
     pub name: &'static str,
     /// The struct of its rows.
     pub model: &'static str,
@@ -136,11 +143,23 @@ impl Table {
         std::iter::once(self.create()).chain(also)
     }
 
-    fn create(&self) -> String {
-        let column = |column: &Column| format!("    \"{}\" {}", column.name(), column.sql);
+    /// `create table`.
+    pub fn create(&self) -> String {
+        let column = |column: &Column| format!("    {} {}", quoted(column.name()), column.sql);
         let columns: Vec<String> = self.columns.iter().map(column).collect();
-        format!("create table {} (\n{}\n)", self.name, columns.join(",\n"))
+        format!("create table {} (\n{}\n)", self.quoted_name(), columns.join(",\n"))
     }
+
+    /// The name for SQL.
+    pub(crate) fn quoted_name(&self) -> String {
+        let parts: Vec<String> = self.name.split('.').map(quoted).collect();
+        parts.join(".")
+    }
+}
+
+/// A name for SQL. The names of this process are quoted here, where no server is at hand.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Everything that is declared: the statements that make the schema out of nothing, in any order.
@@ -189,9 +208,7 @@ mod tests {
             id: i64 = "bigint primary key",
             r#type: Option<String> = "text",
         }
-        unread {
-            seal: Vec<u8> = "bytea not null",
-        }
+        unread seal: Vec<u8> = "bytea not null";
         also "create index on thing (type)";
         renamed "thing.kind" to "type";
     }
@@ -199,8 +216,8 @@ mod tests {
     #[test]
     fn a_table_is_declared_once() {
         let statements: Vec<String> = Thing::TABLE.statements().collect();
-        let create = "create table thing (\n    \"id\" bigint primary key,\n    \"type\" text,\n    \
-             \"seal\" bytea not null\n)";
+        let create = "create table \"thing\" (\n    \"id\" bigint primary key,\n    \
+             \"type\" text,\n    \"seal\" bytea not null\n)";
         assert_eq!(statements, [create, "create index on thing (type)"]);
         let read: Vec<(&str, bool, bool)> = Thing::TABLE
             .columns
@@ -210,7 +227,18 @@ mod tests {
         assert_eq!(read, [("id", false, false), ("type", true, true), ("seal", false, false)]);
         let declared = Declared::tables(&[Thing::TABLE]);
         assert_eq!(declared.renames, [("thing.kind".to_owned(), "type".to_owned())]);
-        let _: fn(&crate::Row) -> Thing = Thing::from_row;
+        let _ = |row: &crate::Row| {
+            let Thing { id, r#type } = Thing::from_row(row);
+            (id, r#type)
+        };
+    }
+
+    #[test]
+    fn names_are_quoted_and_may_be_qualified() {
+        let named = |name| Table { name, ..Thing::TABLE }.quoted_name();
+        assert_eq!(named("user"), "\"user\"");
+        assert_eq!(named("shop.order"), "\"shop\".\"order\"");
+        assert_eq!(named("5\" nails"), "\"5\"\" nails\"");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollTimeout, poll};
 use nix::unistd::{setgid, setgroups, setuid};
+use tokio_postgres::Config;
 
 use super::{Binaries, EmbeddedError, Owner, Place};
 
@@ -212,6 +213,20 @@ impl Cluster {
             let _ = fs::remove_dir_all(path);
         }
     }
+}
+
+/// How to reach the application's database in the cluster of the project in `folder`; `None` when no
+/// server answers there. Makes nothing.
+///
+/// # Errors
+/// When the folder cannot be found.
+pub fn answering(folder: &Path) -> Result<Option<Config>, EmbeddedError> {
+    let reach = |socket: PathBuf| {
+        let mut config = Config::new();
+        config.host_path(socket).user(NAME).dbname(NAME);
+        config
+    };
+    Ok(Place::answering_socket(folder)?.map(reach))
 }
 
 fn is_harmless(name: &[u8]) -> bool {

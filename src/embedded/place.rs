@@ -8,6 +8,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
@@ -19,7 +20,7 @@ use super::EmbeddedError;
 /// The longest path of a socket, in bytes.
 const SOCKET_BYTES_MAX: usize = 107;
 /// What PostgreSQL calls its socket.
-const SOCKET_NAME: &str = "/.s.PGSQL.5432";
+const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
 /// The user a server runs as when root starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,23 +50,27 @@ impl Place {
     /// # Errors
     /// When a folder cannot be made, or belongs to somebody else.
     pub fn of_project(folder: &Path) -> Result<Self, EmbeddedError> {
-        // The server works in its own folder: a path from ours would lead elsewhere there.
-        let folder =
-            folder.canonicalize().map_err(EmbeddedError::files("find the current folder"))?;
-        let name = short_name(&folder);
-        match Owner::for_root()? {
-            Some(owner) => {
-                let base = Path::new("/var/lib/peace").join(name);
-                folder_of_root(&base)?;
-                Self::make(&base, base.join("socket"), Some(owner))
-            }
-            None => {
-                let base = folder.join(".peace");
-                private_folder(&base, None)?;
-                let socket = format!("peace-{}-{name}", geteuid());
-                Self::make(&base, runtime_folder().join(socket), None)
-            }
+        let Project { base, socket, owner } = Project::in_folder(folder)?;
+        match owner {
+            Some(_) => folder_of_root(&base)?,
+            None => private_folder(&base, None)?,
         }
+        Self::make(&base, socket, owner)
+    }
+
+    /// The folder of the socket on which the project's server answers; `None` when it does not run,
+    /// or when the folder is not that server's user's. Makes nothing.
+    ///
+    /// # Errors
+    /// When the current folder cannot be found.
+    pub fn answering_socket(folder: &Path) -> Result<Option<PathBuf>, EmbeddedError> {
+        let Project { socket, owner, .. } = Project::in_folder(folder)?;
+        let wanted = owner.map_or(geteuid(), |owner| owner.uid);
+        let is_private = open_folder(&socket)
+            .and_then(|folder| folder.metadata())
+            .is_ok_and(|found| found.uid() == wanted.as_raw());
+        let answers = || UnixStream::connect(socket.join(SOCKET_NAME)).is_ok();
+        Ok((is_private && answers()).then_some(socket))
     }
 
     /// A place inside `base`, which has to be an absolute and short path. For clusters that are thrown
@@ -108,6 +113,34 @@ impl Place {
         let mut options = OpenOptions::new();
         options.create(true).append(true).mode(0o600).custom_flags(O_NOFOLLOW);
         options.open(path).map_err(EmbeddedError::files(format!("open {}", path.display())))
+    }
+}
+
+/// Where the files of a project's cluster are, made or not.
+struct Project {
+    base: PathBuf,
+    socket: PathBuf,
+    owner: Option<Owner>,
+}
+
+impl Project {
+    fn in_folder(folder: &Path) -> Result<Self, EmbeddedError> {
+        // The server works in its own folder: a path from ours would lead elsewhere there.
+        let folder =
+            folder.canonicalize().map_err(EmbeddedError::files("find the current folder"))?;
+        let name = short_name(&folder);
+        let owner = Owner::for_root()?;
+        let (base, socket) = match owner {
+            Some(_) => {
+                let base = Path::new("/var/lib/peace").join(name);
+                (base.clone(), base.join("socket"))
+            }
+            None => {
+                let socket = format!("peace-{}-{name}", geteuid());
+                (folder.join(".peace"), runtime_folder().join(socket))
+            }
+        };
+        Ok(Self { base, socket, owner })
     }
 }
 
@@ -180,7 +213,7 @@ fn private_folder(folder: &Path, owner: Option<Owner>) -> Result<(), EmbeddedErr
 /// ours.
 fn socket_folder(folder: &Path, owner: Option<Owner>) -> Result<(), EmbeddedError> {
     let refused = |why: String| EmbeddedError::SocketFolder { folder: shown(folder), why };
-    let length = folder.as_os_str().len() + SOCKET_NAME.len();
+    let length = folder.join(SOCKET_NAME).as_os_str().len();
     if length > SOCKET_BYTES_MAX {
         return Err(refused(format!("{length} bytes are too long for a socket's path")));
     }

@@ -27,7 +27,7 @@ use crate::errors::{ApiError, DATABASE, REFRESH_REFUSED, Result, WRONG_CREDENTIA
 use crate::security::passwords::{Secret, Verdict};
 use crate::security::tokens::{TokenKind, Tokens};
 
-pub(super) const RESOURCE: Resource = Resource { routes, statements: &[] };
+pub(super) const RESOURCE: Resource = Resource { routes, tables: &[], statements: &[] };
 
 fn routes(routes: &mut Routes<App>) {
     routes.post("/auth/token", "auth-token", token).fails(DATABASE).fails(&[&WRONG_CREDENTIALS]);

@@ -19,7 +19,8 @@ use super::Resource;
 use crate::app::App;
 use crate::errors::{ApiError, DATABASE, Result};
 
-pub(super) const RESOURCE: Resource = Resource { routes, statements: &[migrations::READINESS_SQL] };
+pub(super) const RESOURCE: Resource =
+    Resource { routes, tables: &[], statements: statements![migrations::READINESS_SQL] };
 
 fn routes(routes: &mut Routes<App>) {
     routes.get("/health/live", "health-live", live);

@@ -16,7 +16,6 @@
 //! writes `callers::caller(&cx)?.user` where it stands; its owner is a `Uuid` then, never none.
 
 use serde::Serialize;
-use tokio_postgres::Row;
 use uuid::Uuid;
 use worker::{
     Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Text, both, payload,
@@ -30,8 +29,11 @@ use crate::errors::{ApiError, CHANGE, DATABASE, ONE, OWN, Result};
 use crate::pages::{Page, PageResponse};
 use crate::settings::ItemWrites;
 
-pub(super) const RESOURCE: Resource =
-    Resource { routes, statements: &[SELECT_PAGE, SELECT, INSERT, UPDATE, DELETE] };
+pub(super) const RESOURCE: Resource = Resource {
+    routes,
+    tables: &[Item::TABLE],
+    statements: statements![SELECT_PAGE, SELECT, INSERT, UPDATE, DELETE],
+};
 
 fn routes(routes: &mut Routes<App>) {
     let changing = [OWN, ONE, CHANGE].concat();
@@ -41,6 +43,18 @@ fn routes(routes: &mut Routes<App>) {
     routes.put("/items/{pubid}", "items-replace", replace).fails(&changing);
     routes.patch("/items/{pubid}", "items-patch", patch).fails(&changing);
     routes.delete("/items/{pubid}", "items-delete", delete).fails(&changing);
+}
+
+// The table
+
+migrations::table! {
+    pub(super) struct Item: "item" {
+        id: Uuid = "uuid primary key",
+        user_id: Uuid = r#"uuid not null references "user" on delete cascade"#,
+        name: String = "varchar(30) not null",
+        added: UtcDateTime = "timestamp not null",
+    }
+    also "create index item_user_id_id_idx on item (user_id, id)";
 }
 
 // Payloads and responses
@@ -76,7 +90,7 @@ payload! {
 
 #[derive(Serialize)]
 pub(super) struct ItemResponse {
-    pub(super) pubid: Uuid,
+    pubid: Uuid,
     name: String,
     added: UtcDateTime,
     user_pubid: Uuid,
@@ -88,14 +102,15 @@ struct ItemsResponse {
     page: PageResponse,
 }
 
-impl ItemResponse {
-    pub(super) fn from_row(row: &Row) -> Self {
-        let (pubid, name) = (row.get("id"), row.get("name"));
-        Self { pubid, name, added: row.get("added"), user_pubid: row.get("user_id") }
+impl From<Item> for ItemResponse {
+    fn from(Item { id, user_id, name, added }: Item) -> Self {
+        Self { pubid: id, name, added, user_pubid: user_id }
     }
 }
 
 // Handlers
+
+type Answer = Result<Reply<ItemResponse>>;
 
 /// Whose items the caller may write: their own, or (none) anyone's where the settings say so.
 /// For items only: not to be copied, see the head of the file.
@@ -108,14 +123,14 @@ fn item_owner(cx: &Context<App>) -> Result<Option<Uuid>> {
 
 async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Reply<ItemsResponse>> {
     let ListItems { user_pubid, page } = query.read()?;
-    let mut items = select_page(&cx.app().database, user_pubid, &page).await?;
-    let page = page.cut(&mut items, |item| item.pubid);
+    let items = select_page(&cx.app().database, user_pubid, &page).await?;
+    let (items, page) = page.cut(items, |item| item.id);
     Ok(Reply(ItemsResponse { items, page }))
 }
 
-async fn read(cx: Context<App>, path: Path<ItemPath>) -> Result<Reply<ItemResponse>> {
+async fn read(cx: Context<App>, path: Path<ItemPath>) -> Answer {
     let ItemPath { pubid } = path.read()?;
-    Ok(Reply(select(&cx.app().database, pubid).await?))
+    Ok(Reply(select(&cx.app().database, pubid).await?.into()))
 }
 
 async fn create(cx: Context<App>, body: Json<CreateItem>) -> Result<Created<ItemResponse>> {
@@ -124,29 +139,21 @@ async fn create(cx: Context<App>, body: Json<CreateItem>) -> Result<Created<Item
     if owner.is_some_and(|owner| owner != user_pubid) {
         return Err(ApiError::Forbidden);
     }
-    let values = (Uuid::now_v7(), user_pubid, name, UtcDateTime::now());
-    let item = insert(&cx.app().database, values, owner).await?;
-    Ok(Created { location: format!("/items/{}", item.pubid), body: item })
+    let new = Item { id: Uuid::now_v7(), user_id: user_pubid, name, added: UtcDateTime::now() };
+    let item = insert(&cx.app().database, new, owner).await?;
+    Ok(Created { location: format!("/items/{}", item.id), body: item.into() })
 }
 
-async fn replace(
-    cx: Context<App>,
-    path: Path<ItemPath>,
-    body: Json<ReplaceItem>,
-) -> Result<Reply<ItemResponse>> {
+async fn replace(cx: Context<App>, path: Path<ItemPath>, body: Json<ReplaceItem>) -> Answer {
     let owner = item_owner(&cx)?;
     let (ItemPath { pubid }, ReplaceItem { added }) = both(path.read(), body.read().await)?;
-    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?))
+    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?.into()))
 }
 
-async fn patch(
-    cx: Context<App>,
-    path: Path<ItemPath>,
-    body: Json<PatchItem>,
-) -> Result<Reply<ItemResponse>> {
+async fn patch(cx: Context<App>, path: Path<ItemPath>, body: Json<PatchItem>) -> Answer {
     let owner = item_owner(&cx)?;
     let (ItemPath { pubid }, PatchItem { added }) = both(path.read(), body.read().await)?;
-    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?))
+    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?.into()))
 }
 
 async fn delete(cx: Context<App>, path: Path<ItemPath>) -> Result<Reply<()>> {
@@ -167,30 +174,26 @@ const SELECT_PAGE: &str = "
     select id, user_id, name, added from item
     where user_id = $1 and id > $2 order by id limit $3";
 
-async fn select_page(database: &Database, user: Uuid, page: &Page) -> Result<Vec<ItemResponse>> {
+async fn select_page(database: &Database, user: Uuid, page: &Page) -> Result<Vec<Item>> {
     let rows = database.rows(SELECT_PAGE, &[&user, &page.after, &page.rows_max()]).await?;
-    Ok(rows.iter().map(ItemResponse::from_row).collect())
+    Ok(rows.iter().map(Item::from_row).collect())
 }
 
 const SELECT: &str = "select id, user_id, name, added from item where id = $1";
 
-async fn select(database: &Database, id: Uuid) -> Result<ItemResponse> {
+async fn select(database: &Database, id: Uuid) -> Result<Item> {
     let row = database.row(SELECT, &[&id]).await?.ok_or(NO_ITEM)?;
-    Ok(ItemResponse::from_row(&row))
+    Ok(Item::from_row(&row))
 }
 
 const INSERT: &str = "
     insert into item (id, user_id, name, added) values ($1, $2, $3, $4)
     returning id, user_id, name, added";
 
-async fn insert(
-    database: &Database,
-    values: (Uuid, Uuid, String, UtcDateTime),
-    owner: Option<Uuid>,
-) -> Result<ItemResponse> {
-    let row = database.insert_row(INSERT, values).await;
+async fn insert(database: &Database, new: Item, owner: Option<Uuid>) -> Result<Item> {
+    let row = database.insert_row(INSERT, (new.id, new.user_id, new.name, new.added)).await;
     let row = row.map_err(|error| no_such_user(error, owner))?;
-    Ok(ItemResponse::from_row(&row))
+    Ok(Item::from_row(&row))
 }
 
 /// An owner who is gone has no right to anything; anyone else has given a wrong id.
@@ -214,9 +217,9 @@ async fn update(
     id: Uuid,
     owner: Option<Uuid>,
     added: Option<UtcDateTime>,
-) -> Result<ItemResponse> {
+) -> Result<Item> {
     match database.write_row(UPDATE, (id, owner, added)).await? {
-        Some(row) => Ok(ItemResponse::from_row(&row)),
+        Some(row) => Ok(Item::from_row(&row)),
         None => Err(why_not(database, id).await),
     }
 }

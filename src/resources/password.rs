@@ -22,7 +22,8 @@ use crate::security::passwords::{self, Secret};
 
 pub(super) const RESOURCE: Resource = Resource {
     routes,
-    statements: &[
+    tables: &[],
+    statements: statements![
         SELECT_HASH,
         SELECT_CREDENTIALS,
         SELECT_HASH_FOR_UPDATE,

@@ -23,7 +23,7 @@ use worker::{
 };
 
 use super::Resource;
-use super::items::{self, ItemResponse};
+use super::items::{self, Item, ItemResponse};
 use crate::app::App;
 use crate::callers;
 use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONE, OWN, Result};
@@ -32,7 +32,8 @@ use crate::security::passwords::Secret;
 
 pub(super) const RESOURCE: Resource = Resource {
     routes,
-    statements: &[SELECT_PAGE, SELECT, SELECT_WITH_ITEMS, INSERT, UPDATE, DELETE],
+    tables: &[User::TABLE],
+    statements: statements![SELECT_PAGE, SELECT, SELECT_WITH_ITEMS, INSERT, UPDATE, DELETE],
 };
 
 fn routes(routes: &mut Routes<App>) {
@@ -43,6 +44,17 @@ fn routes(routes: &mut Routes<App>) {
     routes.put("/users/{pubid}", "users-replace", replace).fails(&changing);
     routes.patch("/users/{pubid}", "users-patch", patch).fails(&changing);
     routes.delete("/users/{pubid}", "users-delete", delete).fails(&changing);
+}
+
+// The table
+
+migrations::table! {
+    pub(super) struct User: "user" {
+        id: Uuid = "uuid primary key",
+        name: String = "varchar(30) not null unique",
+        fullname: Option<String> = "varchar",
+    }
+    unread password_hash: Option<String> = "varchar";
 }
 
 // Payloads and responses
@@ -102,58 +114,51 @@ struct UsersResponse {
     page: PageResponse,
 }
 
-impl UserResponse {
-    fn from_row(row: &Row) -> Self {
-        let (pubid, name, fullname) = (row.get("id"), row.get("name"), row.get("fullname"));
-        Self { pubid, name, fullname, items: None, items_next: None }
+impl From<User> for UserResponse {
+    fn from(User { id, name, fullname }: User) -> Self {
+        Self { pubid: id, name, fullname, items: None, items_next: None }
     }
 }
 
 // Handlers
 
+type Answer = Result<Reply<UserResponse>>;
+
 async fn list(cx: Context<App>, query: Query<ListUsers>) -> Result<Reply<UsersResponse>> {
     let ListUsers { page } = query.read()?;
-    let mut users = select_page(&cx.app().database, &page).await?;
-    let page = page.cut(&mut users, |user| user.pubid);
+    let users = select_page(&cx.app().database, &page).await?;
+    let (users, page) = page.cut(users, |user| user.id);
     Ok(Reply(UsersResponse { users, page }))
 }
 
-async fn read(
-    cx: Context<App>,
-    path: Path<UserPath>,
-    query: Query<ReadUser>,
-) -> Result<Reply<UserResponse>> {
+async fn read(cx: Context<App>, path: Path<UserPath>, query: Query<ReadUser>) -> Answer {
     let (UserPath { pubid }, ReadUser { incl_items }) = both(path.read(), query.read())?;
     let database = &cx.app().database;
-    Ok(Reply(match incl_items {
-        Some(true) => select_with_items(database, pubid).await?,
-        _ => select(database, pubid).await?,
-    }))
+    if incl_items != Some(true) {
+        return Ok(Reply(select(database, pubid).await?.into()));
+    }
+    let page = Page::first(items::LIST, ITEMS_MAX);
+    let (user, items) = select_with_items(database, pubid, page.rows_max()).await?;
+    let (items, page) = page.cut(items, |item| item.id);
+    let (items, items_next) = (Some(items), page.next_cursor);
+    Ok(Reply(UserResponse { items, items_next, ..user.into() }))
 }
 
 async fn create(cx: Context<App>, body: Json<CreateUser>) -> Result<Created<UserResponse>> {
     let CreateUser { name, password, fullname } = body.read().await?;
     let password_hash = cx.app().passwords.hash(password).await?;
-    let values = (Uuid::now_v7(), name, fullname, password_hash);
-    let user = insert(&cx.app().database, values).await?;
-    Ok(Created { location: format!("/users/{}", user.pubid), body: user })
+    let new = User { id: Uuid::now_v7(), name, fullname };
+    let user = insert(&cx.app().database, new, password_hash).await?;
+    Ok(Created { location: format!("/users/{}", user.id), body: user.into() })
 }
 
-async fn replace(
-    cx: Context<App>,
-    path: Path<UserPath>,
-    body: Json<ReplaceUser>,
-) -> Result<Reply<UserResponse>> {
+async fn replace(cx: Context<App>, path: Path<UserPath>, body: Json<ReplaceUser>) -> Answer {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let ReplaceUser { fullname } = body.read().await?;
-    Ok(Reply(update(&cx.app().database, pubid, fullname).await?))
+    Ok(Reply(update(&cx.app().database, pubid, fullname).await?.into()))
 }
 
-async fn patch(
-    cx: Context<App>,
-    path: Path<UserPath>,
-    body: Json<PatchUser>,
-) -> Result<Reply<UserResponse>> {
+async fn patch(cx: Context<App>, path: Path<UserPath>, body: Json<PatchUser>) -> Answer {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let PatchUser { fullname } = body.read().await?;
     let database = &cx.app().database;
@@ -162,7 +167,7 @@ async fn patch(
         Change::Clear => update(database, pubid, None).await?,
         Change::Set(fullname) => update(database, pubid, Some(fullname)).await?,
     };
-    Ok(Reply(user))
+    Ok(Reply(user.into()))
 }
 
 async fn delete(cx: Context<App>, path: Path<UserPath>) -> Result<Reply<()>> {
@@ -180,16 +185,16 @@ pub(super) const NO_USER: ApiError = ApiError::NotFound("user");
 const SELECT_PAGE: &str =
     r#"select id, name, fullname from "user" where id > $1 order by id limit $2"#;
 
-async fn select_page(database: &Database, page: &Page) -> Result<Vec<UserResponse>> {
+async fn select_page(database: &Database, page: &Page) -> Result<Vec<User>> {
     let rows = database.rows(SELECT_PAGE, &[&page.after, &page.rows_max()]).await?;
-    Ok(rows.iter().map(UserResponse::from_row).collect())
+    Ok(rows.iter().map(User::from_row).collect())
 }
 
 const SELECT: &str = r#"select id, name, fullname from "user" where id = $1"#;
 
-async fn select(database: &Database, id: Uuid) -> Result<UserResponse> {
+async fn select(database: &Database, id: Uuid) -> Result<User> {
     let row = database.row(SELECT, &[&id]).await?.ok_or(NO_USER)?;
-    Ok(UserResponse::from_row(&row))
+    Ok(User::from_row(&row))
 }
 
 /// For `auth`: a token may outlive its user.
@@ -205,28 +210,23 @@ const SELECT_WITH_ITEMS: &str = r#"
     ) i on true
     where u.id = $1 order by i.id"#;
 
-/// A user with the first page of their items, in one round trip.
-async fn select_with_items(database: &Database, id: Uuid) -> Result<UserResponse> {
-    let page = Page::first(items::LIST, ITEMS_MAX);
-    let rows = database.rows(SELECT_WITH_ITEMS, &[&id, &page.rows_max()]).await?;
+/// A user with their first items, at most `max`, in one round trip.
+async fn select_with_items(database: &Database, id: Uuid, max: i64) -> Result<(User, Vec<Item>)> {
+    let rows = database.rows(SELECT_WITH_ITEMS, &[&id, &max]).await?;
     let user = rows.first().ok_or(NO_USER)?;
-    let (name, fullname) = (user.get("user_name"), user.get("fullname"));
+    let user = User { id, name: user.get("user_name"), fullname: user.get("fullname") };
     let has_item = |row: &&Row| row.get::<_, Option<Uuid>>("id").is_some();
-    let mut items = rows.iter().filter(has_item).map(ItemResponse::from_row).collect();
-    let items_next = page.cut(&mut items, |item| item.pubid).next_cursor;
-    Ok(UserResponse { pubid: id, name, fullname, items: Some(items), items_next })
+    Ok((user, rows.iter().filter(has_item).map(Item::from_row).collect()))
 }
 
 const INSERT: &str = r#"
     insert into "user" (id, name, fullname, password_hash) values ($1, $2, $3, $4)
     returning id, name, fullname"#;
 
-async fn insert(
-    database: &Database,
-    values: (Uuid, String, Option<String>, String),
-) -> Result<UserResponse> {
+async fn insert(database: &Database, new: User, password_hash: String) -> Result<User> {
+    let values = (new.id, new.name, new.fullname, password_hash);
     let row = database.insert_row(INSERT, values).await.map_err(name_taken)?;
-    Ok(UserResponse::from_row(&row))
+    Ok(User::from_row(&row))
 }
 
 fn name_taken(error: DbError) -> ApiError {
@@ -240,9 +240,9 @@ const UPDATE: &str = r#"
     update "user" set fullname = $2 where id = $1
     returning id, name, fullname"#;
 
-async fn update(database: &Database, id: Uuid, fullname: Option<String>) -> Result<UserResponse> {
+async fn update(database: &Database, id: Uuid, fullname: Option<String>) -> Result<User> {
     let row = database.write_row(UPDATE, (id, fullname)).await?.ok_or(NO_USER)?;
-    Ok(UserResponse::from_row(&row))
+    Ok(User::from_row(&row))
 }
 
 const DELETE: &str = r#"delete from "user" where id = $1"#;

@@ -2,17 +2,18 @@
 //! gave it, then the rules between them.
 //!
 //! `load` calls [`resolve`]; `config` takes the values, `show` the origins. It collects every
-//! problem instead of stopping at the first.
+//! problem instead of stopping at the first. [`database`] is for programs that ask for no more.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::config::Database;
 use super::found::{Found, Layer, Origin};
-use super::problem::Problem;
+use super::problem::{Problem, Refusal};
 use super::rules;
 use super::setting::{Fallback, Kind, Setting};
 use super::sources::Gathered;
-use super::table::{PORT, SETTINGS};
+use super::table::{PORT, SETTINGS, setting};
 use super::value::{Value, Wrong};
 
 /// More workers than slots are refused, so the default does not ask for them either.
@@ -53,6 +54,21 @@ pub(super) fn resolve(gathered: Gathered) -> Resolved {
     warnings.extend(SETTINGS.iter().filter_map(|setting| no_effect_yet(setting, &found)));
     warnings.extend(rules::warn(&values, &found));
     Resolved { values, found, runtime_folder, problems, warnings }
+}
+
+/// Where the rows are, whatever is wrong with other settings. A source that cannot be read may have
+/// said it, so it is told unless a stronger one did.
+pub(super) fn database(gathered: Gathered) -> Result<Option<Database>, Refusal> {
+    let Gathered { found, problems, .. } = gathered;
+    let value = |name| value_of(setting(name), found.get(name));
+    if let Value::Database(url) = value("database-url")? {
+        return Ok(Some(Database::Url(url)));
+    }
+    Refusal::unless_empty(problems)?;
+    match value("env")? {
+        Value::Choice("production") => Ok(None),
+        _ => Ok(Some(Database::Embedded)),
+    }
 }
 
 fn value_of(setting: &Setting, found: Option<&Result<Found, Problem>>) -> Result<Value, Problem> {

@@ -212,11 +212,12 @@ fn is_known(name: &str) -> bool {
 }
 
 /// Set by others: Kubernetes describes a Service called `peace` in `PEACE_SERVICE_…` and
-/// `PEACE_PORT…`, and `peace-migrate` has variables of its own.
+/// `PEACE_PORT…`, and `peace-migrate` has a variable of its own.
 fn is_foreign(name: &str, value: &OsString) -> bool {
     let is_url = value.to_str().is_some_and(|value| value.contains("://"));
-    let prefixes = ["PEACE_SERVICE_", "PEACE_PORT_", "PEACE_MIGRATE_"];
-    prefixes.iter().any(|prefix| name.starts_with(prefix)) || (name == "PEACE_PORT" && is_url)
+    let prefixes = ["PEACE_SERVICE_", "PEACE_PORT_"];
+    let is_prefixed = prefixes.iter().any(|prefix| name.starts_with(prefix));
+    is_prefixed || name == "PEACE_SCRATCH_URL" || (name == "PEACE_PORT" && is_url)
 }
 
 /// The first folder in `RUNTIME_DIRECTORY`, which is a list when a service has several.

@@ -76,6 +76,12 @@ impl Start {
         (text, loaded.warnings)
     }
 
+    /// What a program is told that needs nothing but the database.
+    fn database(&self, flag: Option<&str>) -> Result<Option<Database>, Refusal> {
+        let sources = Sources::new(self.environment.clone(), self.folder.path());
+        database(flag.map(str::to_owned), &sources)
+    }
+
     /// The problems, without our name at the start of each.
     fn refused(&self) -> Vec<String> {
         let refusal = self.load().map(|loaded| loaded.command).unwrap_err();
@@ -559,7 +565,7 @@ fn what_looks_like_ours_and_means_nothing_is_a_warning() {
         .variable("PEACE_PORT", "80")
         .variable("PEACE_SERVICE_HOST", "10.0.0.1")
         .variable("PEACE_PORT_8000_TCP", "tcp://10.0.0.1:8000")
-        .variable("PEACE_MIGRATE_DATABASE_URL", "x")
+        .variable("PEACE_SCRATCH_URL", "x")
         .variable("OTHER", "x")
         .variable("LISTEN_FDS", "1")
         .file(".env", "PEACE_FROBNICATE=hunter2\nSOMETHING_ELSE=x")
@@ -696,4 +702,46 @@ fn paths_are_taken_from_the_folder_of_the_start_unless_they_are_absolute() {
     assert!(absolute.is_absolute() && Path::new("key").is_relative());
     let start = start.variable("JWT_SECRET_KEY_FILE", absolute.to_str().unwrap());
     assert_eq!(start.config().jwt_secret.unwrap().expose_secret(), GOOD_KEY);
+}
+
+#[test]
+fn the_database_alone_comes_from_every_source_in_their_order() {
+    let found = |start: &Start, flag| match start.database(flag) {
+        Ok(Some(Database::Url(url))) => url.config().get_dbname().unwrap_or_default().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let start = Start::new("").file(".env", "DATABASE_URL=postgres://localhost/dotenv");
+    assert_eq!(found(&start, None), "dotenv");
+    let start = start.file("url", "postgres://localhost/file").variable("DATABASE_URL_FILE", "url");
+    assert_eq!(found(&start, None), "file");
+    let start = Start::new("").variable("DATABASE_URL", "postgres://localhost/environment");
+    assert_eq!(found(&start, None), "environment");
+    assert_eq!(found(&start, Some("postgres://localhost/flag")), "flag");
+}
+
+#[test]
+fn the_database_alone_is_embedded_in_development_only() {
+    assert_eq!(Start::new("").database(None), Ok(Some(Database::Embedded)));
+    assert_eq!(Start::new("").variable("PEACE_ENV", "production").database(None), Ok(None));
+    let start = Start::new("").file(".env", "PEACE_ENV=production");
+    assert_eq!(start.database(None), Ok(None));
+}
+
+#[test]
+fn the_database_alone_is_not_kept_back_by_other_settings() {
+    let start = Start::new("").variable("DATABASE_URL", GOOD_URL);
+    let start = start.variable("PEACE_WORKERS", "many").variable("PEACE_ENV", "production");
+    assert!(matches!(start.database(None), Ok(Some(Database::Url(_)))));
+    let broken = start.file(".env", "what is this");
+    assert!(matches!(broken.database(None), Ok(Some(Database::Url(_)))), "it is named elsewhere");
+
+    for start in [
+        Start::new("").file(".env", "what is this"),
+        Start::new("").variable("PEACE_ENV", "produktion"),
+        Start::new("").variable("DATABASE_URL", "mysql://hunter2"),
+        Start::new("").variable("DATABASE_URL_FILE", "nowhere"),
+    ] {
+        let told = start.database(None).unwrap_err().in_one_line();
+        assert!(!told.contains("hunter2"), "{told}");
+    }
 }

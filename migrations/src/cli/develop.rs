@@ -2,6 +2,7 @@
 //!
 //! `cli` calls it; it calls `check` and `drift`.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::chain::Chain;
 use crate::check::{self, Finding};
 use crate::compare::Difference;
 use crate::drift;
+use crate::embedded::LOCK;
 use crate::folder;
 use crate::lint::{self, Severity};
 use crate::lockfile::LockFile;
@@ -123,16 +125,21 @@ fn lock_path(folder: &Path) -> PathBuf {
     folder.parent().unwrap_or(Path::new("")).join(LOCK_FILE)
 }
 
-impl Call {
-    /// What `schema.lock` says.
-    pub(super) fn lock_text(&self) -> Result<Option<String>, Failure> {
-        let path = folder::find(self.versions.as_deref()).map(|folder| lock_path(&folder));
-        let Some(path) = path.filter(|path| path.exists()) else { return Ok(None) };
+impl Call<'_> {
+    /// What `schema.lock` says: the one beside the folder; without a folder, the one compiled in.
+    pub(super) fn lock_text(&self) -> Result<Option<Cow<'static, str>>, Failure> {
+        let Some(folder) = folder::find(self.versions.as_deref()) else {
+            return Ok(LOCK.map(Cow::Borrowed));
+        };
+        let path = lock_path(&folder);
+        if !path.exists() {
+            return Ok(None);
+        }
         let text = fs::read_to_string(&path).map_err(|error| Failure::Read {
             path: path.display().to_string(),
             reason: error.to_string(),
         })?;
-        Ok(Some(text))
+        Ok(Some(Cow::Owned(text)))
     }
 }
 

@@ -84,10 +84,8 @@ impl Lint {
             let places: Result<Vec<usize>, _> = self.revisions.iter().map(find).collect();
             return Ok(places.map_err(Error::from)?.into_iter().map(|place| &all[place]).collect());
         }
-        if call.url.is_none() {
-            return Ok(vec![chain.head()]);
-        }
-        let records = block_on(runner::recorded(&call.database()?))?;
+        let Some(config) = call.known_database()? else { return Ok(vec![chain.head()]) };
+        let records = block_on(runner::recorded(&config))?;
         let standing = records::standing(chain, &records).map_err(Error::from)?;
         Ok(all[standing.applied..].iter().collect())
     }
@@ -109,7 +107,7 @@ impl Report {
     }
 }
 
-impl Call {
+impl Call<'_> {
     /// The folder that a command writes to.
     pub(super) fn folder(&self) -> Result<PathBuf, Failure> {
         folder::find(self.versions.as_deref()).ok_or(Failure::NoFolder)
@@ -125,10 +123,8 @@ impl Call {
 
     /// The ids that the database has, if one is given.
     fn applied(&self) -> Result<Vec<String>, Failure> {
-        if self.url.is_none() {
-            return Ok(Vec::new());
-        }
-        let records = block_on(runner::recorded(&self.database()?))?;
+        let Some(config) = self.known_database()? else { return Ok(Vec::new()) };
+        let records = block_on(runner::recorded(&config))?;
         Ok(records.into_iter().map(|record| record.revision).collect())
     }
 }

@@ -4,7 +4,6 @@
 //! library that migrates everywhere else.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
 use tokio_postgres::types::{FromSql, ToSql};
