@@ -1,6 +1,6 @@
 //! Takes over a database that Alembic manages: the tables stay, the history becomes ours.
 //!
-//! The command line calls it; it calls `session` for the lock, `drift` for the proof and `records`
+//! The command line calls it; it calls `runner` for the lock, `drift` for the proof and `records`
 //! for the rows.
 //! It promises that a schema counts as a revision only when it is what that revision's files give,
 //! or the caller accepts what differs; that everything is written in one transaction, or nothing;
@@ -16,8 +16,9 @@ use crate::chain::{Chain, Revision};
 use crate::compare::Difference;
 use crate::drift::{self, Live};
 use crate::error::Error;
-use crate::records::{self, HistoryError};
-use crate::runner::{Event, Options};
+use crate::pooler;
+use crate::records::{self, ADOPT, HistoryError};
+use crate::runner::{self, Event, Options};
 use crate::scratch::Server;
 use crate::session::Session;
 
@@ -60,7 +61,8 @@ pub(crate) async fn adopt(
 ) -> Result<Adoption, Error> {
     let session = Session::open(config).await?;
     let work = async {
-        session.lock(options.lock_wait, |holder| progress(Event::Waiting { holder })).await?;
+        runner::lock(&session, options, progress).await?;
+        pooler::refuse(config, &session).await?;
         locked(&session, server, wishes, options.chain).await
     };
     let result = work.await;
@@ -139,7 +141,7 @@ async fn write(session: &Session, due: &[Revision], retire: bool) -> Result<(), 
     session.check_lock().await?;
     records::make_tables(session).await?;
     for revision in due {
-        records::mark_stamped(session, revision, records::ADOPT).await?;
+        records::mark_stamped(session, revision, ADOPT).await?;
     }
     if retire {
         // Its key keeps its name: so Alembic fails already when it makes itself a new table.

@@ -117,11 +117,13 @@ fn a_migration_through_a_transaction_pooler_is_refused_before_it_changes_anythin
             let launch = Launch::bare(&turn).program(env!("CARGO_BIN_EXE_peace-migrate"));
             launch.env("DATABASE_URL", &url).args(command.iter().copied()).output()
         };
-        let output = migrate(&["upgrade", "head"]);
-        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(output.status.code(), Some(6), "pool of {pool_size}: {told}");
-        assert!(told.contains("a transaction pooler stands in between"), "{told}");
-        assert!(!told.contains("secret-word"), "{told}");
+        for command in [&["upgrade", "head"][..], &["adopt-alembic"]] {
+            let output = migrate(command);
+            let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert_eq!(output.status.code(), Some(6), "pool of {pool_size}: {told}");
+            assert!(told.contains("a transaction pooler stands in between"), "{told}");
+            assert!(!told.contains("secret-word"), "{told}");
+        }
         let tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace \
                       and relname <> 'pg_stat_statements'";
         assert_eq!(database.sql().value::<i64>(tables, &[]), 0, "pool of {pool_size}");
