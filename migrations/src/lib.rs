@@ -24,6 +24,7 @@ mod embedded;
 mod error;
 mod folder;
 mod guard;
+mod generate;
 mod index;
 mod lint;
 mod lockfile;
@@ -52,6 +53,8 @@ pub use cli::{Application, FindDatabase, run};
 pub use compare::Difference;
 pub use embedded::{all, embedded, head};
 pub use error::{Error, Outcome};
+pub use error::Error;
+pub use generate::{Draft, Rename, Unwritten, Wishes, draft, prove};
 pub use records::{HistoryError, READINESS_SQL, Record};
 pub use runner::{Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade};
 #[doc(hidden)]
