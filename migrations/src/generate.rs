@@ -88,12 +88,16 @@ pub enum Unwritten {
     #[error("data would be lost: give --allow-destructive REASON if that is meant")]
     Destructive(Vec<String>),
     /// The replay ended elsewhere.
-    #[error("the generated SQL does not {0}: nothing was written; write it by hand \
-        (`peace-migrate revision --empty -m …`), and please report this")]
+    #[error(
+        "the generated SQL does not {0}: nothing was written; write it by hand \
+        (`peace-migrate revision --empty -m …`), and please report this"
+    )]
     Unproven(&'static str, Vec<Difference>),
     /// The server refused it.
-    #[error("the generated SQL fails: {0}: nothing was written; write it by hand \
-        (`peace-migrate revision --empty -m …`)")]
+    #[error(
+        "the generated SQL fails: {0}: nothing was written; write it by hand \
+        (`peace-migrate revision --empty -m …`)"
+    )]
     Fails(String),
 }
 
@@ -153,7 +157,7 @@ pub async fn prove(
     declared: &Declared,
     drafts: &[Draft],
 ) -> Result<(), Unwritten> {
-    let pairs = pairs(drafts, chain, "proof", None);
+    let pairs = pairs(drafts, chain, "proof", Some("proof"));
     on(server, async |scratch: &Scratch| {
         let sides = sides(scratch, chain, declared).await?;
         prove::prove(&sides.head, chain, &pairs, &sides.want).await.map(drop)

@@ -106,7 +106,8 @@ impl Revision {
     }
 
     fn write(&self, folder: &Path, pairs: &[Pair], proof: Option<&Proof>) -> Result<(), Failure> {
-        let files = || pairs.iter().flat_map(|pair| pair.files().collect::<Vec<_>>().into_iter().rev());
+        let files =
+            || pairs.iter().flat_map(|pair| pair.files().collect::<Vec<_>>().into_iter().rev());
         if self.dry_run {
             let text = |(name, text): (String, &str)| format!("-- {name}\n{text}");
             return print::lines(&files().map(text).collect::<Vec<_>>());

@@ -137,8 +137,9 @@ fn kept(from: &Column, to: &Column) -> Fate {
 fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Statement> {
     let (of, name) = (&key.of, &key.name);
     let actions = actions(from, to, using).into_iter();
-    let mut steps: Vec<Statement> =
-        actions.map(|action| Statement::alter(of, format!("alter column {name} {action}"))).collect();
+    let mut steps: Vec<Statement> = actions
+        .map(|action| Statement::alter(of, format!("alter column {name} {action}")))
+        .collect();
     if let (None, Some(_)) = (&from.identity, &to.identity) {
         let [table, column] = [literal(of), literal(&unquoted(name))];
         steps.push(Statement::Whole(format!(
@@ -210,7 +211,8 @@ fn identity(from: &Column, to: &Column) -> Option<String> {
 /// `increment by 1 no cycle` -> `set increment by 1 set no cycle`.
 fn set_each(options: &str) -> String {
     let mut text = format!(" {options}");
-    for word in [" increment", " minvalue", " maxvalue", " start", " cache", " no cycle", " cycle"] {
+    for word in [" increment", " minvalue", " maxvalue", " start", " cache", " no cycle", " cycle"]
+    {
         text = text.replace(word, &format!(" set{word}"));
     }
     text.replace("no set cycle", "no cycle").trim().to_owned()

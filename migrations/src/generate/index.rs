@@ -15,7 +15,9 @@ impl Plan<'_> {
         let targets = from.into_iter().chain(to).map(|index| format!("index {}", index.qualified));
         self.handled.extend(targets);
         match (from, to) {
-            (Some(from), Some(to)) if self.is_simple() || self.loses_a_column(&key.of, &from.text) => {
+            (Some(from), Some(to))
+                if self.is_simple() || self.loses_a_column(&key.of, &from.text) =>
+            {
                 self.gone_index(key, from);
                 self.new_index(key, to);
             }

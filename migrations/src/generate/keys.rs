@@ -15,7 +15,12 @@ const TAKES_BACK: &str = "The old one holds until the new one does.";
 
 impl Plan<'_> {
     /// What goes, and the old side of what changes.
-    pub(super) fn gone_constraint(&mut self, key: &Key, from: &Constraint, to: Option<&Constraint>) {
+    pub(super) fn gone_constraint(
+        &mut self,
+        key: &Key,
+        from: &Constraint,
+        to: Option<&Constraint>,
+    ) {
         if to.is_some_and(|to| differs_in_validity(from, to) && to.valid) {
             return;
         }
@@ -121,11 +126,11 @@ fn index_of(constraint: &Constraint) -> (Index, &'static str, String) {
     let text = lower(&constraint.text);
     let open = text.find('(').unwrap_or(text.len());
     let close = text.rfind(')').map_or(text.len(), |at| at + 1);
-    let nulls = if text[..open].contains("nulls not distinct") { " nulls not distinct" } else { "" };
+    let nulls =
+        if text[..open].contains("nulls not distinct") { " nulls not distinct" } else { "" };
     let form = if constraint.form == 'p' { "primary key" } else { "unique" };
     let text_of_index = format!("using btree {}{nulls}", &text[open..close]);
-    let index =
-        Index { qualified: String::new(), unique: true, valid: true, text: text_of_index };
+    let index = Index { qualified: String::new(), unique: true, valid: true, text: text_of_index };
     (index, form, text[close..].to_owned())
 }
 
@@ -152,7 +157,10 @@ mod tests {
             columns: None,
         };
         let (index, form, tail) = index_of(&constraint('p', "PRIMARY KEY (id, \"A)\")"));
-        assert_eq!((index.text.as_str(), form, tail.as_str()), ("using btree (id, \"A)\")", "primary key", ""));
+        assert_eq!(
+            (index.text.as_str(), form, tail.as_str()),
+            ("using btree (id, \"A)\")", "primary key", "")
+        );
         let text = "UNIQUE NULLS NOT DISTINCT (a) INCLUDE (b) DEFERRABLE INITIALLY DEFERRED";
         let (index, form, tail) = index_of(&constraint('u', text));
         assert_eq!(index.text, "using btree (a) include (b) nulls not distinct");

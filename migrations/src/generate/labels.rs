@@ -49,7 +49,10 @@ impl Plan<'_> {
             let name = &column_key.name;
             let array = column.data_type.strip_prefix(key.of.as_str()).unwrap_or_default();
             let mut alter = |action: String| {
-                statements.push(Statement::alter(&column_key.of, format!("alter column {name} {action}")));
+                statements.push(Statement::alter(
+                    &column_key.of,
+                    format!("alter column {name} {action}"),
+                ));
             };
             let default = column.default.as_ref();
             if default.is_some() {
@@ -107,7 +110,10 @@ fn refusal(key: &Key, have: &[String], want: &[String], recipe: &str) -> String 
         ([], _) => "its labels change places".to_owned(),
         ([old], [new]) if have.len() == want.len() => format!(
             "label {} goes and {} comes: if it is the same one, give --rename {}.{old}:{}.{new}; if not",
-            literal(old), literal(new), key.of, bare(&key.of)
+            literal(old),
+            literal(new),
+            key.of,
+            bare(&key.of)
         ),
         (gone, _) => {
             let gone: Vec<String> = gone.iter().map(|label| literal(label)).collect();
@@ -115,6 +121,8 @@ fn refusal(key: &Key, have: &[String], want: &[String], recipe: &str) -> String 
         }
     };
     let recipe: String = recipe.lines().map(|line| format!("\n    {line}")).collect();
-    format!("{key}: {what}: write in a revision of your own (`revision --empty`), after an update of \
-             the rows that have it:{recipe}")
+    format!(
+        "{key}: {what}: write in a revision of your own (`revision --empty`), after an update of \
+             the rows that have it:{recipe}"
+    )
 }

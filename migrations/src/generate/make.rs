@@ -30,7 +30,8 @@ pub(super) struct Link {
 pub(super) fn make(side: &Catalog, other: &Catalog, busy: &BTreeSet<&str>) -> Made {
     let mut made = Made::default();
     for kind in [Kind::Schema, Kind::Extension, Kind::Type, Kind::Sequence] {
-        made.ops.extend(new(side, other, kind).filter_map(|(key, object)| whole(side, key, object)));
+        made.ops
+            .extend(new(side, other, kind).filter_map(|(key, object)| whole(side, key, object)));
     }
     let mut tables: Vec<&str> = new(side, other, Kind::Table).map(|(key, _)| &*key.of).collect();
     let mut waiting: BTreeSet<&str> = tables.iter().copied().collect();
@@ -45,10 +46,10 @@ pub(super) fn make(side: &Catalog, other: &Catalog, busy: &BTreeSet<&str>) -> Ma
         };
         let (op, links) = new_table(side, table, waits);
         made.ops.push(op);
-        made.ops.extend(side.part_of(table, Kind::Index).filter_map(|(key, object)| {
-            let up = text::create_index(key, object)?;
-            Some(Op::of(Phase::Main, up, text::drop_index(object)?))
-        }));
+        let indexes = side.part_of(table, Kind::Index);
+        let indexes = indexes.filter_map(|(key, object)| text::create_index(key, object));
+        // They go with their table.
+        made.ops.extend(indexes.map(|index| Op::new(Phase::Main, vec![index], Vec::new())));
         made.ops.extend(comments_of_table(side, table, &links));
         made.links.extend(links);
     }
@@ -61,9 +62,7 @@ fn new<'a>(
     other: &'a Catalog,
     kind: Kind,
 ) -> impl Iterator<Item = (&'a Key, &'a Object)> {
-    side.objects
-        .iter()
-        .filter(move |(key, _)| key.kind == kind && !other.objects.contains_key(key))
+    side.objects.iter().filter(move |(key, _)| key.kind == kind && !other.objects.contains_key(key))
 }
 
 /// What stands for itself.
@@ -93,11 +92,7 @@ fn is_free(side: &Catalog, table: &str, waiting: &BTreeSet<&str>) -> bool {
 }
 
 /// `create table` with its constraints, except for those that have to wait.
-fn new_table(
-    side: &Catalog,
-    table: &str,
-    waits: impl Fn(&Constraint) -> bool,
-) -> (Op, Vec<Link>) {
+fn new_table(side: &Catalog, table: &str, waits: impl Fn(&Constraint) -> bool) -> (Op, Vec<Link>) {
     let mut columns: Vec<_> = text::columns(side, table).collect();
     columns.sort_by_key(|(_, column)| column.position);
     let mut lines: Vec<String> =
@@ -106,7 +101,8 @@ fn new_table(
     for (key, constraint) in text::constraints(side, table) {
         if waits(constraint) {
             let references = constraint.references.clone().unwrap_or_default();
-            let add = Statement::alter(table, text::add_constraint(key, constraint, constraint.valid));
+            let add =
+                Statement::alter(table, text::add_constraint(key, constraint, constraint.valid));
             let drop = Statement::alter(table, text::drop_constraint(key));
             let target = key.to_string();
             let up = std::iter::once(add).chain(text::comment(side, table, &target)).collect();
@@ -117,7 +113,8 @@ fn new_table(
     }
     constraints.sort();
     lines.extend(constraints.into_iter().map(|(_, line)| line));
-    let body = if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
+    let body =
+        if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
     let create = Statement::Whole(format!("create table {table} ({body})"));
     let options = columns.iter().filter_map(|(_, column)| text::serial_options(column));
     let up = std::iter::once(create).chain(options.map(Statement::Whole)).collect();

@@ -67,6 +67,27 @@ pub(super) fn lower(text: &str) -> String {
     lowered
 }
 
+/// `check ((a > 0))` -> `check (a > 0)`: PostgreSQL adds parentheses to those that have to be there.
+pub(super) fn without_double_parentheses(check: &str) -> String {
+    let mut open = Vec::new();
+    let mut pairs = Vec::new();
+    for token in sql::statements(check).unwrap_or_default().into_iter().flatten() {
+        match (token.text, open.last()) {
+            ("(", _) => open.push(token.at),
+            (")", Some(_)) => pairs.extend(open.pop().map(|begin| (begin, token.at))),
+            _ => {}
+        }
+    }
+    let outer = pairs.last().copied();
+    let inner = outer.and_then(|(begin, end)| {
+        pairs.iter().copied().find(|pair| *pair == (begin + 1, end.wrapping_sub(1)))
+    });
+    match inner {
+        Some((begin, end)) => [&check[..begin], &check[begin + 1..end], &check[end + 1..]].concat(),
+        None => check.to_owned(),
+    }
+}
+
 /// A type as people write it.
 pub(super) fn short_type(data_type: &str) -> String {
     let swap = |text: &str, long: &str, short: &str| match text.strip_prefix(long) {
@@ -120,6 +141,20 @@ mod tests {
             "check ((\"Name\" <> 'It''s NULL'::text) and x = $$A$$) not valid"
         );
         assert_eq!(literal("it's\n"), "'it''s\n'");
+    }
+
+    #[test]
+    fn parentheses_are_not_doubled() {
+        for (long, short) in [
+            ("check ((a > 0))", "check (a > 0)"),
+            ("check (((a) > (0)))", "check ((a) > (0))"),
+            ("check ((a) > (0))", "check ((a) > (0))"),
+            ("check ((a = ')'))", "check (a = ')')"),
+            ("check ((a > 0)) not valid", "check (a > 0) not valid"),
+            ("unique (a)", "unique (a)"),
+        ] {
+            assert_eq!(without_double_parentheses(long), short);
+        }
     }
 
     #[test]

@@ -286,8 +286,13 @@ mod tests {
         let drafts = drafts(phases.map(|phase| add(phase, "t", "c").about("i")).to_vec());
         let parts: Vec<(&str, bool)> =
             drafts.iter().map(|draft| (draft.part.as_str(), draft.transaction)).collect();
-        let expected =
-            [("", true), ("validate", true), ("build i", false), ("build i", false), ("finish", true)];
+        let expected = [
+            ("", true),
+            ("validate", true),
+            ("build i", false),
+            ("build i", false),
+            ("finish", true),
+        ];
         assert_eq!(parts, expected);
     }
 

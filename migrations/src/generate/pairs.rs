@@ -9,7 +9,10 @@ use super::op::{Draft, body};
 use crate::chain::{Chain, SLUG_LEN_MAX};
 use crate::folder::{Dates, Heading, Pair, slug};
 
-const NOTHING_BACK: &str = "-- Nothing to take back: what was validated goes with its constraint.\n";
+/// So that the message is still told from others.
+const PART_LEN_MAX: usize = 20;
+const NOTHING_BACK: &str =
+    "-- Nothing to take back: what was validated goes with its constraint.\n";
 const FILL_IN: &str = "-- Write the statements here.\n";
 
 /// The files of drafts. `reason`: why data may go.
@@ -68,11 +71,11 @@ fn name(id: &str, message: &str, part: &str) -> String {
     let whole = message.strip_suffix(part).unwrap_or(message);
     let mut words = slug(whole);
     if !part.is_empty() && whole.len() < message.len() {
-        let part = slug(part);
-        words.truncate(SLUG_LEN_MAX.saturating_sub(part.len() + 1));
+        let mut part = slug(part);
+        part.truncate(PART_LEN_MAX);
+        words.truncate(SLUG_LEN_MAX - part.len() - 1);
         words = format!("{}_{part}", words.trim_end_matches('_'));
     }
-    words.truncate(SLUG_LEN_MAX);
     format!("{id}_{words}")
 }
 
@@ -94,7 +97,7 @@ mod tests {
             transaction,
             destructive: part.is_empty(),
             up: vec!["select 1;".to_owned()],
-            down: Vec::new(),
+            down: if part.is_empty() { Vec::new() } else { vec!["select 1;".to_owned()] },
         };
         let part = format!("build {}", "x".repeat(40));
         let drafts = [draft("", true), draft(&part, false)];
@@ -107,7 +110,7 @@ mod tests {
         assert!(first.down.as_ref().unwrap().ends_with(NOTHING_BACK));
         assert!(last.up.contains(&format!("-- revises: {date}\n-- message: Add a slug: build x")));
         assert!(!last.up.contains("destructive"));
-        assert_eq!(last.name.len(), 15 + SLUG_LEN_MAX);
+        assert_eq!(last.name[14..], format!("_add_a_slug_build_{}", "x".repeat(14)));
         let files = [first, last].map(|pair| pair.files().collect::<Vec<_>>()).concat();
         let texts = files.iter().map(|(name, text)| (name.as_str(), *text));
         assert_eq!(Chain::new(texts).unwrap().all().len(), 2);

@@ -36,11 +36,7 @@ pub(super) struct Plan<'a> {
 /// Every change from `have` to `want`.
 ///
 /// **Errors**: what cannot be generated or lacks a word from people; data that would be lost.
-pub(super) fn plan(
-    have: &Catalog,
-    want: &Catalog,
-    wishes: &Wishes,
-) -> Result<Vec<Op>, Unwritten> {
+pub(super) fn plan(have: &Catalog, want: &Catalog, wishes: &Wishes) -> Result<Vec<Op>, Unwritten> {
     let changes = compare::changes(have, want);
     let mut plan = Plan::new(have, want, wishes, &changes);
     plan.refuse_what_is_written_by_hand(&changes);
@@ -48,6 +44,7 @@ pub(super) fn plan(
         .iter()
         .filter(|change| matches!(change.key.kind, Kind::Column | Kind::Constraint | Kind::Index))
         .map(|change| &*change.key.of)
+        .filter(|table| [have, want].iter().all(|side| has_table(side, table)))
         .collect();
     let (made, gone) = (make(want, have, &busy), make(have, want, &busy));
     plan.ops.extend(made.ops);
@@ -75,11 +72,10 @@ impl<'a> Plan<'a> {
         let tables = |is_one: &dyn Fn(&Change<'_>) -> bool| -> BTreeSet<&'a str> {
             changes.iter().filter(|change| is_one(change)).map(|change| &*change.key.of).collect()
         };
-        let losing = tables(&|change| {
-            change.key.kind == Kind::Index && change.have.is_some_and(unique_on)
-        });
+        let losing =
+            tables(&|change| change.key.kind == Kind::Index && change.have.is_some_and(unique_on));
         let gaining = tables(&|change| !wishes.simple && change.want.is_some_and(unique_on));
-        let is_old = |table: &&str| have.part_of(table, Kind::Table).next().is_some();
+        let is_old = |table: &&str| has_table(have, table);
         Self {
             have,
             want,
@@ -110,7 +106,8 @@ impl<'a> Plan<'a> {
             .map(|change| (change.key, constraint(change.have), constraint(change.want)))
             .filter(|(_, from, to)| from.is_some() || to.is_some())
             .collect();
-        let is_foreign = |constraint: Option<&Constraint>| constraint.is_some_and(|one| one.form == 'f');
+        let is_foreign =
+            |constraint: Option<&Constraint>| constraint.is_some_and(|one| one.form == 'f');
         keys.sort_by_key(|(key, from, _)| (!is_foreign(*from), *key));
         for (key, from, to) in &keys {
             if let Some(from) = from {
@@ -135,7 +132,9 @@ impl<'a> Plan<'a> {
                 _ => {}
             }
         }
-        new.sort_by_key(|(key, column)| (key.of.clone(), column.generated.is_some(), column.position));
+        new.sort_by_key(|(key, column)| {
+            (key.of.clone(), column.generated.is_some(), column.position)
+        });
         for (key, column) in new {
             self.new_column(key, column);
         }
@@ -145,9 +144,16 @@ impl<'a> Plan<'a> {
     fn the_rest(&mut self, kept: &[&Change<'_>]) {
         for change in kept {
             match (change.have, change.want) {
-                (Some(Object::Sequence { options: from }), Some(Object::Sequence { options: to })) => {
+                (
+                    Some(Object::Sequence { options: from }),
+                    Some(Object::Sequence { options: to }),
+                ) => {
                     let alter = |options| {
-                        format!("alter sequence {} {}", change.key.of, text::changed_options(options))
+                        format!(
+                            "alter sequence {} {}",
+                            change.key.of,
+                            text::changed_options(options)
+                        )
                     };
                     self.ops.push(Op::of(Phase::Main, alter(to), alter(from)));
                 }
@@ -172,7 +178,9 @@ impl<'a> Plan<'a> {
             .filter_map(|change| Some((change.key, column(change.have)?)))
             .collect();
         // What is generated from others goes before them.
-        gone.sort_by_key(|(key, column)| (key.of.clone(), column.generated.is_none(), -column.position));
+        gone.sort_by_key(|(key, column)| {
+            (key.of.clone(), column.generated.is_none(), -column.position)
+        });
         gone.into_iter().for_each(|(key, column)| self.gone_column(key, column));
     }
 
@@ -214,7 +222,8 @@ impl<'a> Plan<'a> {
             return Err(Unwritten::NeedsPeople(self.asked));
         }
         let given = self.wishes.backfill.iter().chain(&self.wishes.using);
-        if let Some((column, _)) = given.into_iter().find(|(name, _)| !self.used.contains(&**name)) {
+        if let Some((column, _)) = given.into_iter().find(|(name, _)| !self.used.contains(&**name))
+        {
             return Err(Unwritten::Useless(column.clone()));
         }
         self.ops.append(&mut self.last);
@@ -251,10 +260,15 @@ impl<'a> Plan<'a> {
     }
 
     fn wish(&mut self, key: &Key, wishes: &'a [(String, String)]) -> Option<String> {
-        let (name, expression) = wishes.iter().find(|(name, _)| super::rename::is_called(name, key))?;
+        let (name, expression) =
+            wishes.iter().find(|(name, _)| super::rename::is_called(name, key))?;
         self.used.insert(name);
         Some(expression.clone())
     }
+}
+
+fn has_table(side: &Catalog, table: &str) -> bool {
+    side.part_of(table, Kind::Table).next().is_some()
 }
 
 fn column(object: Option<&Object>) -> Option<&Column> {
@@ -286,7 +300,9 @@ fn by_hand(have: &Catalog, want: &Catalog, change: &Change<'_>) -> Option<&'stat
         return Some("the table is partitioned or inherits");
     }
     match (change.have, change.want) {
-        (Some(Object::Table(_)), Some(Object::Table(_))) => Some("what kind of table it is changes"),
+        (Some(Object::Table(_)), Some(Object::Table(_))) => {
+            Some("what kind of table it is changes")
+        }
         (Some(Object::Table(table)), None) | (None, Some(Object::Table(table))) => {
             table.special.as_ref().map(|_| "it is more than a plain table")
         }

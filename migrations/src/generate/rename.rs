@@ -107,15 +107,11 @@ fn op(up: String, down: String) -> Op {
 }
 
 /// Tables, types and sequences.
-fn wholes(
-    have: &Catalog,
-    want: &Catalog,
-    hints: &[&Rename],
-    _: &[(String, String)],
-) -> Vec<Found> {
+fn wholes(have: &Catalog, want: &Catalog, hints: &[&Rename], _: &[(String, String)]) -> Vec<Found> {
     let mut found = Vec::new();
     for (index, Rename { old, new }) in hints.iter().enumerate() {
-        let gone = only_in(have, want).find(|(key, _)| word_of(key).is_some() && is_named(old, &key.of));
+        let gone =
+            only_in(have, want).find(|(key, _)| word_of(key).is_some() && is_named(old, &key.of));
         let Some((key, _)) = gone else { continue };
         let is_it = |(one, _): &(&Key, &Object)| {
             one.kind == key.kind && is_named(new, &one.of) && prefix(&one.of) == prefix(&key.of)
@@ -162,7 +158,8 @@ fn parts(
         let is_new = |key: &Key| is_called(new, key) || is_named(new, &key.name);
         let column = only_in(have, want).find(|(key, _)| key.kind == Kind::Column && of_old(key));
         if let Some((key, _)) = column {
-            let mut news = only_in(want, have).filter(|(to, _)| to.kind == Kind::Column && to.of == key.of);
+            let mut news =
+                only_in(want, have).filter(|(to, _)| to.kind == Kind::Column && to.of == key.of);
             if let Some((to, _)) = news.find(|(to, _)| is_new(to)) {
                 let rename = |from: &Key, to: &Key| {
                     format!("alter table {} rename column {} to {}", key.of, from.name, to.name)

@@ -3,7 +3,9 @@
 //! The rooms that plan call it; it calls `names`. Pure.
 //! It promises lower-case keywords, and the names and expressions as the catalogue has them.
 
-use super::names::{NAME_BYTES_MAX, bare, joined, literal, lower, short_type, unquoted};
+use super::names::{
+    NAME_BYTES_MAX, bare, joined, literal, lower, short_type, unquoted, without_double_parentheses,
+};
 use super::op::Statement;
 use crate::catalog::{Catalog, Column, Constraint, Index, Key, Kind, Object};
 
@@ -105,7 +107,10 @@ pub(super) fn own_options(column: &Column) -> String {
         _ => i64::MAX,
     };
     let usual = || {
-        format!("as {} increment by 1 minvalue 1 maxvalue {max} start with 1 cache 1", column.data_type)
+        format!(
+            "as {} increment by 1 minvalue 1 maxvalue {max} start with 1 cache 1",
+            column.data_type
+        )
     };
     column.options.clone().unwrap_or_else(usual)
 }
@@ -116,7 +121,8 @@ pub(super) fn rank(constraint: &Constraint) -> Option<usize> {
 }
 
 pub(super) fn constraint(key: &Key, constraint: &Constraint) -> String {
-    format!("constraint {} {}", key.name, lower(&constraint.text))
+    let text = without_double_parentheses(&lower(&constraint.text));
+    format!("constraint {} {text}", key.name)
 }
 
 pub(super) fn add_constraint(key: &Key, added: &Constraint, valid: bool) -> String {
