@@ -21,7 +21,7 @@ with home as (
     -- Sequences that live and die with a column: a = serial, i = identity.
     select objid as sequence, refobjid as relation, refobjsubid as position, deptype
     from pg_depend where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass
-    and refobjsubid > 0 and deptype in ('a', 'i')
+    and refobjsubid > 0 and deptype in ('a', 'i') and objid in (select seqrelid from pg_sequence)
 ), sequences as (
     select seqrelid,
         format('as %s increment by %s minvalue %s maxvalue %s start with %s cache %s%s',

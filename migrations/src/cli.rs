@@ -11,6 +11,7 @@ mod develop;
 mod files;
 mod migrate;
 mod print;
+mod revision;
 mod show;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ use crate::chain::Chain;
 use crate::embedded::embedded;
 use crate::error::Error;
 use crate::folder::FolderError;
+use crate::generate::Unwritten;
 use crate::lint::NoLinter;
 use crate::rebase::RebaseError;
 use crate::schema::{Declared, Table};
@@ -87,6 +89,8 @@ enum Command {
     Drift(develop::Drift),
     /// Write schema.lock: the schema at the head revision, for reviewers and for drift
     Dump(develop::Dump),
+    /// Write the files of a new revision, blank or generated from what the code declares
+    Revision(revision::Revision),
     /// Make two heads one line: a branch moves on top of the other, under new dates
     Rebase(files::Rebase),
     /// Look for long locks, lost data and slips in revisions' up files
@@ -140,6 +144,8 @@ enum Failure {
     #[error(transparent)]
     Rebase(#[from] RebaseError),
     #[error(transparent)]
+    Unwritten(#[from] Unwritten),
+    #[error(transparent)]
     NoLinter(#[from] NoLinter),
     #[error("PEACE_SCRATCH_URL: {0}")]
     ScratchUrl(UrlError),
@@ -171,6 +177,7 @@ impl Failure {
         match self {
             Self::NoDatabase | Self::Database(_) | Self::ScratchUrl(_) | Self::NoFolder => 2,
             Self::Rebase(error) => error.exit_code(),
+            Self::Unwritten(error) => error.exit_code(),
             Self::Read { .. } | Self::Unclosed { .. } => 2,
             Self::NoRange | Self::RangeOnline | Self::BackwardRange => 2,
             Self::Run(error) => error.exit_code(),
@@ -223,6 +230,7 @@ fn execute(cli: Cli, application: &Application<'_>) -> Result<(), Failure> {
         Command::Check(check) => check.run(&call),
         Command::Drift(drift) => drift.run(&call),
         Command::Dump(dump) => dump.run(&call),
+        Command::Revision(revision) => revision.run(&call),
         Command::Rebase(rebase) => rebase.run(&call),
         Command::Lint(lint) => lint.run(&call),
         Command::AdoptAlembic(adopt) => adopt.run(&call),

@@ -23,6 +23,7 @@ mod drift;
 mod embedded;
 mod error;
 mod folder;
+mod generate;
 mod guard;
 mod index;
 mod lint;
@@ -52,6 +53,7 @@ pub use cli::{Application, FindDatabase, run};
 pub use compare::Difference;
 pub use embedded::{all, embedded, head};
 pub use error::{Error, Outcome};
+pub use generate::{Draft, Rename, Unwritten, Wishes, draft, prove};
 pub use records::{HistoryError, READINESS_SQL, Record};
 pub use runner::{Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade};
 #[doc(hidden)]

@@ -121,7 +121,7 @@ fn dangers(chain: &Chain) -> Vec<Finding> {
 }
 
 /// Where the lock file of a folder of revisions is or will be.
-fn lock_path(folder: &Path) -> PathBuf {
+pub(super) fn lock_path(folder: &Path) -> PathBuf {
     folder.parent().unwrap_or(Path::new("")).join(LOCK_FILE)
 }
 

@@ -1,0 +1,232 @@
+//! Columns that come, change and go in tables that stay.
+//!
+//! `plan` calls it; it calls `types` for what becomes of values, and `text`.
+//! It promises that nobody waits for a scan: `not null` is proved beforehand by a check that is
+//! validated beside everybody else; that a column without values for the old rows is refused, and
+//! that a cast which people have to choose is asked for.
+
+use super::names::{joined, literal, short_type, unquoted};
+use super::op::{Op, Phase, Statement};
+use super::plan::Plan;
+use super::text;
+use super::types::{Fate, fate};
+use crate::catalog::{Column, Key};
+
+const REWRITES: &str = "Writes the table and its indexes anew, under a lock that nobody gets past.";
+const PROVED: &str = "The validated check proves it: the table is not scanned under this lock.";
+
+impl Plan<'_> {
+    pub(super) fn new_column(&mut self, key: &Key, column: &Column) {
+        let has_values = column.default.is_some()
+            || column.generated.is_some()
+            || column.identity.is_some()
+            || column.sequence.is_some();
+        let fill = if has_values { None } else { self.backfill(key) };
+        let not_null = column.not_null && !has_values;
+        if not_null && fill.is_none() {
+            self.ask(format!(
+                "{key}: `not null` without a default, and the table may have rows: declare a \
+                 default, or give --backfill {}.{}=EXPRESSION",
+                key.of, key.name
+            ));
+        }
+        let definition = text::column_definition(key, column, column.not_null && !not_null);
+        let add = Statement::alter(&key.of, format!("add column {} {definition}", key.name));
+        let options = text::serial_options(column).map(Statement::Whole);
+        let up = std::iter::once(add).chain(options).collect();
+        let op = Op::new(Phase::Main, up, vec![drop_column(key)]);
+        self.ops.push(op.brings(key));
+        if let Some(expression) = &fill {
+            self.fill(key, expression);
+        }
+        if not_null {
+            self.set_not_null(key, fill.is_some());
+        }
+    }
+
+    pub(super) fn gone_column(&mut self, key: &Key, column: &Column) {
+        let add = format!("add column {}", text::column(key, column));
+        let options = text::serial_options(column).map(Statement::Whole);
+        let down = std::iter::once(Statement::alter(&key.of, add)).chain(options).collect();
+        let op = Op::new(Phase::Main, vec![drop_column(key)], down);
+        self.ops.push(op.loses(key));
+    }
+
+    pub(super) fn changed_column(&mut self, key: &Key, from: &Column, to: &Column) {
+        let using = self.using(key);
+        let fate = kept(from, to);
+        if fate == Fate::Unknown && using.is_none() {
+            self.ask(format!(
+                "{key}: {} does not become {} by itself: give --using {}.{}=EXPRESSION",
+                from.data_type, to.data_type, key.of, key.name
+            ));
+        }
+        // An identity column has to be `not null` before.
+        let is_plain = self.is_simple() || to.identity.is_some();
+        let is_required = to.not_null && !from.not_null;
+        let later = is_required && !is_plain;
+        let fill = if is_required { self.backfill(key) } else { None };
+        let then = Column { not_null: to.not_null && !later, ..to.clone() };
+        if let Some(expression) = fill.as_ref().filter(|_| !later) {
+            self.fill(key, expression);
+        }
+        let back = (kept(to, from) == Fate::Unknown)
+            .then(|| format!("{}::{}", key.name, short_type(&from.data_type)));
+        let up = steps(key, from, &then, using.as_deref());
+        if !up.is_empty() {
+            let mut op = Op::new(Phase::Main, up, steps(key, &then, from, back.as_deref()));
+            if fate == (Fate::Widens { rewrites: true }) {
+                op = op.note(REWRITES);
+            }
+            if fate == Fate::Narrows {
+                op = op.loses(format!("{key}: {} -> {}", from.data_type, to.data_type));
+            }
+            self.ops.push(op);
+        }
+        if let Some(expression) = fill.as_ref().filter(|_| later) {
+            self.fill(key, expression);
+        }
+        if later {
+            self.set_not_null(key, fill.is_some());
+        }
+    }
+
+    /// Gives old rows a value.
+    fn fill(&mut self, key: &Key, expression: &str) {
+        let Key { of, name, .. } = key;
+        let update = format!("update {of} set {name} = ({expression}) where {name} is null");
+        let phase = self.phase(Phase::Fill);
+        self.ops.push(Op::new(phase, vec![update.into()], Vec::new()));
+    }
+
+    /// `not null` on a column that old rows have. `filled`: they get their values in this run.
+    fn set_not_null(&mut self, key: &Key, filled: bool) {
+        let Key { of, name, .. } = key;
+        let set = Statement::alter(of, format!("alter column {name} set not null"));
+        let unset = Statement::alter(of, format!("alter column {name} drop not null"));
+        if self.is_simple() {
+            self.ops.push(Op::of(Phase::Main, set, unset));
+            return;
+        }
+        let check = joined(&[of, name], "_is_not_null");
+        let add = format!("add constraint {check} check ({name} is not null) not valid");
+        let drop = format!("drop constraint {check}");
+        let phase = if filled { Phase::Fill } else { Phase::Main };
+        self.ops.push(Op::of(phase, Statement::alter(of, &*add), Statement::alter(of, &*drop)));
+        self.validate(Phase::Validate, of, &check);
+        self.ops.push(Op::of(Phase::Finish, set, unset).note(PROVED));
+        // Statements of their own: within one, the check would be gone before it is looked at.
+        let [drop, add] = [drop, add].map(|action| format!("alter table {of} {action}"));
+        self.last.push(Op::of(Phase::Finish, drop, add));
+    }
+}
+
+fn drop_column(key: &Key) -> Statement {
+    Statement::alter(&key.of, format!("drop column {}", key.name))
+}
+
+/// What becomes of the values; those of an equal type stay.
+fn kept(from: &Column, to: &Column) -> Fate {
+    match from.data_type == to.data_type {
+        true => Fate::Widens { rewrites: false },
+        false => fate(&from.data_type, &to.data_type),
+    }
+}
+
+/// The statements from one definition of a column to another.
+fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Statement> {
+    let (of, name) = (&key.of, &key.name);
+    let actions = actions(from, to, using).into_iter();
+    let mut steps: Vec<Statement> = actions
+        .map(|action| Statement::alter(of, format!("alter column {name} {action}")))
+        .collect();
+    if let (None, Some(_)) = (&from.identity, &to.identity) {
+        let [table, column] = [literal(of), literal(&unquoted(name))];
+        steps.push(Statement::Whole(format!(
+            "select setval(pg_get_serial_sequence({table}, {column}), coalesce(max({name}), 0) + 1, \
+             false) from {of}"
+        )));
+    }
+    if let (Some(sequence), Some(_)) = (&to.sequence, &from.sequence) {
+        if from.data_type != to.data_type {
+            let data_type = &to.data_type;
+            steps.push(Statement::Whole(format!("alter sequence {sequence} as {data_type}")));
+        }
+        if from.options != to.options {
+            let options = text::changed_options(&text::own_options(to));
+            steps.push(Statement::Whole(format!("alter sequence {sequence} {options}")));
+        }
+    }
+    steps
+}
+
+/// What follows `alter column`, in the order in which PostgreSQL wants it.
+fn actions(from: &Column, to: &Column, using: Option<&str>) -> Vec<String> {
+    let is_retyped = from.data_type != to.data_type || from.collation != to.collation;
+    let has_other_default = from.default != to.default;
+    let mut actions = Vec::new();
+    // What the old default is in the new type need not exist.
+    if from.default.is_some() && has_other_default && (to.default.is_none() || is_retyped) {
+        actions.push("drop default".to_owned());
+    }
+    if from.identity.is_some() && to.identity.is_none() {
+        actions.push("drop identity".to_owned());
+    }
+    if is_retyped {
+        let collate = to.collation.as_ref().map(|name| format!(" collate {name}"));
+        let using = using.map(|expression| format!(" using {expression}"));
+        let more = collate.unwrap_or_default() + &using.unwrap_or_default();
+        actions.push(format!("type {}{more}", short_type(&to.data_type)));
+    }
+    if let Some(default) = to.default.as_ref().filter(|_| has_other_default) {
+        actions.push(format!("set default {}", super::names::lower(default)));
+    }
+    match (from.not_null, to.not_null) {
+        (false, true) => actions.push("set not null".to_owned()),
+        (true, false) => actions.push("drop not null".to_owned()),
+        _ => {}
+    }
+    actions.extend(identity(from, to));
+    actions
+}
+
+fn identity(from: &Column, to: &Column) -> Option<String> {
+    let kind = to.identity.as_ref()?;
+    if from.identity.is_none() {
+        let options = to.options.as_deref().map(text::identity_options);
+        let options = options.map(|options| format!(" ({options})")).unwrap_or_default();
+        return Some(format!("add generated {kind} as identity{options}"));
+    }
+    let mut set = Vec::new();
+    if from.identity != to.identity {
+        set.push(format!("set generated {kind}"));
+    }
+    if from.options != to.options {
+        let options = text::changed_options(&text::own_options(to));
+        set.push(set_each(text::identity_options(&options)));
+    }
+    (!set.is_empty()).then(|| set.join(" "))
+}
+
+/// `increment by 1 no cycle` -> `set increment by 1 set no cycle`.
+fn set_each(options: &str) -> String {
+    let mut text = format!(" {options}");
+    for word in [" increment", " minvalue", " maxvalue", " start", " cache", " no cycle", " cycle"]
+    {
+        text = text.replace(word, &format!(" set{word}"));
+    }
+    text.replace("no set cycle", "no cycle").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_an_identity_are_set_one_by_one() {
+        let options = "increment by 1 minvalue 1 maxvalue 9 start with 1 cache 1";
+        let set = "set increment by 1 set minvalue 1 set maxvalue 9 set start with 1 set cache 1";
+        assert_eq!(set_each(&format!("{options} no cycle")), format!("{set} set no cycle"));
+        assert_eq!(set_each(&format!("{options} cycle")), format!("{set} set cycle"));
+    }
+}

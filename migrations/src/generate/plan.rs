@@ -1,0 +1,320 @@
+//! The changes from one schema to another, in the order in which they are made.
+//!
+//! `generate` calls it; it calls the rooms of each kind of object. Pure.
+//! It promises that every difference is a change with its inverse, or is told as something that
+//! people have to write or to decide; nothing is left out in silence.
+
+use std::collections::BTreeSet;
+
+use super::keys::unique_on;
+use super::make::{Made, make};
+use super::op::{Op, Phase};
+use super::{Unwritten, Wishes, text};
+use crate::catalog::{Catalog, Column, Constraint, Key, Kind, Object};
+use crate::compare::{self, Change};
+
+/// A plan in the making.
+pub(super) struct Plan<'a> {
+    pub(super) have: &'a Catalog,
+    pub(super) want: &'a Catalog,
+    wishes: &'a Wishes,
+    pub(super) ops: Vec<Op>,
+    /// What the rest has to be done for.
+    pub(super) last: Vec<Op>,
+    /// Comments that come with their objects, by what `comment on` calls these.
+    pub(super) handled: BTreeSet<String>,
+    /// Tables with unique indexes that go or change: foreign keys may hold on to them.
+    pub(super) losing: BTreeSet<&'a str>,
+    /// Tables that are unique in something only when the indexes are built.
+    pub(super) gaining: BTreeSet<&'a str>,
+    /// What people have to write or to decide, a line each.
+    asked: Vec<String>,
+    /// The wishes that were of use.
+    used: BTreeSet<&'a str>,
+}
+
+/// Every change from `have` to `want`.
+///
+/// **Errors**: what cannot be generated or lacks a word from people; data that would be lost.
+pub(super) fn plan(have: &Catalog, want: &Catalog, wishes: &Wishes) -> Result<Vec<Op>, Unwritten> {
+    let changes = compare::changes(have, want);
+    let mut plan = Plan::new(have, want, wishes, &changes);
+    plan.refuse_what_is_written_by_hand(&changes);
+    let busy: BTreeSet<&str> = changes
+        .iter()
+        .filter(|change| matches!(change.key.kind, Kind::Column | Kind::Constraint | Kind::Index))
+        .map(|change| &*change.key.of)
+        .filter(|table| [have, want].iter().all(|side| has_table(side, table)))
+        .collect();
+    let (made, gone) = (make(want, have, &busy), make(have, want, &busy));
+    plan.ops.extend(made.ops);
+    let Made { ops: gone, links } = gone;
+    plan.ops.extend(links.into_iter().rev().map(|link| link.op.inverse()));
+    let kept: Vec<&Change<'_>> = changes.iter().filter(|change| plan.is_kept(change.key)).collect();
+    plan.tables(&kept);
+    for link in made.links {
+        let is_late = plan.gaining.contains(link.references.as_str());
+        let phase = if is_late { Phase::Finish } else { Phase::Main };
+        plan.ops.push(Op { phase, ..link.op });
+    }
+    plan.the_rest(&kept);
+    plan.ops.extend(gone.into_iter().rev().map(Op::inverse));
+    plan.finished()
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        have: &'a Catalog,
+        want: &'a Catalog,
+        wishes: &'a Wishes,
+        changes: &[Change<'a>],
+    ) -> Self {
+        let tables = |is_one: &dyn Fn(&Change<'_>) -> bool| -> BTreeSet<&'a str> {
+            changes.iter().filter(|change| is_one(change)).map(|change| &*change.key.of).collect()
+        };
+        let losing =
+            tables(&|change| change.key.kind == Kind::Index && change.have.is_some_and(unique_on));
+        let gaining = tables(&|change| !wishes.simple && change.want.is_some_and(unique_on));
+        let is_old = |table: &&str| has_table(have, table);
+        Self {
+            have,
+            want,
+            wishes,
+            ops: Vec::new(),
+            last: Vec::new(),
+            handled: BTreeSet::new(),
+            losing,
+            gaining: gaining.into_iter().filter(is_old).collect(),
+            asked: Vec::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// Whether what the object belongs to is there before and after, or neither.
+    fn is_kept(&self, key: &Key) -> bool {
+        let stands = |side: &Catalog| {
+            let is_there = |kind| side.part_of(&key.of, kind).next().is_some();
+            text::owners(key).iter().any(|kind| is_there(*kind))
+        };
+        stands(self.have) == stands(self.want)
+    }
+
+    /// Tables on both sides: what holds on goes first, then the columns, then what holds on anew.
+    fn tables(&mut self, kept: &[&Change<'_>]) {
+        let mut keys: Vec<_> = kept
+            .iter()
+            .map(|change| (change.key, constraint(change.have), constraint(change.want)))
+            .filter(|(_, from, to)| from.is_some() || to.is_some())
+            .collect();
+        let is_foreign =
+            |constraint: Option<&Constraint>| constraint.is_some_and(|one| one.form == 'f');
+        keys.sort_by_key(|(key, from, _)| (!is_foreign(*from), *key));
+        for (key, from, to) in &keys {
+            if let Some(from) = from {
+                self.gone_constraint(key, from, *to);
+            }
+        }
+        self.columns(kept);
+        keys.sort_by_key(|(key, _, to)| (is_foreign(*to), *key));
+        for (key, from, to) in &keys {
+            if let Some(to) = to {
+                self.new_constraint(key, *from, to);
+            }
+        }
+    }
+
+    fn columns(&mut self, kept: &[&Change<'_>]) {
+        let mut new: Vec<(&Key, &Column)> = Vec::new();
+        for change in kept {
+            match (column(change.have), column(change.want)) {
+                (Some(from), Some(to)) => self.changed_column(change.key, from, to),
+                (None, Some(to)) => new.push((change.key, to)),
+                _ => {}
+            }
+        }
+        new.sort_by_key(|(key, column)| {
+            (key.of.clone(), column.generated.is_some(), column.position)
+        });
+        for (key, column) in new {
+            self.new_column(key, column);
+        }
+    }
+
+    /// Indexes, sequences, labels, comments, and at last the columns that go.
+    fn the_rest(&mut self, kept: &[&Change<'_>]) {
+        for change in kept {
+            match (change.have, change.want) {
+                (
+                    Some(Object::Sequence { options: from }),
+                    Some(Object::Sequence { options: to }),
+                ) => {
+                    let alter = |options| {
+                        format!(
+                            "alter sequence {} {}",
+                            change.key.of,
+                            text::changed_options(options)
+                        )
+                    };
+                    self.ops.push(Op::of(Phase::Main, alter(to), alter(from)));
+                }
+                (Some(Object::Enum { labels: from }), Some(Object::Enum { labels: to })) => {
+                    self.changed_labels(change.key, from, to);
+                }
+                (have, want) if change.key.kind == Kind::Index => {
+                    let index = |object: Option<&'_ Object>| match object {
+                        Some(Object::Index(index)) => Some(index.clone()),
+                        _ => None,
+                    };
+                    self.changed_index(change.key, index(have).as_ref(), index(want).as_ref());
+                }
+                _ => {}
+            }
+        }
+        let comments = kept.iter().filter(|change| change.key.kind == Kind::Comment);
+        comments.for_each(|change| self.changed_comment(change.key));
+        let mut gone: Vec<(&Key, &Column)> = kept
+            .iter()
+            .filter(|change| change.want.is_none())
+            .filter_map(|change| Some((change.key, column(change.have)?)))
+            .collect();
+        // What is generated from others goes before them.
+        gone.sort_by_key(|(key, column)| {
+            (key.of.clone(), column.generated.is_none(), -column.position)
+        });
+        gone.into_iter().for_each(|(key, column)| self.gone_column(key, column));
+    }
+
+    fn changed_comment(&mut self, key: &Key) {
+        let target = &key.name;
+        if self.handled.contains(target) {
+            return;
+        }
+        let stands = |side: &Catalog| {
+            let is_it = |(one, object): (&Key, &Object)| text::target(one, object) == *target;
+            !target.starts_with("column ") || side.part_of(&key.of, Kind::Column).any(is_it)
+        };
+        let set = |side: &Catalog, other: &Catalog| match text::comment(side, &key.of, target) {
+            Some(comment) => vec![comment],
+            // It went with its column.
+            None if !stands(side) || !stands(other) => Vec::new(),
+            None => vec![text::no_comment(target)],
+        };
+        let (up, down) = (set(self.want, self.have), set(self.have, self.want));
+        self.ops.push(Op::new(Phase::Main, up, down));
+    }
+
+    /// Views, functions and whatever else is compared as a text.
+    fn refuse_what_is_written_by_hand(&mut self, changes: &[Change<'_>]) {
+        for change in changes {
+            if let Some(why) = by_hand(self.have, self.want, change) {
+                let verb = match (change.have, change.want) {
+                    (None, _) => "create",
+                    (_, None) => "drop",
+                    _ => "change",
+                };
+                self.ask(format!("{}: {why}: {verb} it by hand", change.key));
+            }
+        }
+    }
+
+    fn finished(mut self) -> Result<Vec<Op>, Unwritten> {
+        if !self.asked.is_empty() {
+            return Err(Unwritten::NeedsPeople(self.asked));
+        }
+        let given = self.wishes.backfill.iter().chain(&self.wishes.using);
+        if let Some((column, _)) = given.into_iter().find(|(name, _)| !self.used.contains(&**name))
+        {
+            return Err(Unwritten::Useless(column.clone()));
+        }
+        self.ops.append(&mut self.last);
+        let lost: Vec<String> = self.ops.iter().filter_map(|op| op.loses.clone()).collect();
+        if !lost.is_empty() && self.wishes.allow_destructive.is_none() {
+            return Err(Unwritten::Destructive(lost));
+        }
+        Ok(self.ops)
+    }
+
+    pub(super) fn ask(&mut self, what: String) {
+        self.asked.push(what);
+    }
+
+    pub(super) fn is_simple(&self) -> bool {
+        self.wishes.simple
+    }
+
+    /// `phase`, or the one file of everything.
+    pub(super) fn phase(&self, phase: Phase) -> Phase {
+        if self.wishes.simple { Phase::Main } else { phase }
+    }
+
+    /// The value that old rows get in this column.
+    pub(super) fn backfill(&mut self, key: &Key) -> Option<String> {
+        let wishes = self.wishes;
+        self.wish(key, &wishes.backfill)
+    }
+
+    /// The expression that makes the new value out of the old one.
+    pub(super) fn using(&mut self, key: &Key) -> Option<String> {
+        let wishes = self.wishes;
+        self.wish(key, &wishes.using)
+    }
+
+    fn wish(&mut self, key: &Key, wishes: &'a [(String, String)]) -> Option<String> {
+        let (name, expression) =
+            wishes.iter().find(|(name, _)| super::rename::is_called(name, key))?;
+        self.used.insert(name);
+        Some(expression.clone())
+    }
+}
+
+fn has_table(side: &Catalog, table: &str) -> bool {
+    side.part_of(table, Kind::Table).next().is_some()
+}
+
+fn column(object: Option<&Object>) -> Option<&Column> {
+    match object {
+        Some(Object::Column(column)) => Some(column),
+        _ => None,
+    }
+}
+
+fn constraint(object: Option<&Object>) -> Option<&Constraint> {
+    match object {
+        Some(Object::Constraint(constraint)) => Some(constraint),
+        _ => None,
+    }
+}
+
+/// Why a change is not generated.
+fn by_hand(have: &Catalog, want: &Catalog, change: &Change<'_>) -> Option<&'static str> {
+    let sides = [change.have, change.want];
+    if sides.iter().flatten().any(|object| matches!(object, Object::Opaque { .. })) {
+        return Some("its text is compared, not understood");
+    }
+    let is_partitioned = |side: &Catalog| {
+        side.part_of(&change.key.of, Kind::Table).any(|(_, object)| {
+            object.text().contains("partition by") || object.text().contains("inherits")
+        })
+    };
+    if is_partitioned(have) || is_partitioned(want) {
+        return Some("the table is partitioned or inherits");
+    }
+    match (change.have, change.want) {
+        (Some(Object::Table(_)), Some(Object::Table(_))) => {
+            Some("what kind of table it is changes")
+        }
+        (Some(Object::Table(table)), None) | (None, Some(Object::Table(table))) => {
+            table.special.as_ref().map(|_| "it is more than a plain table")
+        }
+        (Some(Object::Column(from)), Some(Object::Column(to))) => {
+            if from.generated != to.generated {
+                Some("its expression changes, which takes dropping and adding it")
+            } else if from.sequence.is_some() != to.sequence.is_some() {
+                Some("it becomes serial or ends to be; the sequence needs a place to go on from")
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
