@@ -36,7 +36,8 @@ const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_m
 
 /// The role's own settings are meant for the application; in an empty database everything is quick;
 /// and the session that holds the lock is idle while others work.
-const SETTINGS: &str = "-c statement_timeout=20s -c lock_timeout=0 -c idle_session_timeout=0";
+const SETTINGS: &str = "-c statement_timeout=20s -c lock_timeout=0 -c idle_session_timeout=0 \
+    -c default_transaction_read_only=off";
 const PATH_SQL: &str = "select current_setting('search_path')";
 const MAY_CREATE_SQL: &str =
     "select rolcreatedb or rolsuper from pg_roles where rolname = current_user";
@@ -109,7 +110,7 @@ impl Scratch {
     async fn open(server: &Server) -> Result<Self, Error> {
         let config = with_options(server.given.as_ref().unwrap_or(&server.server), SETTINGS);
         let session = match &server.given {
-            Some(_) => Session::connect(&config).await?,
+            Some(_) => Session::connect(&config).await.map_err(of_given)?,
             None => connect_somewhere(&config).await?,
         };
         session.execute("setting the timeout", PATIENCE_SQL).await?;
@@ -241,6 +242,17 @@ async fn connect_somewhere(server: &Config) -> Result<Session, Error> {
     match Session::connect(server).await {
         Err(Error::Connect { code: Some(SqlState::INVALID_CATALOG_NAME), .. }) => {
             Session::connect(server.clone().dbname("postgres")).await
+        }
+        other => other,
+    }
+}
+
+/// It was another variable that named this place.
+fn of_given(error: Error) -> Error {
+    match error {
+        Error::Connect { place, why: reason, code } => {
+            let doing = format!("connecting to the database of PEACE_SCRATCH_URL at {place}");
+            Error::Database { doing, reason, code }
         }
         other => other,
     }

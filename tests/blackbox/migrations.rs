@@ -8,6 +8,8 @@ mod bench;
 mod check;
 /// What `drift` finds.
 mod drift;
+/// Upgrades that are only tried.
+mod dry_run;
 /// What a reader of the files finds.
 mod lint;
 /// Two heads.

@@ -7,7 +7,7 @@ use super::bench::{Bench, ONE_WAY};
 use crate::harness::wait::until_true;
 use crate::harness::{Database, Turn};
 
-const CLEAN: &str = "no drift: the database is as its revision says\n";
+pub(super) const CLEAN: &str = "no drift: the database is as its revision says\n";
 const LIMIT: Duration = Duration::from_secs(20);
 const TABLE: &str = "create table item (id int primary key, name varchar(255), price int); \
     create index item_name_idx on item (name);";
@@ -155,6 +155,8 @@ fn an_upgrade_that_runs_is_no_drift() {
             query like '%peace_migration order by%')";
         until_true("drift looks", LIMIT, || sql.value(looked, &[]));
         assert!(!drift.is_finished(), "it waits for the upgrade's end");
+        let ran = bench.run_on(&database, &["drift", "--lock-wait", "0"]);
+        ran.failed(6, "another migration holds the lock (process ");
         old.run("commit");
         upgrade.join().unwrap().done();
         assert_eq!(drift.join().unwrap().done(), CLEAN);
@@ -164,6 +166,29 @@ fn an_upgrade_that_runs_is_no_drift() {
     bench
         .run_on(&database, &["drift"])
         .failed(4, "index item_price_idx on item: is USING btree (pr");
+}
+
+// A lock file is written on one machine and read on others.
+#[test]
+fn how_a_session_spells_is_no_drift() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let bench = Bench::new(&turn);
+    let table = "create table item (at timestamptz default '2020-01-01 00:00+00', \
+        span interval default '1 day 02:00', share float8 default 0.1, seal bytea default '\\x00ff')";
+    bench.revision(1, "root", "none", table, "drop table item");
+    bench.run_on(&database, &["dump"]).done();
+    bench.run_on(&database, &["upgrade"]).done();
+    database.sql().run(
+        "create role speller superuser login; alter role speller set timezone = 'Asia/Tokyo'; \
+         alter role speller set datestyle = 'German'; alter role speller set intervalstyle = \
+         'iso_8601'; alter role speller set quote_all_identifiers = on; alter role speller set \
+         bytea_output = 'escape'; alter role speller set extra_float_digits = -9",
+    );
+    let speller = format!("{} user=speller", database.url());
+    assert_eq!(bench.run_at(&speller, &["drift"]).done(), CLEAN);
+    let lock = std::fs::read_to_string(bench.lock_file()).unwrap();
+    assert_eq!(bench.run_at(&speller, &["dump", "--stdout"]).done(), lock);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::bench::Bench;
+use super::bench::{Bench, Ran};
 use crate::harness::database::Sql;
-use crate::harness::wait::{until, until_true};
+use crate::harness::wait::until_true;
 use crate::harness::{Database, Turn};
 
 const CLEAN: &str = "no changes: the revisions give what is declared\n";
@@ -136,7 +136,7 @@ fn a_database_that_is_given_is_used_and_empty_again_afterwards() {
     let run = |up: &str, declared: &str, command: &str| {
         let bench = Bench::sides(&turn, up, declared);
         let launch = bench.launch(&[command]).env("PEACE_SCRATCH_URL", &url);
-        let ran = super::bench::Ran::of(&launch.env("DATABASE_URL", &role.url()).output());
+        let ran = Ran::of(&launch.env("DATABASE_URL", &role.url()).output());
         assert_eq!(objects(&scratch), 0, "{ran:?}");
         assert_eq!(scratch.sql().value::<i64>(extension, &[]), 1);
         ran
@@ -146,6 +146,10 @@ fn a_database_that_is_given_is_used_and_empty_again_afterwards() {
     run(MUCH, "", "check").failed(3, "extra table own.t");
     run("select nonsense", MUCH, "check").failed(1, "nonsense");
     assert!(run(MUCH, "", "dump").done().starts_with("wrote "));
+    let bench = Bench::sides(&turn, "", "");
+    let launch = bench.launch(&["check"]);
+    let ran = Ran::of(&launch.env("PEACE_SCRATCH_URL", "host=/nonexistent user=me").output());
+    ran.failed(1, "connecting to the database of PEACE_SCRATCH_URL at /nonexistent");
     run(MUCH, "", "drift").done();
 }
 
@@ -172,7 +176,7 @@ fn a_given_database_that_is_not_empty_is_refused() {
         theirs.run(content);
         let before = objects(&scratch);
         let launch = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
-        let ran = super::bench::Ran::of(&launch.output());
+        let ran = Ran::of(&launch.output());
         ran.failed(1, &format!("the database of PEACE_SCRATCH_URL is not empty ({named}"));
         assert_eq!(objects(&scratch), before, "{content}");
     }
@@ -192,11 +196,11 @@ fn a_killed_run_in_a_given_database_is_cleared_away_by_the_next() {
     until_true("it works", LIMIT, || role.sql.value(works, &[]));
     run.kill();
     let gone = "select count(*) from pg_stat_activity where usename = 'unlucky'";
-    until("its sessions end", LIMIT, || (role.sql.value::<i64>(gone, &[]) == 0).then_some(()));
+    until_true("its sessions end", LIMIT, || role.sql.value::<i64>(gone, &[]) == 0);
     assert!(objects(&scratch) > 0);
     let next = Bench::sides(&turn, "create table a ()", "create table a ()");
     let launch = next.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
-    assert_eq!(super::bench::Ran::of(&launch.output()).done(), CLEAN);
+    assert_eq!(Ran::of(&launch.output()).done(), CLEAN);
     assert_eq!(objects(&scratch), 0);
 }
 
@@ -211,7 +215,7 @@ fn runs_in_one_given_database_take_turns() {
     std::thread::scope(|scope| {
         let run = || {
             let launch = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
-            super::bench::Ran::of(&launch.output())
+            Ran::of(&launch.output())
         };
         let runs: Vec<_> = (0..3).map(|_| scope.spawn(run)).collect();
         for run in runs {
