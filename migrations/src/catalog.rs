@@ -17,6 +17,12 @@ use crate::error::Error;
 use crate::session::Session;
 
 const READ_SQL: &str = include_str!("catalog.sql");
+/// What the spelling of names and constants depends on; and a role's limit is for its own queries.
+const SETTINGS_SQL: &str = "begin read only; set local statement_timeout = '30s'; \
+    set local quote_all_identifiers = off; set local timezone = 'UTC'; \
+    set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
+    set local extra_float_digits = 1; set local bytea_output = 'hex'; \
+    set local xmlbinary = 'base64'";
 
 /// Every object of a schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -150,11 +156,10 @@ impl Catalog {
     pub(crate) async fn read(session: &Session) -> Result<Self, Error> {
         let doing = "reading the catalogue";
         // The home schema alone: names in it are then written without it, whatever it is called.
-        let settings =
-            format!("set search_path = {}; set statement_timeout = '30s'", session.schema);
+        let settings = format!("{SETTINGS_SQL}; set local search_path = {}", session.schema);
         session.execute(doing, &settings).await?;
         let rows = session.query(doing, READ_SQL, &[]).await?;
-        session.execute(doing, "reset search_path; reset statement_timeout").await?;
+        session.execute(doing, "commit").await?;
         let mut objects = BTreeMap::new();
         for row in rows {
             let (of, name, text): (String, String, &str) = (row.get(0), row.get(1), row.get(2));

@@ -20,6 +20,7 @@ mod check;
 mod cli;
 mod compare;
 mod drift;
+mod dry_run;
 mod embedded;
 mod error;
 mod folder;

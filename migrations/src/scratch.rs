@@ -1,13 +1,15 @@
 //! Empty databases on a real server, which tells there what SQL means.
 //!
-//! `check`, `drift`, `generate`, `adopt` and the dry run work in them; it calls `session`.
+//! `check`, `drift`, `generate`, `adopt` and the dry run work in them; it calls `session`, and
+//! `stop` for what is left to do.
 //! It promises that nothing runs in a database that is not its own: one it has made, whose name
 //! says so, or one that it was given and found empty. Every one it made is dropped at the end, also
-//! after an error; what a killed run left is dropped by the next one. The schema that unqualified
-//! names go to is the one of the server's URL, and is there.
+//! after an error or a signal; what a killed run left is dropped by the next one. The schema that
+//! unqualified names go to is the one of the server's URL, and is there.
 //! It does not know what is made in them.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio_postgres::types::Type;
 use crate::error::Error;
 use crate::session::{Param, Session, between};
 use crate::sql;
+use crate::stop::afterwards;
 
 /// What the name of a database of ours begins with.
 const PREFIX: &str = "peace_scratch_";
@@ -33,7 +36,8 @@ const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_m
 
 /// The role's own settings are meant for the application; in an empty database everything is quick;
 /// and the session that holds the lock is idle while others work.
-const SETTINGS: &str = "-c statement_timeout=20s -c lock_timeout=0 -c idle_session_timeout=0";
+const SETTINGS: &str = "-c statement_timeout=20s -c lock_timeout=0 -c idle_session_timeout=0 \
+    -c default_transaction_read_only=off";
 const PATH_SQL: &str = "select current_setting('search_path')";
 const MAY_CREATE_SQL: &str =
     "select rolcreatedb or rolsuper from pg_roles where rolname = current_user";
@@ -59,7 +63,7 @@ pub(crate) struct Server {
     pub(crate) given: Option<Config>,
 }
 
-/// The right to make scratch databases, until [`Scratch::close`].
+/// The right to make scratch databases, until the session ends.
 pub(crate) struct Scratch {
     server: Config,
     /// On the server; in the given database.
@@ -77,10 +81,28 @@ impl Server {
         &self,
         work: impl AsyncFnOnce(&Scratch) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let scratch = Scratch::open(self).await?;
+        let scratch = Arc::new(Scratch::open(self).await?);
+        let mut watch = Watch(Some(Arc::clone(&scratch)));
         let result = work(&scratch).await;
-        let closed = scratch.close().await;
-        result.and_then(|value| closed.map(|()| value))
+        let dropped = scratch.drop_all().await;
+        watch.0 = None;
+        if let Some(scratch) = Arc::into_inner(scratch) {
+            scratch.session.close().await;
+        }
+        result.and_then(|value| dropped.map(|()| value))
+    }
+}
+
+/// Drops what was made when the work is stopped. By the session that makes it: so a database that
+/// is just being made is there by then.
+struct Watch(Option<Arc<Scratch>>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(scratch) = self.0.take() {
+            // What cannot be dropped is left for the next run.
+            afterwards(async move { drop(scratch.drop_all().await) });
+        }
     }
 }
 
@@ -88,7 +110,7 @@ impl Scratch {
     async fn open(server: &Server) -> Result<Self, Error> {
         let config = with_options(server.given.as_ref().unwrap_or(&server.server), SETTINGS);
         let session = match &server.given {
-            Some(_) => Session::connect(&config).await?,
+            Some(_) => Session::connect(&config).await.map_err(of_given)?,
             None => connect_somewhere(&config).await?,
         };
         session.execute("setting the timeout", PATIENCE_SQL).await?;
@@ -122,13 +144,7 @@ impl Scratch {
         made.map(|()| config)
     }
 
-    /// Drops what was made and gives the lock back.
-    async fn close(self) -> Result<(), Error> {
-        let result = self.drop_all().await;
-        self.session.close().await;
-        result
-    }
-
+    /// Drops what was made.
     async fn drop_all(&self) -> Result<(), Error> {
         let Some(name) = &self.name else {
             self.run("emptying the scratch database", WIPE_SQL).await?;
@@ -226,6 +242,17 @@ async fn connect_somewhere(server: &Config) -> Result<Session, Error> {
     match Session::connect(server).await {
         Err(Error::Connect { code: Some(SqlState::INVALID_CATALOG_NAME), .. }) => {
             Session::connect(server.clone().dbname("postgres")).await
+        }
+        other => other,
+    }
+}
+
+/// It was another variable that named this place.
+fn of_given(error: Error) -> Error {
+    match error {
+        Error::Connect { place, why: reason, code } => {
+            let doing = format!("connecting to the database of PEACE_SCRATCH_URL at {place}");
+            Error::Database { doing, reason, code }
         }
         other => other,
     }

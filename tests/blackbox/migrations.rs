@@ -6,10 +6,16 @@ mod adopt;
 mod bench;
 /// What `check` finds.
 mod check;
+/// What `drift` finds.
+mod drift;
+/// Upgrades that are only tried.
+mod dry_run;
 /// What a reader of the files finds.
 mod lint;
 /// Two heads.
 mod rebase;
+/// Where schemas are made real.
+mod scratch;
 /// Schemas in two spellings, and schemas that differ.
 mod spellings;
 

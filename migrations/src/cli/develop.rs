@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::migrate::Lock;
 use super::{Call, Failure, block_on, print};
 use crate::chain::Chain;
 use crate::check::{self, Finding};
@@ -19,7 +20,6 @@ use crate::folder;
 use crate::lint::{self, Severity};
 use crate::lockfile::LockFile;
 use crate::materialise;
-use crate::runner::LOCK_WAIT;
 use crate::target::Target;
 
 /// Beside the folder of the revisions.
@@ -40,6 +40,8 @@ pub(super) struct Drift {
     /// Write JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    lock: Lock,
 }
 
 #[derive(Debug, Args)]
@@ -62,17 +64,26 @@ impl Check {
         let lock = call.lock_text()?;
         let mut findings: Vec<Finding> =
             block_on(check::check(&server, &chain, &declared, lock.as_deref()))?;
-        let differences = findings.len();
         findings.extend(dangers(&chain));
         report(&findings, self.json, "no changes: the revisions give what is declared")?;
         if findings.is_empty() {
             return Ok(());
         }
-        Err(Failure::Differs(match differences {
-            0 => "the newest revision is dangerous: see `peace-migrate lint`".to_owned(),
-            _ => "the code and the revisions differ: `peace-migrate revision --autogenerate -m …`"
-                .to_owned(),
-        }))
+        Err(Failure::Differs(advice(&findings).to_owned()))
+    }
+}
+
+/// What to do about the weightiest of them.
+fn advice(findings: &[Finding]) -> &'static str {
+    let any = |fits: fn(&Finding) -> bool| findings.iter().any(fits);
+    if any(|one| matches!(one, Finding::Difference(_))) {
+        "the code and the revisions differ: `peace-migrate revision --autogenerate -m …`"
+    } else if any(|one| matches!(one, Finding::Field { .. })) {
+        "the code cannot read what it declares: mend the fields or the columns"
+    } else if any(|one| matches!(one, Finding::Lock { .. })) {
+        "the revisions are what is declared, schema.lock is not"
+    } else {
+        "the newest revision is dangerous: see `peace-migrate lint`"
     }
 }
 
@@ -81,8 +92,9 @@ impl Drift {
         let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
         let lock = call.lock_text()?.as_deref().and_then(LockFile::parse);
         let against = self.against.clone();
+        let wait = self.lock.options(&chain, false).lock_wait;
         let differences: Vec<Difference> = block_on(async {
-            let mut live = drift::read(&config, LOCK_WAIT).await?;
+            let mut live = drift::read(&config, wait).await?;
             if let Some(target) = against {
                 live.revision = target.revision(&chain)?.map(str::to_owned);
             }

@@ -1,7 +1,7 @@
 //! The commands that move a database along the revisions, or its bookkeeping.
 //!
-//! `cli` calls it; it calls `runner`, `rehearse`, `amend` (with `drift`, which may refuse a stamp) and,
-//! for `--sql`, `offline`.
+//! `cli` calls it; it calls `runner`, `dry_run`, `rehearse`, `amend` (with `drift`, which may refuse
+//! a stamp) and, for `--sql`, `offline`.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::amend;
 use crate::apply::Direction;
 use crate::chain::{Chain, Revision};
 use crate::drift::{self, Live};
+use crate::dry_run;
 use crate::error::Error;
 use crate::lockfile::LockFile;
 use crate::offline;
@@ -32,8 +33,9 @@ pub(super) struct Upgrade {
     /// Write a script for psql instead, from FROM, the database's revision, or base
     #[arg(long, conflicts_with = "dry_run")]
     sql: bool,
-    /// Only try; `live`: on this database, in one transaction that is rolled back
-    #[arg(long, value_name = "WHERE", require_equals = true)]
+    /// Only try, on an empty copy; `live`: on this database, in one transaction that is rolled back
+    #[arg(long, value_name = "WHERE", require_equals = true, num_args = 0..=1,
+        default_missing_value = "scratch")]
     dry_run: Option<DryRun>,
     /// Let files destroy data that give no reason for it
     #[arg(long)]
@@ -44,6 +46,8 @@ pub(super) struct Upgrade {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum DryRun {
+    /// In a scratch database; what depends on rows is not tried
+    Scratch,
     /// Takes real locks until the rollback, and sequences keep what they gave out
     Live,
 }
@@ -109,6 +113,7 @@ impl Upgrade {
         let target = online(&self.target)?;
         match self.dry_run {
             None => migrate(call, (target, Direction::Up), &options),
+            Some(DryRun::Scratch) => dry_run(call, target, &options),
             Some(DryRun::Live) => rehearse(call, target, &options),
         }
     }
@@ -183,13 +188,21 @@ fn migrate(call: &Call, goal: (&Target, Direction), options: &Options<'_>) -> Re
     print_report(options.chain, &report)
 }
 
-fn print_report(chain: &Chain, Report { from, to, steps }: &Report) -> Result<(), Failure> {
+fn print_report(chain: &Chain, report: &Report) -> Result<(), Failure> {
+    print::lines(&[told(chain, report)])
+}
+
+fn told(chain: &Chain, Report { from, to, steps }: &Report) -> String {
     let [from, to] = [from, to].map(|id| show::named(chain, id.as_deref()));
-    if steps.is_empty() {
-        print::lines(&[format!("already at {to}")])
-    } else {
-        print::lines(&[format!("{from} -> {to}")])
-    }
+    if steps.is_empty() { format!("already at {to}") } else { format!("{from} -> {to}") }
+}
+
+fn dry_run(call: &Call<'_>, target: &Target, options: &Options<'_>) -> Result<(), Failure> {
+    let (config, server) = (call.database()?, call.server()?);
+    print::say(&"only trying, on an empty copy: what depends on rows is not tried");
+    let say = &mut print::event;
+    let report = block_on(dry_run::dry_run(&config, &server, target, options, say))?;
+    print::lines(&[format!("{}; nothing was changed", told(options.chain, &report))])
 }
 
 fn rehearse(call: &Call, target: &Target, options: &Options<'_>) -> Result<(), Failure> {

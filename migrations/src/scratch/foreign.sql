@@ -18,5 +18,5 @@ with ours as (
 select pg_describe_object(classid, objid, 0) from objects
 where not exists (select from pg_depend part
     where part.classid = objects.classid and part.objid = objects.objid
-    and part.deptype in ('e', 'i', 'a'))
+    and part.objsubid = 0 and part.deptype in ('e', 'i', 'a'))
 order by 1 limit 1

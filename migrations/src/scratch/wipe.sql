@@ -20,8 +20,9 @@ declare
             cross join lateral pg_identify_object(classid, objid, 0)
             where refclassid = 'pg_namespace'::regclass and deptype = 'n'
             and classid <> 'pg_extension'::regclass
-            and not exists (select from pg_depend part where part.classid = d.classid
-                and part.objid = d.objid and part.deptype in ('e', 'i', 'a'))
+            and not exists (select from pg_depend part
+                where part.classid = d.classid and part.objid = d.objid
+                and part.objsubid = 0 and part.deptype in ('e', 'i', 'a'))
         )
         select coalesce(array_agg(drops.command order by rank), '{}') from drops
     );

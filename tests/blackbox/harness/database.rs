@@ -113,6 +113,12 @@ impl Sql {
         ran.unwrap_or_else(|error| panic!("{statements}: {:?}", error.as_db_error()));
     }
 
+    /// Runs a statement that the server has to refuse.
+    pub(crate) fn fails(&self, statement: &str) {
+        let ran = self.event_loop.block_on(self.client.batch_execute(statement));
+        assert!(ran.is_err(), "{statement}");
+    }
+
     pub(crate) fn rows(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
         let rows = self.event_loop.block_on(self.client.query(statement, params));
         rows.unwrap_or_else(|error| panic!("{statement}: {:?}", error.as_db_error()))

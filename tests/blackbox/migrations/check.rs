@@ -168,7 +168,10 @@ fn it_needs_neither_the_database_of_the_url_nor_the_roles_own_settings() {
     let turn = Turn::shared();
     let database = Database::blank(&turn);
     let sql = database.sql();
-    sql.run("create role hasty createdb login; alter role hasty set statement_timeout = 1");
+    sql.run(
+        "create role hasty createdb login; alter role hasty set statement_timeout = 1; \
+        alter role hasty set default_transaction_read_only = on",
+    );
     let url = database.url().replace(database.name(), "not_there_yet") + " user=hasty";
     let bench = Bench::sides(&turn, "create table a (b int)", "create table a (b int)");
     assert_eq!(bench.run_at(&url, &["check"]).done(), CLEAN);

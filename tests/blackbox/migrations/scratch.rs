@@ -1,0 +1,238 @@
+//! Where schemas are made real: databases that are made and dropped, or one that is given.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::bench::{Bench, Ran};
+use crate::harness::database::Sql;
+use crate::harness::wait::until_true;
+use crate::harness::{Database, Turn};
+
+const CLEAN: &str = "no changes: the revisions give what is declared\n";
+const LIMIT: Duration = Duration::from_secs(20);
+/// Everything that has to go again, one way or the other.
+const MUCH: &str = "create schema own; create table own.t (id serial primary key); \
+    create type mood as enum ('a'); create domain name as text; \
+    create table item (id int generated always as identity primary key, m mood, n name); \
+    create table part (id int) partition by range (id); \
+    create table part1 partition of part for values from (0) to (9); \
+    create view v as select id from item; create materialized view mv as select id from item; \
+    create sequence s; create function f(mood) returns int language sql as 'select 1'; \
+    create procedure p() language sql as ''; create aggregate total (int) (sfunc = int4pl, \
+    stype = int); create collation c (locale = 'C'); create type pair as (a int); \
+    create type span as range (subtype = int4); create statistics st on id, m from item; \
+    create text search configuration ts (copy = english)";
+
+/// The scratch databases of one role: other tests' are there too.
+struct Role<'a> {
+    name: &'a str,
+    database: Database<'static>,
+    sql: Sql,
+}
+
+impl<'a> Role<'a> {
+    fn new(turn: &Turn, name: &'a str, rights: &str) -> Self {
+        let database = Database::blank(turn);
+        let sql = database.sql_beside();
+        sql.run(&format!("create role {name} login {rights}"));
+        Self { name, database, sql }
+    }
+
+    fn url(&self) -> String {
+        format!("{} user={}", self.database.url(), self.name)
+    }
+
+    fn databases(&self) -> BTreeSet<String> {
+        let sql = "select datname::text from pg_database join pg_roles r on r.oid = datdba \
+            where rolname = $1 and datname like 'peace\\_scratch\\_%'";
+        self.sql.rows(sql, &[&self.name]).iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Waits until a statement of this role sleeps in a scratch database.
+    fn await_work(&self) {
+        let sql = "select exists (select from pg_stat_activity where usename = $1 and \
+            datname like 'peace\\_scratch\\_%' and state = 'active' and query like '%pg_sleep%')";
+        until_true("it works", LIMIT, || self.sql.value(sql, &[&self.name]));
+    }
+
+    /// Waits until the server has noticed that a process of this role is gone.
+    fn await_silence(&self) {
+        let sql = "select count(*) from pg_stat_activity where usename = $1 and \
+            datname not like 'peace\\_scratch\\_%'";
+        until_true("its sessions end", LIMIT, || self.sql.value::<i64>(sql, &[&self.name]) == 0);
+    }
+}
+
+// Case 43.
+#[test]
+fn a_stop_leaves_no_scratch_database() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "stopped", "createdb");
+    let sides = [("select pg_sleep(60)", ""), ("", "select pg_sleep(60)")];
+    let commands: [&[&str]; 2] = [&["check"], &["dump", "--stdout"]];
+    for (signal, command) in [(Signal::SIGINT, commands[0]), (Signal::SIGTERM, commands[1])] {
+        for (up, declared) in sides {
+            if command == commands[1] && up.is_empty() {
+                continue;
+            }
+            let bench = Bench::sides(&turn, up, declared);
+            let mut run = bench.launch(command).env("DATABASE_URL", &role.url()).start();
+            role.await_work();
+            assert!(!role.databases().is_empty());
+            run.signal(signal);
+            let ended = run.end(LIMIT);
+            assert_eq!(ended.code, Some(130), "{ended:?}");
+            assert_eq!(ended.lines.len(), 1, "{ended:?}");
+            assert_eq!(role.databases(), BTreeSet::new(), "{command:?}");
+        }
+    }
+}
+
+// Case 43.
+#[test]
+fn the_next_run_drops_what_a_killed_one_left() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "killed", "createdb");
+    let bench = Bench::sides(&turn, "select pg_sleep(60)", "");
+    let mut run = bench.launch(&["check"]).env("DATABASE_URL", &role.url()).start();
+    role.await_work();
+    // A run beside it leaves its databases alone.
+    let busy = role.databases();
+    let other = Bench::sides(&turn, "", "");
+    assert_eq!(other.run_at(&role.url(), &["check"]).done(), CLEAN);
+    assert_eq!(role.databases(), busy);
+
+    run.kill();
+    role.await_silence();
+    assert_eq!(role.databases(), busy);
+    assert_eq!(other.run_at(&role.url(), &["check"]).done(), CLEAN);
+    assert_eq!(role.databases(), BTreeSet::new());
+}
+
+#[test]
+fn an_error_leaves_no_scratch_database() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "failed", "createdb");
+    for (up, declared) in [("select nonsense", ""), ("", "select nonsense")] {
+        let ran = Bench::sides(&turn, up, declared).run_at(&role.url(), &["check"]);
+        ran.failed(1, "nonsense");
+        assert_eq!(role.databases(), BTreeSet::new());
+    }
+}
+
+// Case 44, the good part: both sides are made in it, one after the other.
+#[test]
+fn a_database_that_is_given_is_used_and_empty_again_afterwards() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "modest", "");
+    let scratch = Database::blank(&turn);
+    role.sql.run(&format!("alter database {} owner to modest", scratch.name()));
+    // Set up by an administrator: not ours, and left alone.
+    scratch.sql().run("create extension pg_stat_statements");
+    let url = format!("{} user=modest", scratch.url());
+    let extension = "select count(*) from pg_extension where extname = 'pg_stat_statements'";
+    let run = |up: &str, declared: &str, command: &str| {
+        let bench = Bench::sides(&turn, up, declared);
+        let launch = bench.launch(&[command]).env("PEACE_SCRATCH_URL", &url);
+        let ran = Ran::of(&launch.env("DATABASE_URL", &role.url()).output());
+        assert_eq!(objects(&scratch), 0, "{ran:?}");
+        assert_eq!(scratch.sql().value::<i64>(extension, &[]), 1);
+        ran
+    };
+    assert_eq!(run(MUCH, MUCH, "check").done(), CLEAN);
+    assert_eq!(run(MUCH, MUCH, "check").done(), CLEAN, "once more");
+    run(MUCH, "", "check").failed(3, "extra table own.t");
+    run("select nonsense", MUCH, "check").failed(1, "nonsense");
+    assert!(run(MUCH, "", "dump").done().starts_with("wrote "));
+    let bench = Bench::sides(&turn, "", "");
+    let launch = bench.launch(&["check"]);
+    let ran = Ran::of(&launch.env("PEACE_SCRATCH_URL", "host=/nonexistent user=me").output());
+    ran.failed(1, "connecting to the database of PEACE_SCRATCH_URL at /nonexistent");
+    run(MUCH, "", "drift").done();
+}
+
+// Case 44: nothing is executed in somebody's database, whatever it holds.
+#[test]
+fn a_given_database_that_is_not_empty_is_refused() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "careful", "");
+    let contents = [
+        ("create table item (id int)", "table item"),
+        ("create function f() returns int language sql as 'select 1'", "function f()"),
+        ("create type mood as enum ('a')", "type mood"),
+        ("create schema theirs", "schema theirs"),
+        ("create extension pg_trgm", "extension pg_trgm"),
+        ("create sequence s", "sequence s"),
+        ("create operator === (leftarg = int, rightarg = int, function = int4eq)", "operator ==="),
+    ];
+    let bench = Bench::sides(&turn, "create table ours ()", "create table ours ()");
+    for (content, named) in contents {
+        let scratch = Database::blank(&turn);
+        role.sql.run(&format!("alter database {} owner to careful", scratch.name()));
+        let url = format!("{} user=careful", scratch.url());
+        let theirs = Sql::connect(&url).unwrap();
+        theirs.run(content);
+        let before = objects(&scratch);
+        let launch = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
+        let ran = Ran::of(&launch.output());
+        ran.failed(1, &format!("the database of PEACE_SCRATCH_URL is not empty ({named}"));
+        assert_eq!(objects(&scratch), before, "{content}");
+    }
+}
+
+#[test]
+fn a_killed_run_in_a_given_database_is_cleared_away_by_the_next() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "unlucky", "");
+    let scratch = Database::blank(&turn);
+    role.sql.run(&format!("alter database {} owner to unlucky", scratch.name()));
+    let url = format!("{} user=unlucky", scratch.url());
+    let bench = Bench::sides(&turn, "create table a (); select pg_sleep(60)", "create table a ()");
+    let mut run = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url).start();
+    let works = "select exists (select from pg_stat_activity where usename = 'unlucky' and \
+        state = 'active' and query like '%pg_sleep%')";
+    until_true("it works", LIMIT, || role.sql.value(works, &[]));
+    run.kill();
+    let gone = "select count(*) from pg_stat_activity where usename = 'unlucky'";
+    until_true("its sessions end", LIMIT, || role.sql.value::<i64>(gone, &[]) == 0);
+    assert!(objects(&scratch) > 0);
+    let next = Bench::sides(&turn, "create table a ()", "create table a ()");
+    let launch = next.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
+    assert_eq!(Ran::of(&launch.output()).done(), CLEAN);
+    assert_eq!(objects(&scratch), 0);
+}
+
+#[test]
+fn runs_in_one_given_database_take_turns() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "patient", "");
+    let scratch = Database::blank(&turn);
+    role.sql.run(&format!("alter database {} owner to patient", scratch.name()));
+    let url = format!("{} user=patient", scratch.url());
+    let bench = Bench::sides(&turn, MUCH, MUCH);
+    std::thread::scope(|scope| {
+        let run = || {
+            let launch = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
+            Ran::of(&launch.output())
+        };
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(run)).collect();
+        for run in runs {
+            assert_eq!(run.join().unwrap().done(), CLEAN);
+        }
+    });
+}
+
+/// How much is in a database beside what the system and extensions put there.
+fn objects(database: &Database<'_>) -> i64 {
+    let sql = "select count(*) from pg_depend join pg_namespace n on refobjid = n.oid \
+        where refclassid = 'pg_namespace'::regclass and deptype = 'n' and nspname !~ '^pg_' \
+        and nspname <> 'information_schema' and classid <> 'pg_extension'::regclass \
+        and not exists (select from pg_depend e where e.classid = pg_depend.classid \
+        and e.objid = pg_depend.objid and e.deptype = 'e')";
+    let schemas = "select count(*) - 1 from pg_namespace where nspname !~ '^pg_' \
+        and nspname <> 'information_schema'";
+    let sql = format!("select ({sql}) + ({schemas})");
+    database.sql().value(&sql, &[])
+}
