@@ -8,7 +8,6 @@ use super::migrate::Lock;
 use super::{Call, Failure, block_on, print};
 use crate::adopt::{self, Adoption, RETIRED, Wishes};
 use crate::chain::Chain;
-use crate::runner::Event;
 use crate::show;
 
 #[derive(Debug, Args)]
@@ -28,9 +27,9 @@ impl AdoptAlembic {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
         let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
         let wishes = Wishes { accept_drift: self.accept_drift, retire: self.retire_alembic };
-        let mut say = |event: Event<'_>| print::say(&event);
         let options = self.lock.options(&chain, false);
-        let adoption = block_on(adopt::adopt(&config, &server, wishes, &options, &mut say))?;
+        let adoption =
+            block_on(adopt::adopt(&config, &server, wishes, &options, &mut print::event))?;
         let named = show::named(&chain, adoption.revision.as_deref());
         let different: Vec<String> = adoption.differences.iter().map(ToString::to_string).collect();
         print::lines(&different)?;

@@ -85,6 +85,9 @@ fn a_script_begins_where_it_says() {
     bench.run(&["downgrade", "--sql"]).failed(2, "<TARGET>");
     bench.run(&["upgrade", "+1:head", "--sql"]).failed(2, "FROM:TO");
     bench.run(&["upgrade", "base:head"]).failed(2, "FROM:TO is for --sql");
+    let alembic = Database::blank(&turn);
+    alembic.sql().run("create table alembic_version as select '586f9c3cd40c' version_num");
+    bench.run_on(&alembic, &["upgrade", "--sql"]).failed(5, "Alembic manages this database");
     bench.run(&["upgrade", "cccc:aaaa", "--sql"]).failed(2, "peace-migrate downgrade");
 }
 

@@ -94,7 +94,7 @@ fn a_wrong_address_says_what_to_correct_and_no_password() {
             "create it, or correct the name in DATABASE_URL",
         ),
         ("user=nobody_at_all password=secret-word", 1, "correct user and password in DATABASE_URL"),
-        ("port=secret-word", 2, "the database URL cannot be read"),
+        ("port=secret-word", 2, "a bad value of port; give postgres://USER"),
     ] {
         let ran = bench.run(&["upgrade", "--database-url", &format!("{url} {more}")]);
         assert!(!ran.err.contains("secret-word"), "{ran:?}");
