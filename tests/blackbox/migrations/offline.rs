@@ -72,6 +72,7 @@ fn a_script_begins_where_it_says() {
     let script = bench.run(&["upgrade", "aaaa:bbbb", "--sql"]).done();
     let words = "the database is at base, and this is the way from aaaa";
     refuses(&run_script(&database, &bench, &script), words);
+    assert!(!is_there(&database, "peace_migration"));
     bench.run_on(&database, &["upgrade", "aaaa"]).done();
     succeeds(&run_script(&database, &bench, &script));
     // With a database it begins where that stands.
