@@ -160,7 +160,7 @@ enum Failure {
     Drifted(String),
     #[error("the database is not at the newest revision {head}: run `peace-migrate upgrade`")]
     Behind { head: String },
-    #[error("a script of the way back needs both ends: FROM:TO, each head, base or an id")]
+    #[error("a script needs both ends: write FROM:TO, each head, base or the beginning of an id")]
     NoRange,
     #[error("FROM:TO is for --sql: a run begins where the database stands")]
     RangeOnline,

@@ -116,11 +116,13 @@ fn alone(
         step.script.lock_timeout.as_millis(),
         step.script.statement_timeout.as_millis(),
     )?;
+    writeln!(text, "begin;")?;
     if is_first {
         tables(text)?;
     }
     guard(text, step.from().as_deref())?;
     row(text, step.revision, "running", UPGRADE)?;
+    writeln!(text, "commit;")?;
     if let Some(build) = builds {
         drop_invalid(text, build)?;
     }
@@ -152,7 +154,8 @@ fn row(text: &mut String, revision: &Revision, state: &str, action: &str) -> fmt
 }
 
 fn tables(text: &mut String) -> fmt::Result {
-    writeln!(text, "{};", records::tables_sql(SCHEMA))
+    // Its source stands deeper than here.
+    writeln!(text, "{};", records::tables_sql(SCHEMA).replace("\n         ", "\n"))
 }
 
 /// Stops the script unless the database stands at `expected`.

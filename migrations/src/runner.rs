@@ -160,6 +160,14 @@ pub async fn recorded(config: &Config) -> Result<Vec<Record>, Error> {
     result
 }
 
+/// Where a database stands in the chain. Takes no lock.
+pub(crate) async fn standing(config: &Config, chain: &Chain) -> Result<Standing, Error> {
+    let session = Session::open(config).await?;
+    let result = records::stand(&session, chain).await;
+    session.close().await;
+    result
+}
+
 /// Either of the two.
 pub(crate) async fn migrate(
     config: &Config,

@@ -6,18 +6,36 @@ mod adopt;
 mod bench;
 /// What `check` finds.
 mod check;
+/// Indexes that are built beside the work of others.
+mod concurrently;
+/// Tables that others keep.
+mod contention;
 /// What `drift` finds.
 mod drift;
 /// Upgrades that are only tried.
 mod dry_run;
+/// Data that would go.
+mod guards;
 /// What a reader of the files finds.
 mod lint;
+/// What the looking commands say.
+mod look;
+/// Connections that break while the server commits.
+mod lost;
+/// Scripts, rehearsals and stamps.
+mod offline;
 /// Two heads.
 mod rebase;
+/// Rights and addresses.
+mod roles;
+/// Upgrade and downgrade.
+mod runner;
 /// Where schemas are made real.
 mod scratch;
 /// Schemas in two spellings, and schemas that differ.
 mod spellings;
+/// What the runner's tests add to a bench.
+mod stage;
 
 use std::process::Output;
 use std::thread;

@@ -16,7 +16,7 @@ use crate::dry_run;
 use crate::error::Error;
 use crate::lockfile::LockFile;
 use crate::offline;
-use crate::records::{self, Standing};
+use crate::records::Standing;
 use crate::rehearse::{self, Tried};
 use crate::runner::{self, Event, LOCK_WAIT, Options, Report};
 use crate::session::Session;
@@ -247,11 +247,10 @@ fn ends(call: &Call, chain: &Chain, range: &Range) -> Result<(usize, usize), Fai
     let from = match &range.from {
         Some(from) if !from.is_relative() => resolve(from, 0)?,
         Some(_) => return Err(Failure::NoRange),
-        None if call.url.is_none() => 0,
-        None => {
-            let records = block_on(runner::recorded(&call.database()?))?;
-            records::standing(chain, &records).map_err(Error::from)?.applied
-        }
+        None => match call.known_database()? {
+            Some(config) => block_on(runner::standing(&config, chain))?.applied,
+            None => 0,
+        },
     };
     let to = range.to.as_ref().ok_or(Failure::NoRange)?;
     Ok((from, resolve(to, from)?))

@@ -89,7 +89,8 @@ impl History {
         let is_relative = targets.into_iter().any(Target::is_relative);
         let records = if self.indicate_current || is_relative { recorded(call)? } else { vec![] };
         let (first, end) = span(&chain, range, applied(&chain, &records))?;
-        let mut entries = show::history(&chain, &records);
+        let marked = if self.indicate_current { &records[..] } else { &[] };
+        let mut entries = show::history(&chain, marked);
         // Newest first.
         let len = entries.len();
         entries = entries.drain(len - end..len - first).collect();
