@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::runtime::{self, Runtime};
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 use super::cluster::Cluster;
 use super::turn::Turn;
@@ -122,6 +122,11 @@ impl Sql {
     pub(crate) fn rows(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
         let rows = self.event_loop.block_on(self.client.query(statement, params));
         rows.unwrap_or_else(|error| panic!("{statement}: {:?}", error.as_db_error()))
+    }
+
+    /// What a statement would give, without running it.
+    pub(crate) fn prepare(&self, statement: &str) -> Result<Statement, tokio_postgres::Error> {
+        self.event_loop.block_on(self.client.prepare(statement))
     }
 
     /// The first column of the one row.
