@@ -36,6 +36,8 @@ mod scratch;
 mod spellings;
 /// What the runner's tests add to a bench.
 mod stage;
+/// This template's own schema.
+mod template;
 
 use std::process::Output;
 use std::thread;

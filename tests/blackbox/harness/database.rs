@@ -85,7 +85,8 @@ fn migrate(url: &str) {
     event_loop().block_on(work).expect("the template can be migrated");
 }
 
-fn event_loop() -> Runtime {
+/// For a few calls of asynchronous code.
+pub(crate) fn event_loop() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("an event loop")
 }
 
