@@ -38,6 +38,8 @@ mod spellings;
 mod stage;
 /// This template's own schema.
 mod template;
+/// A developer changes the schema.
+mod walk;
 
 use std::process::Output;
 use std::thread;

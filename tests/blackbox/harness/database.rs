@@ -3,8 +3,10 @@
 //! Each test has a [`Database`] of its own, cloned from a template that was migrated once by the
 //! library that migrates everywhere else.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use peace::embedded::Binaries;
 use tokio::runtime::{self, Runtime};
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
@@ -53,6 +55,20 @@ impl<'a> Database<'a> {
 
     pub(crate) fn url(&self) -> String {
         self.cluster.url(&self.name)
+    }
+
+    /// The schema as `pg_dump` writes it, without the marks that are new in every dump.
+    pub(crate) fn dump(&self) -> String {
+        let server = Binaries::find(None).expect("PostgreSQL is installed");
+        let mut command = Command::new(server.postgres.with_file_name("pg_dump"));
+        let dumped = command.args(["--schema-only", "--dbname", &self.url()]).output();
+        let dumped = dumped.expect("PostgreSQL's own pg_dump is beside it");
+        assert!(dumped.status.success(), "{dumped:?}");
+        let text = String::from_utf8(dumped.stdout).expect("it prints UTF-8");
+        let is_mark =
+            |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
+        let lines = text.lines().filter(|line| !is_mark(line));
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     /// A session in this database.

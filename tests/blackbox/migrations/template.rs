@@ -1,8 +1,6 @@
 //! The schema of this template: declared beside the resources, given by the revisions, needed by the
 //! server. Its user's own tables and statements are tested here without a line more.
 
-use std::fs;
-use std::path::Path;
 use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +16,8 @@ use crate::harness::wait::until_true;
 use crate::harness::{Database, Launch, Turn, get};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+/// This release's revisions.
+pub(super) const VERSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/versions");
 
 /// The program in the folder of this project, as its developers run it.
 fn in_the_project(database: &Database<'_>, args: &[&str]) -> Ran {
@@ -34,7 +34,7 @@ fn the_declared_schema_is_what_the_revisions_give() {
     let printed = in_the_project(&database, &["check"]).done();
     let took = begin.elapsed();
     assert_eq!(printed, "no changes: the revisions give what is declared\n");
-    println!("check took {} ms", took.as_millis());
+    eprintln!("check took {} ms", took.as_millis());
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
@@ -51,7 +51,7 @@ fn an_upgrade_at_head_takes_less_than_100_ms() {
         .collect();
     times.sort();
     let median = times[times.len() / 2];
-    println!("upgrade at head took {} ms (median of {})", median.as_millis(), times.len());
+    eprintln!("upgrade at head took {} ms (median of {})", median.as_millis(), times.len());
     assert!(median < Duration::from_millis(100), "{times:?}");
 }
 
@@ -189,7 +189,7 @@ fn a_waiting_server_is_ready_soon_after_one_of_eight_upgrades() {
     let done = Instant::now();
     let is_ready = || peace.ask(&get("/health/ready")).status == 200;
     until_true("the server is ready", Duration::from_secs(2), is_ready);
-    println!("ready {} ms after the last upgrade", done.elapsed().as_millis());
+    eprintln!("ready {} ms after the last upgrade", done.elapsed().as_millis());
     assert!(outputs.iter().all(|output| output.status.success()), "{outputs:?}");
     let worked = outputs.iter().filter(|output| printed(output).starts_with("1246b5faa711 -> "));
     assert_eq!(worked.count(), 1, "{outputs:?}");
@@ -221,11 +221,7 @@ fn an_old_server_serves_on_a_database_that_a_newer_release_has_migrated() {
 
 /// This release's revisions and one more.
 fn newer_release(turn: &Turn) -> Bench<'_> {
-    let bench = Bench::new(turn);
-    for file in fs::read_dir(Path::new(PROJECT).join("migrations/versions")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), bench.versions().join(file.file_name())).unwrap();
-    }
+    let bench = Bench::copy_of(turn, VERSIONS);
     let head = migrations::head().id.as_str();
     let date = 20_990_101_000_000;
     let up = "alter table item add column later int";
