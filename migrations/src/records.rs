@@ -130,9 +130,7 @@ pub enum HistoryError {
 
 /// Reads where the database stands; refuses one that is Alembic's.
 pub(crate) async fn stand(session: &Session, chain: &Chain) -> Result<Standing, Error> {
-    if !table_exists(session, "peace_migration").await? {
-        refuse_alembic(session).await?;
-    }
+    refuse_alembic(session).await?;
     Ok(standing(chain, &read(session).await?)?)
 }
 
@@ -343,7 +341,11 @@ pub(crate) async fn alembic_heads(session: &Session) -> Result<Option<Vec<String
     Ok(Some(rows.iter().map(|row| row.get(0)).collect()))
 }
 
-async fn refuse_alembic(session: &Session) -> Result<(), Error> {
+/// A database that only Alembic has a history of is not ours yet.
+pub(crate) async fn refuse_alembic(session: &Session) -> Result<(), Error> {
+    if table_exists(session, "peace_migration").await? {
+        return Ok(());
+    }
     match alembic_heads(session).await?.unwrap_or_default() {
         heads if heads.is_empty() => Ok(()),
         heads => Err(HistoryError::Alembic { revision: heads.join(", ") }.into()),
