@@ -75,13 +75,10 @@ async fn standing(
     Stamp { target, purge }: Stamp<'_>,
     chain: &Chain,
 ) -> Result<(Vec<Record>, usize), Error> {
-    let applied = match purge {
-        false => records::stand(session, chain).await?.applied,
-        true => 0,
-    };
-    records::make_tables(session).await?;
-    let wanted = target.resolve(chain, applied)?;
-    Ok((records::read(session).await?, wanted))
+    records::refuse_alembic(session).await?;
+    let records = records::read(session).await?;
+    let applied = if purge { 0 } else { records::standing(chain, &records)?.applied };
+    Ok((records, target.resolve(chain, applied)?))
 }
 
 /// Pure.
@@ -117,6 +114,7 @@ impl Change<'_> {
 async fn write(session: &Session, changes: &[Change<'_>]) -> Result<(), Error> {
     session.execute("opening a transaction", "begin").await?;
     session.check_lock().await?;
+    records::make_tables(session).await?;
     for change in changes {
         match change {
             Change::Forget(id) => records::remove(session, id, UNSTAMP).await?,

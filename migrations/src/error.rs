@@ -239,7 +239,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Target(_) => 2,
-            Self::History(_) => 5,
+            // A missing file, too, is a history that nobody here knows.
+            Self::History(_) | Self::Chain(ChainError::Gap { .. }) => 5,
             Self::Locked { .. } | Self::Pooled | Self::Contended { .. } | Self::Silent { .. } => 6,
             Self::Statement { code, .. } if *code == SqlState::QUERY_CANCELED => 6,
             _ if self.is_contention() => 6,

@@ -10,7 +10,7 @@ use crate::script::{Script, unquoted};
 use crate::sql::{self, Statement, Token};
 
 /// What else holds data, or the meaning of data.
-const KINDS: [&str; 5] = ["schema", "type", "sequence", "materialized", "owned"];
+const KINDS: [&str; 6] = ["schema", "type", "sequence", "materialized", "extension", "database"];
 /// Without data of their own: what depends on them has none either.
 const HARMLESS: [&str; 7] =
     ["table", "view", "materialized", "index", "trigger", "rule", "sequence"];
@@ -300,6 +300,7 @@ mod tests {
         check("drop sequence s", &["`drop sequence s`"]);
         check("drop materialized view v", &["`drop materialized view v`"]);
         check("drop owned by ann", &["`drop owned by ann`"]);
+        check("drop extension hstore", &["`drop extension hstore`"]);
         check("drop view v cascade", &["`drop view v cascade`"]);
         check(
             "truncate table only a, b restart identity",

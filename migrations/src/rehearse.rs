@@ -9,6 +9,7 @@
 use tokio_postgres::Config;
 
 use crate::apply::{self, Direction, RESET_SQL, Step};
+use crate::consent;
 use crate::error::Error;
 use crate::records;
 use crate::runner::{self, Event, Options};
@@ -52,7 +53,7 @@ async fn locked(
     runner::lock(session, options, progress).await?;
     let standing = records::stand(session, options.chain).await?;
     let steps = runner::plan(options.chain, standing, target, Direction::Up)?;
-    runner::refuse_destructive(&steps, options)?;
+    consent::to_files(&steps, options)?;
     session.execute("opening a transaction", "begin").await?;
     let result = each(session, &steps, progress).await;
     session.execute("rolling back", "rollback").await?;

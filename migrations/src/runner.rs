@@ -9,24 +9,21 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
 use tokio_postgres::Config;
 
 use crate::apply::{self, Direction, Step};
 use crate::chain::{Chain, Down, Revision};
+use crate::consent;
 use crate::error::{Error, Outcome};
-use crate::guard::{self, Loss};
-use crate::loss::{self, Look};
+use crate::loss;
 use crate::pooler;
 use crate::records::{self, Record, Standing};
 use crate::session::Session;
+use crate::settle;
 use crate::target::{Target, TargetError};
 
 /// A migration rarely takes longer; whoever starts many runners at once wants all to succeed.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
-/// To a server that took a connection away in the middle.
-const RECONNECT_MAX: Duration = Duration::from_secs(15);
-const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a run behaves.
 #[derive(Debug, Clone, Copy)]
@@ -180,7 +177,7 @@ pub(crate) async fn migrate(
     session.close().await;
     match result {
         Err(Error::Commit { file, reason, .. }) => {
-            let outcome = settle(config, options, &file).await.unwrap_or(Outcome::Unknown);
+            let outcome = settle::outcome(config, options, &file).await.unwrap_or(Outcome::Unknown);
             Err(Error::Commit { file, reason, outcome })
         }
         result => result,
@@ -200,12 +197,12 @@ async fn locked(
     let steps = plan(chain, standing, target, direction)?;
     if !steps.is_empty() {
         pooler::refuse(config, session).await?;
-        refuse_destructive(&steps, options)?;
-        let open = refuse_loss(session, &steps, options, progress).await?;
+        consent::to_files(&steps, options)?;
+        let open = consent::to_way_down(session, &steps, options, progress).await?;
         records::make_tables(session).await?;
         for (step, open) in steps.iter().zip(open) {
             let again = loss::look_again(session, step.script, open).await?;
-            judge(again.found, options, progress)?;
+            consent::to_loss(again.found, options, progress)?;
             progress(Event::Running { step: *step });
             let duration = apply::run(session, step, options.lock_wait, progress).await?;
             progress(Event::Done { step: *step, duration });
@@ -221,93 +218,6 @@ pub(crate) async fn lock(
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Error> {
     session.lock(options.lock_wait, |holder| progress(Event::Waiting { holder })).await
-}
-
-/// No way up may destroy data without saying why.
-pub(crate) fn refuse_destructive(steps: &[Step<'_>], options: &Options<'_>) -> Result<(), Error> {
-    let silent = steps.iter().filter(|step| {
-        step.direction == Direction::Up && step.revision.allow_destructive.is_none()
-    });
-    let findings: Vec<String> = silent
-        .flat_map(|step| {
-            let file = &step.script.file;
-            guard::destructive(step.script)
-                .into_iter()
-                .map(move |(line, what)| format!("{file}:{line}: {what}"))
-        })
-        .collect();
-    if findings.is_empty() || options.allow_loss {
-        Ok(())
-    } else {
-        Err(Error::Destructive(findings))
-    }
-}
-
-/// Looks for data over the whole way down; returns what could not be found yet, for each step.
-async fn refuse_loss(
-    session: &Session,
-    steps: &[Step<'_>],
-    options: &Options<'_>,
-    progress: &mut dyn FnMut(Event<'_>),
-) -> Result<Vec<Vec<Loss>>, Error> {
-    let (mut found, mut open) = (Vec::new(), Vec::new());
-    for step in steps {
-        let look = match step.direction {
-            Direction::Up => Look::default(),
-            Direction::Down => loss::look(session, step.script).await?,
-        };
-        found.extend(look.found);
-        open.push(look.open);
-    }
-    judge(found, options, progress)?;
-    Ok(open)
-}
-
-fn judge(
-    found: Vec<String>,
-    options: &Options<'_>,
-    progress: &mut dyn FnMut(Event<'_>),
-) -> Result<(), Error> {
-    if found.is_empty() {
-        return Ok(());
-    }
-    if !options.allow_loss {
-        return Err(Error::Loss(found));
-    }
-    found.iter().for_each(|what| progress(Event::Losing { what }));
-    Ok(())
-}
-
-/// What became of a step whose commit was not answered: asked of the rows, under the lock, which
-/// the lost session may still hold for a while.
-async fn settle(config: &Config, options: &Options<'_>, file: &str) -> Result<Outcome, Error> {
-    let session = reconnect(config).await?;
-    let records = match session.lock(options.lock_wait, |_| ()).await {
-        Ok(()) => records::read(&session).await,
-        Err(error) => Err(error),
-    };
-    session.close().await;
-    let records = records?;
-    let is_applied = |revision: &Revision| {
-        records.iter().any(|record| record.revision == revision.id && record.state != "running")
-    };
-    let committed = options.chain.all().iter().any(|revision| match &revision.down {
-        _ if revision.up.file == file => is_applied(revision),
-        Down::Script(down) if down.file == file => !is_applied(revision),
-        _ => false,
-    });
-    Ok(if committed { Outcome::Committed } else { Outcome::RolledBack })
-}
-
-/// A server that lost all its connections is back within seconds.
-async fn reconnect(config: &Config) -> Result<Session, Error> {
-    let begin = Instant::now();
-    loop {
-        match Session::open(config).await {
-            Err(_) if begin.elapsed() < RECONNECT_MAX => sleep(RECONNECT_PAUSE).await,
-            result => return result,
-        }
-    }
 }
 
 fn report(chain: &Chain, standing: Standing, steps: &[Step<'_>]) -> Report {

@@ -11,6 +11,7 @@ use super::{Call, Failure, block_on, print};
 use crate::amend;
 use crate::apply::Direction;
 use crate::chain::{Chain, Revision};
+use crate::consent;
 use crate::drift::{self, Live};
 use crate::dry_run;
 use crate::error::Error;
@@ -236,7 +237,7 @@ fn script(
     let standing = Standing { applied: from, interrupted: false };
     let to = options.chain.at(to);
     let steps = runner::plan(options.chain, standing, &to, direction)?;
-    runner::refuse_destructive(&steps, options)?;
+    consent::to_files(&steps, options)?;
     print::text(&offline::steps(&steps))
 }
 

@@ -254,6 +254,10 @@ fn a_revision_that_is_unknown_here_is_shown_and_stops_every_change() {
     let current = bench.run_on(&database, &["current"]).done();
     assert_eq!(current, "eeee (unknown to this build)\n");
     bench.run_on(&database, &["current", "--check-heads"]).failed(3, "not at the newest revision");
+    std::fs::remove_file(bench.versions().join("00000000000003_cccc.up.sql")).unwrap();
+    std::fs::remove_file(bench.versions().join("00000000000003_cccc.down.sql")).unwrap();
+    let words = "00000000000004_dddd.up.sql revises cccc, which no file declares: restore";
+    bench.run_on(&database, &["upgrade"]).failed(5, words);
     assert_eq!(log(&database).len(), 5, "nothing was changed");
 }
 
