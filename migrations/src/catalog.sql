@@ -23,7 +23,7 @@ with home as (
     from pg_depend where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass
     and refobjsubid > 0 and deptype in ('a', 'i') and objid in (select seqrelid from pg_sequence)
 ), sequences as (
-    select seqrelid,
+    select seqrelid, seqtypid,
         format('as %s increment by %s minvalue %s maxvalue %s start with %s cache %s%s',
             format_type(seqtypid, null), seqincrement, seqmin, seqmax, seqstart, seqcache,
             case when seqcycle then ' cycle' else '' end) as text,
@@ -125,7 +125,8 @@ select c.oid::regclass::text, quote_ident(attname), json_build_object('kind', 'c
     'sequence', (select sequence::regclass::text from owned
         where relation = c.oid and position = attnum and deptype = 'a' limit 1),
     'options', (select s.text from owned join sequences s on seqrelid = sequence
-        where relation = c.oid and position = attnum and not plain limit 1),
+        where relation = c.oid and position = attnum
+        and not (plain and seqtypid = atttypid) limit 1),
     'collation', (select o.oid::regcollation::text from pg_collation o
         where o.oid = attcollation and attcollation <> t.typcollation),
     'enum', (select e.oid::regtype::text from pg_type e

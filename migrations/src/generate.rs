@@ -25,7 +25,7 @@ mod types;
 
 use tokio_postgres::Config;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Key};
 use crate::chain::Chain;
 use crate::compare::Difference;
 use crate::error::Error;
@@ -99,6 +99,16 @@ pub enum Unwritten {
         (`peace-migrate revision --empty -m …`)"
     )]
     Fails(String),
+}
+
+impl Wishes {
+    fn backfill_of(&self, column: &Key) -> Option<&(String, String)> {
+        self.backfill.iter().find(|(name, _)| rename::is_called(name, column))
+    }
+
+    fn using_of(&self, column: &Key) -> Option<&(String, String)> {
+        self.using.iter().find(|(name, _)| rename::is_called(name, column))
+    }
 }
 
 impl Unwritten {
@@ -232,7 +242,7 @@ async fn drafts(
     let session = Session::open(head).await?;
     let renamed = rename::rename(&session, want, wishes, &hints).await;
     session.close().await;
-    let rename::Renamed { mut ops, catalog } = renamed?;
-    ops.extend(plan::plan(&catalog, want, wishes)?);
-    Ok(op::drafts(ops))
+    let renamed = renamed?;
+    let changes = plan::plan(&renamed, want, wishes)?;
+    Ok(op::drafts([renamed.ops, changes].concat()))
 }

@@ -2,6 +2,10 @@
 
 /// Databases that Alembic made.
 mod adopt;
+/// What `revision --autogenerate` writes.
+mod autogenerate;
+/// The same on tables that are in use.
+mod autogenerate_online;
 /// Revisions of a test's own.
 mod bench;
 /// What `check` finds.

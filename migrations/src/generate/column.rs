@@ -5,22 +5,24 @@
 //! validated beside everybody else; that a column without values for the old rows is refused, and
 //! that a cast which people have to choose is asked for.
 
+use super::Wishes;
 use super::names::{joined, literal, short_type, unquoted};
 use super::op::{Op, Phase, Statement};
 use super::plan::Plan;
 use super::text;
 use super::types::{Fate, fate};
-use crate::catalog::{Column, Key};
+use crate::catalog::{Catalog, Column, Key, Object};
+use crate::compare;
 
 const REWRITES: &str = "Writes the table and its indexes anew, under a lock that nobody gets past.";
 const PROVED: &str = "The validated check proves it: the table is not scanned under this lock.";
 
+const NO_VALUES: &str =
+    "Refused while there are rows, which have no value for it: give it a default for them.";
+
 impl Plan<'_> {
     pub(super) fn new_column(&mut self, key: &Key, column: &Column) {
-        let has_values = column.default.is_some()
-            || column.generated.is_some()
-            || column.identity.is_some()
-            || column.sequence.is_some();
+        let has_values = has_values(column);
         let fill = if has_values { None } else { self.backfill(key) };
         let not_null = column.not_null && !has_values;
         if not_null && fill.is_none() {
@@ -48,7 +50,10 @@ impl Plan<'_> {
         let add = format!("add column {}", text::column(key, column));
         let options = text::serial_options(column).map(Statement::Whole);
         let down = std::iter::once(Statement::alter(&key.of, add)).chain(options).collect();
-        let op = Op::new(Phase::Main, vec![drop_column(key)], down);
+        let mut op = Op::new(Phase::Main, vec![drop_column(key)], down);
+        if column.not_null && !has_values(column) {
+            op = op.back_note(NO_VALUES);
+        }
         self.ops.push(op.loses(key));
     }
 
@@ -70,8 +75,7 @@ impl Plan<'_> {
         if let Some(expression) = fill.as_ref().filter(|_| !later) {
             self.fill(key, expression);
         }
-        let back = (kept(to, from) == Fate::Unknown)
-            .then(|| format!("{}::{}", key.name, short_type(&from.data_type)));
+        let back = back(key, from, to);
         let up = steps(key, from, &then, using.as_deref());
         if !up.is_empty() {
             let mut op = Op::new(Phase::Main, up, steps(key, &then, from, back.as_deref()));
@@ -121,8 +125,43 @@ impl Plan<'_> {
     }
 }
 
+/// Whether rows get a value by themselves.
+fn has_values(column: &Column) -> bool {
+    column.default.is_some()
+        || column.generated.is_some()
+        || column.identity.is_some()
+        || column.sequence.is_some()
+}
+
 fn drop_column(key: &Key) -> Statement {
     Statement::alter(&key.of, format!("drop column {}", key.name))
+}
+
+/// The changes of type alone, to see what they bring along.
+pub(super) fn retyped(have: &Catalog, want: &Catalog, wishes: &Wishes) -> Vec<Op> {
+    let changes = compare::changes(have, want).into_iter();
+    let ops = changes.filter_map(|change| match (change.have, change.want) {
+        (Some(Object::Column(from)), Some(Object::Column(to))) => {
+            let then =
+                Column { not_null: from.not_null, identity: from.identity.clone(), ..to.clone() };
+            let then =
+                Column { options: from.options.clone(), sequence: from.sequence.clone(), ..then };
+            let using = wishes.using_of(change.key).map(|(_, expression)| &**expression);
+            let back = back(change.key, from, to);
+            let up = steps(change.key, from, &then, using);
+            let is_retyped = from.data_type != to.data_type || from.collation != to.collation;
+            is_retyped
+                .then(|| Op::new(Phase::Main, up, steps(change.key, &then, from, back.as_deref())))
+        }
+        _ => None,
+    });
+    ops.collect()
+}
+
+/// The cast that the way back needs.
+fn back(key: &Key, from: &Column, to: &Column) -> Option<String> {
+    (kept(to, from) == Fate::Unknown)
+        .then(|| format!("{}::{}", key.name, short_type(&from.data_type)))
 }
 
 /// What becomes of the values; those of an equal type stay.
@@ -143,7 +182,7 @@ fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Stat
     if let (None, Some(_)) = (&from.identity, &to.identity) {
         let [table, column] = [literal(of), literal(&unquoted(name))];
         steps.push(Statement::Whole(format!(
-            "select setval(pg_get_serial_sequence({table}, {column}), coalesce(max({name}), 0) + 1, \
+            "-- Numbers go on after those that are there.\nselect setval(pg_get_serial_sequence({table}, {column}), coalesce(max({name}), 0) + 1, \
              false) from {of}"
         )));
     }
@@ -193,8 +232,7 @@ fn actions(from: &Column, to: &Column, using: Option<&str>) -> Vec<String> {
 fn identity(from: &Column, to: &Column) -> Option<String> {
     let kind = to.identity.as_ref()?;
     if from.identity.is_none() {
-        let options = to.options.as_deref().map(text::identity_options);
-        let options = options.map(|options| format!(" ({options})")).unwrap_or_default();
+        let options = text::identity_options(to.options.as_deref());
         return Some(format!("add generated {kind} as identity{options}"));
     }
     let mut set = Vec::new();
@@ -203,7 +241,7 @@ fn identity(from: &Column, to: &Column) -> Option<String> {
     }
     if from.options != to.options {
         let options = text::changed_options(&text::own_options(to));
-        set.push(set_each(text::identity_options(&options)));
+        set.push(set_each(text::without_type(&options)));
     }
     (!set.is_empty()).then(|| set.join(" "))
 }

@@ -120,7 +120,11 @@ fn refusal(key: &Key, have: &[String], want: &[String], recipe: &str) -> String 
             format!("label {} goes, which no statement of PostgreSQL does", gone.join(", "))
         }
     };
-    let recipe: String = recipe.lines().map(|line| format!("\n    {line}")).collect();
+    let recipe: String = recipe
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| format!("\n    {line}"))
+        .collect();
     format!(
         "{key}: {what}: write in a revision of your own (`revision --empty`), after an update of \
              the rows that have it:{recipe}"

@@ -33,12 +33,16 @@ pub(super) fn prefix(qualified: &str) -> &str {
     &qualified[..qualified.len() - bare(qualified).len()]
 }
 
-/// A name of ours: `parts` joined by `_`, and `suffix`; cut so that the suffix stays.
+/// A name of ours: `parts` joined by `_`, and `suffix`. When it gets too long, the longest part is
+/// cut, so that all of them can be told from others'.
 pub(super) fn joined(parts: &[&str], suffix: &str) -> String {
-    let mut name = parts.iter().map(|part| unquoted(bare(part))).collect::<Vec<_>>().join("_");
-    let room = NAME_BYTES_MAX - suffix.len();
-    name.truncate(name.floor_char_boundary(room.min(name.len())));
-    name.push_str(suffix);
+    let mut parts: Vec<String> = parts.iter().map(|part| unquoted(bare(part))).collect();
+    while parts.iter().map(|part| part.len() + 1).sum::<usize>() + suffix.len() > NAME_BYTES_MAX + 1
+    {
+        let Some(longest) = parts.iter_mut().max_by_key(|part| part.len()) else { break };
+        longest.pop();
+    }
+    let name = parts.join("_") + suffix;
     let is_plain = |letter: char| letter.is_ascii_lowercase() || letter == '_';
     let mut letters = name.chars();
     // With its suffix it is no keyword.

@@ -51,6 +51,8 @@ pub(super) struct Op {
     pub(super) phase: Phase,
     /// One line for the reader of the file, above the first statement.
     pub(super) note: Option<&'static str>,
+    /// The same in the down file.
+    pub(super) back_note: Option<&'static str>,
     /// The data that goes on the way up.
     pub(super) loses: Option<String>,
     /// The data that goes on the way back.
@@ -82,6 +84,15 @@ impl Statement {
     }
 }
 
+impl std::fmt::Display for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Alter { table, action } => write!(f, "alter table {table} {action}"),
+            Self::Whole(text) => write!(f, "{text}"),
+        }
+    }
+}
+
 impl From<String> for Statement {
     fn from(text: String) -> Self {
         Self::Whole(text)
@@ -90,7 +101,16 @@ impl From<String> for Statement {
 
 impl Op {
     pub(super) fn new(phase: Phase, up: Vec<Statement>, down: Vec<Statement>) -> Self {
-        Self { phase, note: None, loses: None, brings: None, subject: String::new(), up, down }
+        Self {
+            phase,
+            note: None,
+            back_note: None,
+            loses: None,
+            brings: None,
+            subject: String::new(),
+            up,
+            down,
+        }
     }
 
     /// A change of one statement each way.
@@ -100,6 +120,10 @@ impl Op {
 
     pub(super) fn note(self, note: &'static str) -> Self {
         Self { note: Some(note), ..self }
+    }
+
+    pub(super) fn back_note(self, note: &'static str) -> Self {
+        Self { back_note: Some(note), ..self }
     }
 
     pub(super) fn loses(self, what: impl ToString) -> Self {
@@ -114,10 +138,17 @@ impl Op {
         Self { subject: subject.to_owned(), ..self }
     }
 
-    /// The same change the other way round; its note was about the way that is now the way back.
+    /// The same change the other way round.
     pub(super) fn inverse(self) -> Self {
-        let (loses, brings) = (self.brings, self.loses);
-        Self { up: self.down, down: self.up, loses, brings, note: None, ..self }
+        Self {
+            up: self.down,
+            down: self.up,
+            note: self.back_note,
+            back_note: self.note,
+            loses: self.brings,
+            brings: self.loses,
+            ..self
+        }
     }
 }
 
@@ -166,7 +197,7 @@ fn draft(ops: &[Op]) -> Draft {
     }
     let mut down = Script::default();
     for op in ops.iter().rev() {
-        down.add(None, &op.down);
+        down.add(op.back_note, &op.down);
     }
     let phase = ops.iter().map(|op| op.phase).max().unwrap_or(Phase::Main);
     let subject = ops.first().filter(|_| phase.is_alone()).map_or("", |op| &op.subject);
@@ -204,9 +235,9 @@ impl Script {
 
     fn written(self) -> Vec<String> {
         let write = |(note, statement, more): (Option<&str>, Statement, Vec<String>)| {
-            let text = match statement {
-                Statement::Whole(text) => text,
-                Statement::Alter { table, action } => alter(&table, &action, &more),
+            let text = match &statement {
+                Statement::Alter { table, action } => alter(table, action, &more),
+                whole => whole.to_string(),
             };
             let note = note.map(|note| format!("-- {note}\n")).unwrap_or_default();
             format!("{note}{text};")
@@ -216,7 +247,7 @@ impl Script {
 }
 
 fn alter(table: &str, action: &str, more: &[String]) -> String {
-    let line = format!("alter table {table} {action}");
+    let line = Statement::alter(table, action).to_string();
     if more.is_empty() && line.len() < LINE_LEN_MAX {
         return line;
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::keys::unique_on;
 use super::make::{Made, make};
 use super::op::{Op, Phase};
+use super::rename::Renamed;
 use super::{Unwritten, Wishes, text};
 use crate::catalog::{Catalog, Column, Constraint, Key, Kind, Object};
 use crate::compare::{self, Change};
@@ -33,11 +34,16 @@ pub(super) struct Plan<'a> {
     used: BTreeSet<&'a str>,
 }
 
-/// Every change from `have` to `want`.
+/// Every change from what there is, under its new names, to `want`.
 ///
 /// **Errors**: what cannot be generated or lacks a word from people; data that would be lost.
-pub(super) fn plan(have: &Catalog, want: &Catalog, wishes: &Wishes) -> Result<Vec<Op>, Unwritten> {
-    let changes = compare::changes(have, want);
+pub(super) fn plan(
+    Renamed { catalog: have, implied, .. }: &Renamed,
+    want: &Catalog,
+    wishes: &Wishes,
+) -> Result<Vec<Op>, Unwritten> {
+    let mut changes = compare::changes(have, want);
+    changes.retain(|change| !implied.contains(change.key));
     let mut plan = Plan::new(have, want, wishes, &changes);
     plan.refuse_what_is_written_by_hand(&changes);
     let busy: BTreeSet<&str> = changes
@@ -249,19 +255,14 @@ impl<'a> Plan<'a> {
 
     /// The value that old rows get in this column.
     pub(super) fn backfill(&mut self, key: &Key) -> Option<String> {
-        let wishes = self.wishes;
-        self.wish(key, &wishes.backfill)
+        let (name, expression) = self.wishes.backfill_of(key)?;
+        self.used.insert(name);
+        Some(expression.clone())
     }
 
     /// The expression that makes the new value out of the old one.
     pub(super) fn using(&mut self, key: &Key) -> Option<String> {
-        let wishes = self.wishes;
-        self.wish(key, &wishes.using)
-    }
-
-    fn wish(&mut self, key: &Key, wishes: &'a [(String, String)]) -> Option<String> {
-        let (name, expression) =
-            wishes.iter().find(|(name, _)| super::rename::is_called(name, key))?;
+        let (name, expression) = self.wishes.using_of(key)?;
         self.used.insert(name);
         Some(expression.clone())
     }

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 
 use super::names::{bare, literal, prefix, unquoted};
 use super::op::{Op, Phase, Statement};
-use super::{Unwritten, Wishes};
+use super::{Unwritten, Wishes, column};
 use crate::catalog::{Catalog, Column, Key, Kind, Object};
+use crate::compare;
 use crate::error::Error;
-use crate::session::Session;
+use crate::session::{ANSWER_TIMEOUT, Session};
 
 /// One name that became another, as the flag `--rename` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Rename {
 pub(super) struct Renamed {
     pub(super) ops: Vec<Op>,
     pub(super) catalog: Catalog,
+    /// Constraints and indexes that follow by themselves when their columns get other types.
+    pub(super) implied: BTreeSet<Key>,
 }
 
 /// Renames in the database of `session` whatever is called otherwise in `want`, and reads it.
@@ -48,7 +51,8 @@ async fn in_transaction(
     wishes: &Wishes,
     declared: &[Rename],
 ) -> Result<Renamed, Unwritten> {
-    let mut renamed = Renamed { ops: Vec::new(), catalog: Catalog::read(session).await? };
+    let catalog = Catalog::read(session).await?;
+    let mut renamed = Renamed { ops: Vec::new(), catalog, implied: BTreeSet::new() };
     let hints: Vec<&Rename> = wishes.renames.iter().chain(declared).collect();
     let mut used = BTreeSet::new();
     let mut former: Vec<(String, String)> = Vec::new();
@@ -70,6 +74,7 @@ async fn in_transaction(
         let ops = stage(&renamed.catalog, want);
         renamed.run(session, ops).await?;
     }
+    renamed.implied = implied(session, &renamed.catalog, want, wishes).await?;
     Ok(renamed)
 }
 
@@ -79,9 +84,7 @@ impl Renamed {
             return Ok(());
         }
         for statement in ops.iter().flat_map(|op| &op.up) {
-            if let Statement::Whole(sql) = statement {
-                session.execute(&format!("renaming (`{sql}`)"), sql).await?;
-            }
+            session.execute(&format!("trying `{statement}`"), &statement.to_string()).await?;
         }
         self.catalog = Catalog::read(session).await?;
         self.ops.extend(ops);
@@ -236,6 +239,46 @@ fn same(have: &Catalog, want: &Catalog) -> Vec<Op> {
         });
     }
     ops
+}
+
+/// What changes only because the types of its columns do, as PostgreSQL itself rewrites it, there
+/// and back.
+async fn implied(
+    session: &Session,
+    have: &Catalog,
+    want: &Catalog,
+    wishes: &Wishes,
+) -> Result<BTreeSet<Key>, Error> {
+    let ops = column::retyped(have, want, wishes);
+    let is_bound = |key: &Key| matches!(key.kind, Kind::Constraint | Kind::Index);
+    let changes = compare::changes(have, want);
+    if ops.is_empty() || !changes.iter().any(|change| is_bound(change.key)) {
+        return Ok(BTreeSet::new());
+    }
+    let Some(there) = after(session, ops.iter().flat_map(|op| &op.up)).await? else {
+        return Ok(BTreeSet::new());
+    };
+    let Some(back) = after(session, ops.iter().rev().flat_map(|op| &op.down)).await? else {
+        return Ok(BTreeSet::new());
+    };
+    let keys = changes.iter().filter(|change| {
+        is_bound(change.key)
+            && there.objects.get(change.key) == change.want
+            && back.objects.get(change.key) == change.have
+    });
+    Ok(keys.map(|change| change.key.clone()).collect())
+}
+
+/// The schema after these statements; `None`: they need others before them.
+async fn after(
+    session: &Session,
+    statements: impl Iterator<Item = &Statement>,
+) -> Result<Option<Catalog>, Error> {
+    let sql: String = statements.map(|statement| format!("{statement};\n")).collect();
+    match session.send(ANSWER_TIMEOUT, "trying other types", &sql).await? {
+        Ok(()) => Catalog::read(session).await.map(Some),
+        Err(_) => Ok(None),
+    }
 }
 
 /// What went and came and may be one and the same.

@@ -9,9 +9,8 @@ use super::names::{
 use super::op::Statement;
 use crate::catalog::{Catalog, Column, Constraint, Index, Key, Kind, Object};
 
-/// Sequences that nothing was said about.
-const USUAL_SEQUENCE: &str = "as bigint increment by 1 minvalue 1 maxvalue 9223372036854775807 \
-    start with 1 cache 1";
+/// Of smallint, integer and bigint.
+const MAXIMA: [i64; 3] = [i16::MAX as i64, i32::MAX as i64, i64::MAX];
 
 pub(super) fn columns<'a>(
     side: &'a Catalog,
@@ -50,8 +49,7 @@ pub(super) fn column_definition(key: &Key, column: &Column, not_null: bool) -> S
     }
     if let Some(identity) = &column.identity {
         text.push_str(&format!(" generated {identity} as identity"));
-        let options = column.options.as_deref().map(identity_options);
-        text.push_str(&options.map(|options| format!(" ({options})")).unwrap_or_default());
+        text.push_str(&identity_options(column.options.as_deref()));
     }
     if let Some(default) = column.default.as_ref().filter(|_| serial.is_none()) {
         text.push_str(&format!(" default {}", lower(default)));
@@ -85,12 +83,40 @@ pub(super) fn serial_options(column: &Column) -> Option<String> {
 
 /// Options for `create sequence`, with a space before; nothing when they are the usual ones.
 pub(super) fn sequence_options(options: &str) -> String {
-    if options == USUAL_SEQUENCE { String::new() } else { format!(" {options}") }
+    let unusual = unusual(options);
+    if unusual.is_empty() { unusual } else { format!(" {unusual}") }
 }
 
-/// The options without the type, which is the column's.
-pub(super) fn identity_options(options: &str) -> &str {
-    options.find("increment").map_or(options, |at| &options[at..])
+/// In `create table`: the options without the type, which is the column's, with parentheses and a
+/// space before; nothing when they are the usual ones.
+pub(super) fn identity_options(options: Option<&str>) -> String {
+    let unusual = unusual(options.unwrap_or_default());
+    let words = without_type(&unusual);
+    if words.is_empty() { String::new() } else { format!(" ({words})") }
+}
+
+/// The options that nobody would get without saying so.
+fn unusual(options: &str) -> String {
+    let mut text = format!("{options} ");
+    for (data_type, max) in [("smallint", MAXIMA[0]), ("integer", MAXIMA[1]), ("bigint", MAXIMA[2])]
+    {
+        if options.starts_with(&format!("as {data_type} ")) {
+            text = text.replace(&format!(" maxvalue {max} "), " ");
+        }
+    }
+    for usual in [" increment by 1 ", " minvalue 1 ", " start with 1 ", " cache 1 "] {
+        text = text.replace(usual, " ");
+    }
+    text.strip_prefix("as bigint ").unwrap_or(&text).trim().to_owned()
+}
+
+/// The options from what follows `as integer` on.
+pub(super) fn without_type(options: &str) -> &str {
+    let mut words = options.splitn(3, ' ');
+    match (words.next(), words.next()) {
+        (Some("as"), Some(_)) => words.next().unwrap_or_default(),
+        _ => options,
+    }
 }
 
 /// What changes a sequence to these options; `cycle` has to be taken back in words.
@@ -102,9 +128,9 @@ pub(super) fn changed_options(options: &str) -> String {
 /// The options of a column's own sequence, also when they are the usual ones.
 pub(super) fn own_options(column: &Column) -> String {
     let max = match column.data_type.as_str() {
-        "smallint" => i64::from(i16::MAX),
-        "integer" => i64::from(i32::MAX),
-        _ => i64::MAX,
+        "smallint" => MAXIMA[0],
+        "integer" => MAXIMA[1],
+        _ => MAXIMA[2],
     };
     let usual = || {
         format!(
@@ -121,7 +147,10 @@ pub(super) fn rank(constraint: &Constraint) -> Option<usize> {
 }
 
 pub(super) fn constraint(key: &Key, constraint: &Constraint) -> String {
-    let text = without_double_parentheses(&lower(&constraint.text));
+    let mut text = without_double_parentheses(&lower(&constraint.text));
+    if let Some(target) = &constraint.references {
+        text = text.replace(&format!("references {target}("), &format!("references {target} ("));
+    }
     format!("constraint {} {text}", key.name)
 }
 
@@ -192,5 +221,31 @@ pub(super) fn owners(key: &Key) -> &[Kind] {
         (Kind::Routine, _) | (Kind::Comment, "routine") => &[Kind::Routine],
         (Kind::Extension, _) => &[Kind::Extension],
         _ => &[Kind::Table, Kind::View],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unusual_options_are_written() {
+        let usual = |data_type: &str, max: i64| {
+            format!("as {data_type} increment by 1 minvalue 1 maxvalue {max} start with 1 cache 1")
+        };
+        assert_eq!(sequence_options(&usual("bigint", i64::MAX)), "");
+        assert_eq!(sequence_options(&usual("integer", MAXIMA[1])), " as integer");
+        let five = usual("bigint", 9).replace("by 1", "by 5") + " cycle";
+        assert_eq!(sequence_options(&five), " increment by 5 maxvalue 9 cycle");
+        assert_eq!(identity_options(None), "");
+        let ten = usual("integer", MAXIMA[1]).replace("with 1", "with 10");
+        assert_eq!(identity_options(Some(&ten)), " (start with 10)");
+    }
+
+    #[test]
+    fn a_column_is_mentioned_by_its_whole_name() {
+        assert!(mentions("using btree (\"Name\", b)", "\"Name\""));
+        assert!(mentions("CHECK (price > 0)", "price"));
+        assert!(!mentions("CHECK (prices > 'price'::text)", "price"));
     }
 }
