@@ -63,11 +63,12 @@ pub enum ApiError {
     #[error("{}", database_detail(.0))]
     Database(#[from] DbError),
     /// The revision that this version needs is not applied.
-    #[error("the database is not at the revision this server needs")]
+    #[error("this server needs revision {needed}, the database is at {}",
+        .newest.as_deref().unwrap_or("base"))]
     SchemaBehind {
         /// Its id.
         needed: &'static str,
-        /// The newest one that is.
+        /// The newest one that is; `None` = none.
         newest: Option<String>,
     },
     /// The worker was told to leave, or soon will be.
@@ -134,9 +135,6 @@ impl ApiError {
             Self::Database(error) => Some(error.to_string()),
             Self::InvalidToken(error) | Self::InvalidRefresh(Some(error)) => {
                 Some(error.to_string())
-            }
-            Self::SchemaBehind { needed, newest } => {
-                Some(format!("needs {needed}, is at {}", newest.as_deref().unwrap_or("base")))
             }
             Self::Password(error) => Some(error.to_string()),
             _ => None,

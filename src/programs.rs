@@ -184,7 +184,7 @@ async fn check_server(server: &Config, need: Need) -> Result<(), Failure> {
         }
     };
     capacity.check(need)?;
-    warn_about_revision(&client, needed).await;
+    tell_of_revision(&client, needed).await;
     Ok(())
 }
 
@@ -230,12 +230,18 @@ async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
     Ok(Capacity { version: row.get(0), connections_max: row.get(1), reserved: row.get(2) })
 }
 
-/// A schema that is behind stops nobody: the workers answer 503 until it is right.
-async fn warn_about_revision(client: &Client, needed: &str) {
-    let found = client.query_one(migrations::READINESS_SQL, &[&needed]).await;
-    let right = found.is_ok_and(|row| row.get(1));
-    if !right {
-        warn!(needed, "the database is not at this revision: run `peace-migrate upgrade head`");
+/// A schema that is behind stops nobody: the workers answer 503 until it is right. One that is ahead
+/// is usual while releases overlap.
+async fn tell_of_revision(client: &Client, needed: &str) {
+    let row = client.query_one(migrations::READINESS_SQL, &[&needed]).await.ok();
+    let newest = row.as_ref().and_then(|row| row.get::<_, Option<String>>(0));
+    let found = newest.as_deref().unwrap_or("base");
+    match row.is_some_and(|row| row.get(1)) {
+        true if found == needed => {}
+        true => {
+            info!(needed, found, "the database is ahead of this program, which serves all the same")
+        }
+        false => warn!(needed, found, "the database is behind: run `peace-migrate upgrade head`"),
     }
 }
 

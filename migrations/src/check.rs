@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use tokio_postgres::Config;
+
 use tokio_postgres::types::Type;
 
 use crate::catalog::Catalog;
@@ -59,6 +61,17 @@ pub(crate) struct Sides {
     pub(crate) fields: Vec<Finding>,
     /// The server's major version.
     pub(crate) major: u32,
+}
+
+/// Whether the revisions of `chain` give `tables`, and their structs can read the rows: for a program's
+/// own tests. Makes scratch databases on the server of `config`, and drops them.
+pub async fn check_tables(
+    config: &Config,
+    chain: &Chain,
+    tables: &[Table],
+) -> Result<Vec<Finding>, Error> {
+    let server = Server { server: config.clone(), given: None };
+    check(&server, chain, &Declared::tables(tables), None).await
 }
 
 /// Makes both sides and compares them, and `lock` (the file's text, if there is one) too.

@@ -49,7 +49,7 @@ mod url;
 
 pub use apply::{Direction, Step};
 pub use chain::{Chain, ChainError, Down, Revision};
-pub use check::Finding;
+pub use check::{Finding, check_tables};
 pub use cli::{Application, FindDatabase, run};
 pub use compare::Difference;
 pub use embedded::{all, embedded, head};

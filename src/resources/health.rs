@@ -3,7 +3,7 @@
 //! | route | success | its own problems |
 //! |---|---|---|
 //! | `GET /health/live` | 200 `{"status":"live"}`, whatever the database does | |
-//! | `GET /health/ready` | 200 `{"status":"ready"}` | 503, also while the worker is leaving |
+//! | `GET /health/ready` | 200 `{"status":"ready"}` | 503, with both revisions when they differ; also while the worker is leaving |
 //! | `GET /version` | 200 `{name, version}` | |
 //!
 //! Live asks nothing: a database that is away is no reason to restart a worker. Ready asks the
@@ -13,7 +13,7 @@
 //! longer than the pool wait is not ready either.
 
 use serde::Serialize;
-use worker::{Context, Reply, Routes};
+use worker::{Context, DbError, Reply, Routes};
 
 use super::Resource;
 use crate::app::App;
@@ -52,7 +52,11 @@ async fn ready(cx: Context<App>) -> Result<Reply<StatusResponse>> {
         return Err(ApiError::Leaving);
     }
     let needed = migrations::head().id.as_str();
-    let row = cx.app().database.row(migrations::READINESS_SQL, &[&needed]).await?;
+    let row = match cx.app().database.row(migrations::READINESS_SQL, &[&needed]).await {
+        // Not even the table of the revisions is there.
+        Err(DbError::SchemaBehind(_)) => None,
+        row => row?,
+    };
     let (newest, applied) = row.map_or((None, false), |row| (row.get(0), row.get(1)));
     if applied {
         return Ok(Reply(StatusResponse { status: "ready" }));

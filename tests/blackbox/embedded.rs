@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::harness::{Launch, Turn, get, post};
 
+const MIGRATE: &str = env!("CARGO_BIN_EXE_peace-migrate");
 const STOP: Duration = Duration::from_secs(15);
 
 /// The tests often run as root, whose embedded database lives elsewhere than everybody else's.
@@ -51,4 +52,41 @@ fn a_second_copy_on_the_same_data_is_refused_and_the_first_serves_on() {
     assert_eq!(second.lines.len(), 1, "{:?}", second.lines);
     assert!(second.lines[0].contains("another copy"), "{}", second.lines[0]);
     assert_eq!(first.ask(&get("/users")).status, 200);
+}
+
+/// As root and as an ordinary user: their sockets are in different places.
+#[test]
+fn peace_migrate_finds_the_database_of_the_folder_while_it_runs() {
+    let turn = Turn::shared();
+    for launch in [Launch::embedded(&turn), Launch::embedded_of_an_ordinary_user(&turn)] {
+        let mut peace = launch.workers(1).serve();
+        let output = peace.beside(MIGRATE, ["current"]);
+        let head = format!("{} (head)\n", migrations::head().id);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), head, "{output:?}");
+        let check = peace.beside(MIGRATE, ["check"]);
+        assert!(check.status.success(), "it may make scratch databases there: {check:?}");
+
+        assert_eq!(peace.stop(STOP).code, Some(0));
+        let output = peace.beside(MIGRATE, ["current"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("./deploy/up") && told.contains("DATABASE_URL"), "{told}");
+    }
+}
+
+#[test]
+fn peace_migrate_in_production_takes_no_embedded_database() {
+    let turn = Turn::shared();
+    let peace = Launch::embedded(&turn).workers(1).serve();
+    fs::write(peace.folder().join(".env"), "PEACE_ENV=production\n").unwrap();
+    let output = peace.beside(MIGRATE, ["current"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn peace_migrate_makes_nothing_where_it_finds_no_database() {
+    let turn = Turn::shared();
+    let launch = Launch::bare(&turn).program(MIGRATE).args(["current"]);
+    assert_eq!(launch.output().status.code(), Some(2));
+    assert_eq!(fs::read_dir(launch.folder().path()).unwrap().count(), 0);
 }

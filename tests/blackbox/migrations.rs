@@ -36,6 +36,10 @@ mod scratch;
 mod spellings;
 /// What the runner's tests add to a bench.
 mod stage;
+/// This template's own schema.
+mod template;
+/// A developer changes the schema.
+mod walk;
 
 use std::process::Output;
 use std::thread;
@@ -110,6 +114,9 @@ fn a_schema_that_is_behind_is_a_503_until_it_is_right() {
         assert_eq!(reply.status, 503, "{route}");
         assert_eq!(reply.json()["type"], "/problems/schema-behind", "{route}");
     }
+    let told = format!("needs revision {}, the database is at base", migrations::head().id);
+    let reply = peace.ask(&get("/health/ready"));
+    assert!(reply.json()["detail"].as_str().unwrap().ends_with(&told), "{}", reply.json());
     let workers = peace.workers();
     assert!(migrate(&turn, &database, &["upgrade", "head"]).status.success());
     assert_eq!(peace.ask(&get("/health/ready")).status, 200);

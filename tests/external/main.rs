@@ -16,3 +16,5 @@ mod alembic;
 mod pgbouncer;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
+/// A developer edits this project, and builds it.
+mod walk;

@@ -3,11 +3,13 @@
 //! Each test has a [`Database`] of its own, cloned from a template that was migrated once by the
 //! library that migrates everywhere else.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use peace::embedded::Binaries;
 use tokio::runtime::{self, Runtime};
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 use super::cluster::Cluster;
 use super::turn::Turn;
@@ -55,6 +57,20 @@ impl<'a> Database<'a> {
         self.cluster.url(&self.name)
     }
 
+    /// The schema as `pg_dump` writes it, without the marks that are new in every dump.
+    pub(crate) fn dump(&self) -> String {
+        let server = Binaries::find(None).expect("PostgreSQL is installed");
+        let mut command = Command::new(server.postgres.with_file_name("pg_dump"));
+        let dumped = command.args(["--schema-only", "--dbname", &self.url()]).output();
+        let dumped = dumped.expect("PostgreSQL's own pg_dump is beside it");
+        assert!(dumped.status.success(), "{dumped:?}");
+        let text = String::from_utf8(dumped.stdout).expect("it prints UTF-8");
+        let is_mark =
+            |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
+        let lines = text.lines().filter(|line| !is_mark(line));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
     /// A session in this database.
     pub(crate) fn sql(&self) -> Sql {
         Sql::connect(&self.url()).expect("the cluster answers")
@@ -85,7 +101,8 @@ fn migrate(url: &str) {
     event_loop().block_on(work).expect("the template can be migrated");
 }
 
-fn event_loop() -> Runtime {
+/// For a few calls of asynchronous code.
+pub(crate) fn event_loop() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("an event loop")
 }
 
@@ -122,6 +139,11 @@ impl Sql {
     pub(crate) fn rows(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
         let rows = self.event_loop.block_on(self.client.query(statement, params));
         rows.unwrap_or_else(|error| panic!("{statement}: {:?}", error.as_db_error()))
+    }
+
+    /// What a statement would give, without running it.
+    pub(crate) fn prepare(&self, statement: &str) -> Result<Statement, tokio_postgres::Error> {
+        self.event_loop.block_on(self.client.prepare(statement))
     }
 
     /// The first column of the one row.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -149,11 +149,28 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command_of(&self.program);
+        command.args(&self.args);
+        command
+    }
+
+    /// Another program, as this one is started.
+    pub(super) fn beside(&self, program: &str) -> Command {
+        if self.user.is_none() {
+            return self.command_of(Path::new(program));
+        }
+        let name = Path::new(program).file_name().expect("a program is a file");
+        let copy = self.folder.path().join(name);
+        fs::copy(program, &copy).expect("the program can be copied");
+        self.command_of(&copy)
+    }
+
+    fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
-        command.args(&self.args).env_clear().current_dir(self.folder.path());
+        command.env_clear().current_dir(self.folder.path());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("XDG_RUNTIME_DIR", self.folder.path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

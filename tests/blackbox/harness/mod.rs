@@ -14,6 +14,7 @@ pub(crate) mod peace;
 pub(crate) mod proc;
 pub(crate) mod turn;
 pub(crate) mod wait;
+pub(crate) mod walk;
 
 pub(crate) use client::{Connection, Request, get, post, put, request};
 pub(crate) use database::Database;

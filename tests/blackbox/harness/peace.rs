@@ -108,6 +108,15 @@ impl Peace {
         command.stdin(Stdio::null()).output().expect("the program runs")
     }
 
+    /// Runs another program beside it: the same user, folder and environment.
+    pub(crate) fn beside<'a>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = &'a str>,
+    ) -> Output {
+        self.launch.beside(program).args(args).output().expect("the program runs")
+    }
+
     /// Signals the supervisor.
     pub(crate) fn signal(&self, signal: Signal) {
         signal_to(self.pid(), signal);

@@ -32,6 +32,15 @@ impl<'a> Bench<'a> {
         Self { turn, folder, versions }
     }
 
+    /// With the revisions of another folder.
+    pub(super) fn copy_of(turn: &'a Turn, versions: &str) -> Self {
+        let bench = Self::new(turn);
+        for file in fs::read_dir(versions).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), bench.versions().join(file.file_name())).unwrap();
+        }
+        bench
+    }
+
     pub(super) fn versions(&self) -> &Path {
         &self.versions
     }
