@@ -6,7 +6,7 @@
 //! It does not know how either came about. Not read, by choice: the order of columns, owners and
 //! privileges, storage parameters of tables, statistics, tablespaces, the values of sequences; and
 //! what hardly anybody makes: operators, casts, text search, publications, event triggers.
-//! Source: PostgreSQL manual, "System Catalogs", and section 9.27.3 (catalog information functions).
+//! Source: PostgreSQL manual, "System Catalogs", and section 9.27 (catalog information functions).
 
 use std::collections::BTreeMap;
 use std::fmt;

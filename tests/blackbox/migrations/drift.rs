@@ -143,9 +143,10 @@ fn an_upgrade_that_runs_is_no_drift() {
     bench.run_on(&database, &["upgrade"]).done();
     let index = "create index concurrently item_price_idx on item (price)";
     bench.revision(2, "next", "root", index, "drop index concurrently item_price_idx");
-    let old = database.sql();
-    old.run("begin; insert into item values (1)");
     thread::scope(|scope| {
+        // In here, so that the build can end when this test fails.
+        let old = database.sql();
+        old.run("begin; insert into item values (1)");
         let upgrade = scope.spawn(|| bench.run_on(&database, &["upgrade"]));
         let invalid = "select exists (select from pg_index where not indisvalid)";
         until_true("the build waits", LIMIT, || sql.value(invalid, &[]));
@@ -175,7 +176,8 @@ fn how_a_session_spells_is_no_drift() {
     let database = Database::blank(&turn);
     let bench = Bench::new(&turn);
     let table = "create table item (at timestamptz default '2020-01-01 00:00+00', \
-        span interval default '1 day 02:00', share float8 default 0.1, seal bytea default '\\x00ff')";
+        span interval default '1 day 02:00', share float8 default 0.1, seal bytea default \
+        '\\x00ff')";
     bench.revision(1, "root", "none", table, "drop table item");
     bench.run_on(&database, &["dump"]).done();
     bench.run_on(&database, &["upgrade"]).done();

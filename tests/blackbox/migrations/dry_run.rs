@@ -13,8 +13,8 @@ fn bench(turn: &Turn) -> Bench<'_> {
 
 /// What an upgrade would change.
 fn state(database: &Database<'_>) -> String {
-    let catalog = "select string_agg(x::text, ',' order by x::text) from (select oid, xmin, relname \
-        from pg_class where relnamespace = 'public'::regnamespace) x";
+    let catalog = "select string_agg(x::text, ',' order by x::text) from (select oid, xmin, \
+        relname from pg_class where relnamespace = 'public'::regnamespace) x";
     let rows = "select string_agg(x::text, ',' order by x::text) from peace_migration x";
     let sql = format!("select coalesce(({catalog}), '') || coalesce(({rows}), '')");
     database.sql().value(&sql, &[])
