@@ -86,7 +86,9 @@ async fn step(
         (None, Direction::Down) => Target::Base,
     };
     let goal = (&target, direction);
-    match runner::migrate(config, goal, &Options::new(chain), &mut |_| ()).await {
+    // There is no data in a scratch database to be destroyed.
+    let options = Options { allow_loss: true, ..Options::new(chain) };
+    match runner::migrate(config, goal, &options, &mut |_| ()).await {
         Ok(_) => Ok(materialise::read(config).await?),
         Err(error @ (Error::Statement { .. } | Error::IndexInvalid { .. })) => {
             Err(Unwritten::Fails(error.to_string()))
