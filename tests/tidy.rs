@@ -158,6 +158,16 @@ fn allows_without_reason(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// The application's tables are declared with `table!`, and made by the revisions.
+fn makes_a_table(text: &str) -> Vec<String> {
+    let bad = ["create table", "alter table", "drop table"];
+    let found = code(without_tests(text)).filter(|(_, line)| {
+        let line = line.to_ascii_lowercase();
+        bad.iter().any(|bad| line.contains(bad))
+    });
+    found.map(|(number, _)| format!("{number}: makes a table; a revision does")).collect()
+}
+
 fn names_a_machine(text: &str) -> Vec<String> {
     let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     let found =
@@ -198,7 +208,7 @@ fn modules(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn the_rules_see_small_sins() {
     let long = "\n".repeat(251);
-    let bad: [(Rule, &str); 15] = [
+    let bad: [(Rule, &str); 16] = [
         (lacks_its_purpose, "use std::fs;\n"),
         (lacks_its_purpose, "// not a doc comment\n"),
         (is_unsafe, "fn f() { unsafe { g() } }"),
@@ -212,6 +222,7 @@ fn the_rules_see_small_sins() {
         (names_a_resource, "struct UserRow;"),
         (allows_without_reason, "#[allow(dead_code)]\nfn f() {}"),
         (allows_without_reason, "#![allow(\n    unused\n)]\nreason = 1"),
+        (makes_a_table, "const SQL: &str = \"CREATE TABLE thing ()\";"),
         (names_a_machine, concat!("cd /ro", "ot/peace")),
         (is_long_for_a_resource, &long),
     ];
@@ -232,13 +243,14 @@ fn the_rules_see_small_sins() {
 #[test]
 fn the_rules_let_pass_what_is_right() {
     let long = "\n".repeat(250);
-    let good: [(Rule, &str); 9] = [
+    let good: [(Rule, &str); 10] = [
         (lacks_its_purpose, "#![allow(x)] // why\n//! What it is.\n"),
         (is_unsafe, "// unsafe is not needed here\n#![deny(unsafe_code)]"),
         (is_unsafe_without_premises, "// SAFETY:\n// 1. It is so.\nlet x = unsafe { g() };"),
         (sleeps_or_skips, "// never ignore a test\ntokio::time::sleep(pause).await"),
         (listens, "fn f() {}\n#[cfg(test)]\nmod tests { TcpListener::bind(a); }"),
         (names_a_resource, "impl Iterator<Item = u8> + tcp_user_timeout // users"),
+        (makes_a_table, "also \"create index on thing (id)\"; // create table makes none"),
         (allows_without_reason, "#[allow(dead_code, reason = \"held\")]"),
         (allows_without_reason, "#![allow(unsafe_code)] // The fence."),
         (is_long_for_a_resource, &long),
@@ -281,6 +293,11 @@ fn the_worker_knows_no_resource() {
 #[test]
 fn a_resource_fits_into_250_lines() {
     check(is_long_for_a_resource, |path| path.starts_with("src/resources/"));
+}
+
+#[test]
+fn only_revisions_make_tables() {
+    check(makes_a_table, |path| path.starts_with("src/") || path.starts_with("worker/src/"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tokio_postgres::Config;
 use crate::chain::Chain;
 use crate::embedded::embedded;
 use crate::error::Error;
-use crate::folder::FolderError;
+use crate::folder::{self, FolderError};
 use crate::generate::Unwritten;
 use crate::lint::NoLinter;
 use crate::rebase::RebaseError;
@@ -240,10 +240,16 @@ fn execute(cli: Cli, application: &Application<'_>) -> Result<(), Failure> {
 impl Call<'_> {
     /// The revisions that the command is about.
     fn chain(&self) -> Result<Cow<'static, Chain>, Failure> {
-        Ok(match &self.versions {
-            None => Cow::Borrowed(embedded().map_err(Error::from)?),
-            Some(folder) => Cow::Owned(Chain::read(folder).map_err(Error::from)?),
-        })
+        if let Some(folder) = &self.versions {
+            return Ok(Cow::Owned(Chain::read(folder).map_err(Error::from)?));
+        }
+        let chain = embedded().map_err(Error::from)?;
+        if let Some(newer) = unbuilt(chain) {
+            print::say(&format_args!(
+                "note: revision {newer} of this workspace is not compiled in: build again, or give --versions"
+            ));
+        }
+        Ok(Cow::Borrowed(chain))
     }
 
     /// The database that the command is about.
@@ -276,6 +282,13 @@ impl Call<'_> {
             .map_err(|error| Failure::Read { path: path(), reason: error.to_string() })?;
         Declared::sql(&text).map_err(|(line, what)| Failure::Unclosed { path: path(), line, what })
     }
+}
+
+/// The head of the folder around, when it was written after this program was built.
+fn unbuilt(chain: &Chain) -> Option<String> {
+    let written = Chain::read(&folder::find(None)?).ok()?;
+    let head = written.head().id.clone();
+    chain.all().iter().all(|revision| revision.id != head).then_some(head)
 }
 
 /// Runs the asynchronous part of a command, and ends it at INT or TERM.
