@@ -63,8 +63,8 @@ pub(crate) struct Sides {
     pub(crate) major: u32,
 }
 
-/// Whether the revisions of `chain` give `tables`, and their structs can read the rows: for a program's
-/// own tests. Makes scratch databases on the server of `config`, and drops them.
+/// Whether the revisions of `chain` give `tables`, and their structs can read the rows: for a
+/// program's own tests. Makes scratch databases on the server of `config`, and drops them.
 pub async fn check_tables(
     config: &Config,
     chain: &Chain,
