@@ -9,7 +9,7 @@ use std::fmt;
 
 use tokio_postgres::Config;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Kind, Type};
 
 use crate::catalog::Catalog;
 use crate::chain::Chain;
@@ -63,8 +63,8 @@ pub(crate) struct Sides {
     pub(crate) major: u32,
 }
 
-/// Whether the revisions of `chain` give `tables`, and their structs can read the rows: for a program's
-/// own tests. Makes scratch databases on the server of `config`, and drops them.
+/// Whether the revisions of `chain` give `tables`, and their structs can read the rows: for a
+/// program's own tests. Makes scratch databases on the server of `config`, and drops them.
 pub async fn check_tables(
     config: &Config,
     chain: &Chain,
@@ -141,6 +141,10 @@ async fn unreadable(session: &Session, table: &Table) -> Result<Vec<Finding>, Er
 fn wrong(column: &Column, found: &Type, nullable: bool) -> Option<String> {
     let rust_type = column.rust_type;
     if !(column.accepts)(found) {
+        let found = match found.kind() {
+            Kind::Array(member) => format!("{member}[]"),
+            _ => found.to_string(),
+        };
         return Some(format!("{rust_type} does not read a column of type {found}: change either"));
     }
     match ((column.is_nullable)(), nullable) {

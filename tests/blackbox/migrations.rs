@@ -18,6 +18,8 @@ mod contention;
 mod drift;
 /// Upgrades that are only tried.
 mod dry_run;
+/// What row structs can read.
+mod fields;
 /// Data that would go.
 mod guards;
 /// What a reader of the files finds.

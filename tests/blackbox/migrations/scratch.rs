@@ -65,28 +65,31 @@ impl<'a> Role<'a> {
     }
 }
 
-// Case 43.
+// Case 43: while the revisions are run, and while the declared schema is made.
 #[test]
 fn a_stop_leaves_no_scratch_database() {
     let turn = Turn::shared();
     let role = Role::new(&turn, "stopped", "createdb");
-    let sides = [("select pg_sleep(60)", ""), ("", "select pg_sleep(60)")];
-    let commands: [&[&str]; 2] = [&["check"], &["dump", "--stdout"]];
-    for (signal, command) in [(Signal::SIGINT, commands[0]), (Signal::SIGTERM, commands[1])] {
-        for (up, declared) in sides {
-            if command == commands[1] && up.is_empty() {
-                continue;
-            }
-            let bench = Bench::sides(&turn, up, declared);
-            let mut run = bench.launch(command).env("DATABASE_URL", &role.url()).start();
-            role.await_work();
-            assert!(!role.databases().is_empty());
-            run.signal(signal);
-            let ended = run.end(LIMIT);
-            assert_eq!(ended.code, Some(130), "{ended:?}");
-            assert_eq!(ended.lines.len(), 1, "{ended:?}");
-            assert_eq!(role.databases(), BTreeSet::new(), "{command:?}");
-        }
+    role.database.sql().run("grant create on schema public to stopped");
+    let bench = Bench::sides(&turn, "select pg_sleep(60)", "");
+    bench.run_at(&role.url(), &["stamp", "head", "--force"]).done();
+    let declaring = Bench::sides(&turn, "", "select pg_sleep(60)");
+    let runs: [(&Bench<'_>, &[&str], Signal); 5] = [
+        (&bench, &["check"], Signal::SIGINT),
+        (&declaring, &["check"], Signal::SIGTERM),
+        (&bench, &["dump"], Signal::SIGTERM),
+        (&bench, &["drift"], Signal::SIGINT),
+        (&bench, &["upgrade", "--dry-run"], Signal::SIGINT),
+    ];
+    for (bench, args, signal) in runs {
+        let mut run = bench.launch(args).env("DATABASE_URL", &role.url()).start();
+        role.await_work();
+        assert!(!role.databases().is_empty());
+        run.signal(signal);
+        let ended = run.end(LIMIT);
+        assert_eq!(ended.code, Some(130), "{args:?}: {ended:?}");
+        assert!(ended.lines.last().unwrap().contains("interrupted: "), "{ended:?}");
+        assert_eq!(role.databases(), BTreeSet::new(), "{args:?}");
     }
 }
 
@@ -183,22 +186,32 @@ fn a_given_database_that_is_not_empty_is_refused() {
 }
 
 #[test]
-fn a_killed_run_in_a_given_database_is_cleared_away_by_the_next() {
+fn a_given_database_is_cleared_after_a_stop_and_after_a_killed_run_by_the_next() {
     let turn = Turn::shared();
     let role = Role::new(&turn, "unlucky", "");
     let scratch = Database::blank(&turn);
     role.sql.run(&format!("alter database {} owner to unlucky", scratch.name()));
     let url = format!("{} user=unlucky", scratch.url());
-    let bench = Bench::sides(&turn, "create table a (); select pg_sleep(60)", "create table a ()");
-    let mut run = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url).start();
-    let works = "select exists (select from pg_stat_activity where usename = 'unlucky' and \
-        state = 'active' and query like '%pg_sleep%')";
-    until_true("it works", LIMIT, || role.sql.value(works, &[]));
-    run.kill();
-    let gone = "select count(*) from pg_stat_activity where usename = 'unlucky'";
-    until_true("its sessions end", LIMIT, || role.sql.value::<i64>(gone, &[]) == 0);
+    let sessions = |what: &str| {
+        let sql =
+            "select count(*) from pg_stat_activity where usename = 'unlucky' and query like $1";
+        role.sql.value::<i64>(sql, &[&what])
+    };
+    let bench = Bench::sides(&turn, "create table a (); select pg_sleep(60)", MUCH);
+    let start = || {
+        let run = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url).start();
+        until_true("it works", LIMIT, || sessions("%pg_sleep%") == 1);
+        run
+    };
+    let mut stopped = start();
+    stopped.signal(Signal::SIGINT);
+    assert_eq!(stopped.end(LIMIT).code, Some(130));
+    assert_eq!(objects(&scratch), 0);
+
+    start().kill();
+    until_true("its sessions end", LIMIT, || sessions("%") == 0);
     assert!(objects(&scratch) > 0);
-    let next = Bench::sides(&turn, "create table a ()", "create table a ()");
+    let next = Bench::sides(&turn, MUCH, MUCH);
     let launch = next.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
     assert_eq!(Ran::of(&launch.output()).done(), CLEAN);
     assert_eq!(objects(&scratch), 0);
