@@ -116,7 +116,7 @@ pub(crate) struct Column {
     pub(crate) enumeration: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Eq, Deserialize)]
 pub(crate) struct Constraint {
     /// `p` primary key, `u` unique, `f` foreign key, `c` check, `x` exclude.
     pub(crate) form: char,
@@ -125,6 +125,8 @@ pub(crate) struct Constraint {
     pub(crate) valid: bool,
     /// The table a foreign key points to.
     pub(crate) references: Option<String>,
+    /// The index of that table which a foreign key needs; not compared.
+    pub(crate) needs: Option<String>,
     /// Quoted; none when it is over an expression.
     pub(crate) columns: Option<Vec<String>>,
 }
@@ -142,6 +144,12 @@ pub(crate) struct Index {
 impl PartialEq for Column {
     fn eq(&self, other: &Self) -> bool {
         self.text() == other.text()
+    }
+}
+
+impl PartialEq for Constraint {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.text, self.valid) == (&other.text, other.valid)
     }
 }
 

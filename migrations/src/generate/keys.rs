@@ -50,9 +50,8 @@ impl Plan<'_> {
     }
 
     /// Checks and foreign keys.
-    fn unvalidated(&mut self, key: &Key, to: &Constraint) {
-        let is_late = to.references.as_deref().is_some_and(|table| self.gaining.contains(table));
-        let (phase, then) = match is_late {
+    pub(super) fn unvalidated(&mut self, key: &Key, to: &Constraint) {
+        let (phase, then) = match self.is_late(to) {
             true => (Phase::Finish, Phase::Verify),
             false => (Phase::Main, Phase::Validate),
         };
@@ -61,6 +60,12 @@ impl Plan<'_> {
         if to.valid {
             self.validate(then, &key.of, &key.name);
         }
+    }
+
+    /// Whether a foreign key needs an index that is built after the main file.
+    pub(super) fn is_late(&self, to: &Constraint) -> bool {
+        let needed = to.references.as_deref().zip(to.needs.as_deref());
+        needed.is_some_and(|index| self.gaining.contains(&index))
     }
 
     /// Primary keys and unique constraints.
@@ -154,6 +159,7 @@ mod tests {
             text: text.to_owned(),
             valid: true,
             references: None,
+            needs: None,
             columns: None,
         };
         let (index, form, tail) = index_of(&constraint('p', "PRIMARY KEY (id, \"A)\")"));

@@ -12,22 +12,21 @@ use crate::catalog::{Catalog, Constraint, Key, Kind, Object};
 
 /// The changes that make what one side has and the other has not.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct Made<'a> {
     pub(super) ops: Vec<Op>,
     /// Foreign keys that have to wait for something beyond `ops`.
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<Link<'a>>,
 }
 
 /// A foreign key of a new table.
-pub(super) struct Link {
-    pub(super) references: String,
-    /// What `comment on` calls it.
-    target: String,
+pub(super) struct Link<'a> {
+    pub(super) key: &'a Key,
+    pub(super) constraint: &'a Constraint,
     pub(super) op: Op,
 }
 
 /// What `side` has and `other` has not. `busy`: tables on both sides whose keys may change meanwhile.
-pub(super) fn make(side: &Catalog, other: &Catalog, busy: &BTreeSet<&str>) -> Made {
+pub(super) fn make<'a>(side: &'a Catalog, other: &Catalog, busy: &BTreeSet<&str>) -> Made<'a> {
     let mut made = Made::default();
     for kind in [Kind::Schema, Kind::Extension, Kind::Type, Kind::Sequence] {
         made.ops
@@ -92,7 +91,11 @@ fn is_free(side: &Catalog, table: &str, waiting: &BTreeSet<&str>) -> bool {
 }
 
 /// `create table` with its constraints, except for those that have to wait.
-fn new_table(side: &Catalog, table: &str, waits: impl Fn(&Constraint) -> bool) -> (Op, Vec<Link>) {
+fn new_table<'a>(
+    side: &'a Catalog,
+    table: &'a str,
+    waits: impl Fn(&Constraint) -> bool,
+) -> (Op, Vec<Link<'a>>) {
     let mut columns: Vec<_> = text::columns(side, table).collect();
     columns.sort_by_key(|(_, column)| column.position);
     let mut lines: Vec<String> =
@@ -100,13 +103,12 @@ fn new_table(side: &Catalog, table: &str, waits: impl Fn(&Constraint) -> bool) -
     let (mut links, mut constraints) = (Vec::new(), Vec::new());
     for (key, constraint) in text::constraints(side, table) {
         if waits(constraint) {
-            let references = constraint.references.clone().unwrap_or_default();
             let add =
                 Statement::alter(table, text::add_constraint(key, constraint, constraint.valid));
             let drop = Statement::alter(table, text::drop_constraint(key));
-            let target = key.to_string();
-            let up = std::iter::once(add).chain(text::comment(side, table, &target)).collect();
-            links.push(Link { references, target, op: Op::new(Phase::Main, up, vec![drop]) });
+            let up =
+                std::iter::once(add).chain(text::comment(side, table, &key.to_string())).collect();
+            links.push(Link { key, constraint, op: Op::new(Phase::Main, up, vec![drop]) });
         } else {
             constraints.push((text::rank(constraint), text::constraint(key, constraint)));
         }
@@ -123,10 +125,10 @@ fn new_table(side: &Catalog, table: &str, waits: impl Fn(&Constraint) -> bool) -
 }
 
 /// Every comment on a table and its parts, except for those that are made later; they go with it.
-fn comments_of_table(side: &Catalog, table: &str, links: &[Link]) -> Vec<Op> {
+fn comments_of_table(side: &Catalog, table: &str, links: &[Link<'_>]) -> Vec<Op> {
     let keys = side.part_of(table, Kind::Comment).map(|(key, _)| key);
     let keys = keys.filter(|key| text::owners(key).contains(&Kind::Table));
-    let now = keys.filter(|key| links.iter().all(|link| link.target != key.name));
+    let now = keys.filter(|key| links.iter().all(|link| link.key.to_string() != key.name));
     now.filter_map(|key| text::comment(side, table, &key.name))
         .map(|comment| Op::new(Phase::Main, vec![comment], Vec::new()))
         .collect()

@@ -26,8 +26,8 @@ pub(super) struct Plan<'a> {
     pub(super) handled: BTreeSet<String>,
     /// Tables with unique indexes that go or change: foreign keys may hold on to them.
     pub(super) losing: BTreeSet<&'a str>,
-    /// Tables that are unique in something only when the indexes are built.
-    pub(super) gaining: BTreeSet<&'a str>,
+    /// Unique indexes of old tables that are there only when they are built, and their tables.
+    pub(super) gaining: BTreeSet<(&'a str, &'a str)>,
     /// What people have to write or to decide, a line each.
     asked: Vec<String>,
     /// The wishes that were of use.
@@ -59,9 +59,10 @@ pub(super) fn plan(
     let kept: Vec<&Change<'_>> = changes.iter().filter(|change| plan.is_kept(change.key)).collect();
     plan.tables(&kept);
     for link in made.links {
-        let is_late = plan.gaining.contains(link.references.as_str());
-        let phase = if is_late { Phase::Finish } else { Phase::Main };
-        plan.ops.push(Op { phase, ..link.op });
+        match plan.is_late(link.constraint) {
+            true => plan.unvalidated(link.key, link.constraint),
+            false => plan.ops.push(link.op),
+        }
     }
     plan.the_rest(&kept);
     plan.ops.extend(gone.into_iter().rev().map(Op::inverse));
@@ -80,8 +81,9 @@ impl<'a> Plan<'a> {
         };
         let losing =
             tables(&|change| change.key.kind == Kind::Index && change.have.is_some_and(unique_on));
-        let gaining = tables(&|change| !wishes.simple && change.want.is_some_and(unique_on));
-        let is_old = |table: &&str| has_table(have, table);
+        let gaining = changes.iter().filter(|change| change.want.is_some_and(unique_on));
+        let name = |change: &Change<'a>| (&*change.key.of, &*change.key.name);
+        let is_old = |(table, _): &(&str, &str)| has_table(have, table);
         Self {
             have,
             want,
@@ -90,7 +92,7 @@ impl<'a> Plan<'a> {
             last: Vec::new(),
             handled: BTreeSet::new(),
             losing,
-            gaining: gaining.into_iter().filter(is_old).collect(),
+            gaining: gaining.filter(|_| !wishes.simple).map(name).filter(is_old).collect(),
             asked: Vec::new(),
             used: BTreeSet::new(),
         }
