@@ -17,8 +17,9 @@ use crate::error::Error;
 use crate::session::Session;
 
 const READ_SQL: &str = include_str!("catalog.sql");
+const READING: &str = "reading the catalogue";
 /// What the spelling of names and constants depends on; and a role's limit is for its own queries.
-const SETTINGS_SQL: &str = "begin read only; set local statement_timeout = '30s'; \
+const SETTINGS_SQL: &str = "set local statement_timeout = '30s'; \
     set local quote_all_identifiers = off; set local timezone = 'UTC'; \
     set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
     set local extra_float_digits = 1; set local bytea_output = 'hex'; \
@@ -162,17 +163,24 @@ impl PartialEq for Index {
 impl Catalog {
     /// Reads what is there, without the migrations' own tables. One statement, one snapshot.
     pub(crate) async fn read(session: &Session) -> Result<Self, Error> {
-        let doing = "reading the catalogue";
+        session.execute(READING, "begin read only").await?;
+        let catalog = Self::read_within(session).await?;
+        session.execute(READING, "commit").await?;
+        Ok(catalog)
+    }
+
+    /// The same within a transaction that is open, and sees what was done in it. Its settings are
+    /// the catalogue's from then on.
+    pub(crate) async fn read_within(session: &Session) -> Result<Self, Error> {
         // The home schema alone: names in it are then written without it, whatever it is called.
         let settings = format!("{SETTINGS_SQL}; set local search_path = {}", session.schema);
-        session.execute(doing, &settings).await?;
-        let rows = session.query(doing, READ_SQL, &[]).await?;
-        session.execute(doing, "commit").await?;
+        session.execute(READING, &settings).await?;
+        let rows = session.query(READING, READ_SQL, &[]).await?;
         let mut objects = BTreeMap::new();
         for row in rows {
             let (of, name, text): (String, String, &str) = (row.get(0), row.get(1), row.get(2));
             let object = serde_json::from_str(text).map_err(|error| Error::Database {
-                doing: doing.to_owned(),
+                doing: READING.to_owned(),
                 reason: format!("{of} {name}: {error}"),
                 code: None,
             })?;

@@ -51,7 +51,7 @@ async fn in_transaction(
     wishes: &Wishes,
     declared: &[Rename],
 ) -> Result<Renamed, Unwritten> {
-    let catalog = Catalog::read(session).await?;
+    let catalog = Catalog::read_within(session).await?;
     let mut renamed = Renamed { ops: Vec::new(), catalog, implied: BTreeSet::new() };
     let hints: Vec<&Rename> = wishes.renames.iter().chain(declared).collect();
     let mut used = BTreeSet::new();
@@ -86,7 +86,7 @@ impl Renamed {
         for statement in ops.iter().flat_map(|op| &op.up) {
             session.execute(&format!("trying `{statement}`"), &statement.to_string()).await?;
         }
-        self.catalog = Catalog::read(session).await?;
+        self.catalog = Catalog::read_within(session).await?;
         self.ops.extend(ops);
         Ok(())
     }
@@ -276,7 +276,7 @@ async fn after(
 ) -> Result<Option<Catalog>, Error> {
     let sql: String = statements.map(|statement| format!("{statement};\n")).collect();
     match session.send(ANSWER_TIMEOUT, "trying other types", &sql).await? {
-        Ok(()) => Catalog::read(session).await.map(Some),
+        Ok(()) => Catalog::read_within(session).await.map(Some),
         Err(_) => Ok(None),
     }
 }
