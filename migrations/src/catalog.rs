@@ -128,8 +128,6 @@ pub(crate) struct Constraint {
     pub(crate) references: Option<String>,
     /// The index of that table which a foreign key needs; not compared.
     pub(crate) needs: Option<String>,
-    /// Quoted; none when it is over an expression.
-    pub(crate) columns: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Eq, Deserialize)]

@@ -138,10 +138,8 @@ union all
 select conrelid::regclass::text, quote_ident(conname), json_build_object('kind', 'constraint',
     'form', contype, 'text', pg_get_constraintdef(n.oid), 'valid', convalidated,
     'references', nullif(confrelid, 0)::regclass::text,
-    'needs', (select quote_ident(relname) from pg_class where oid = conindid and contype = 'f'),
-    'columns', (select json_agg(quote_ident(attname) order by place)
-        from unnest(conkey) with ordinality as k (number, place)
-        join pg_attribute on attrelid = conrelid and attnum = number))::text
+    'needs', (select quote_ident(relname) from pg_class where oid = conindid and contype = 'f')
+)::text
 from pg_constraint n where conrelid in (select oid from tables)
 and contype in ('p', 'u', 'f', 'c', 'x') and conislocal
 union all

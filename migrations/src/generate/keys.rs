@@ -160,7 +160,6 @@ mod tests {
             valid: true,
             references: None,
             needs: None,
-            columns: None,
         };
         let (index, form, tail) = index_of(&constraint('p', "PRIMARY KEY (id, \"A)\")"));
         assert_eq!(

@@ -26,7 +26,7 @@ pub(super) struct Link<'a> {
 }
 
 /// What `side` has and `other` has not. `busy`: tables on both sides whose keys may change meanwhile.
-pub(super) fn make<'a>(side: &'a Catalog, other: &Catalog, busy: &BTreeSet<&str>) -> Made<'a> {
+pub(super) fn make<'a>(side: &'a Catalog, other: &'a Catalog, busy: &BTreeSet<&str>) -> Made<'a> {
     let mut made = Made::default();
     for kind in [Kind::Schema, Kind::Extension, Kind::Type, Kind::Sequence] {
         made.ops
