@@ -5,14 +5,12 @@
 //! validated beside everybody else; that a column without values for the old rows is refused, and
 //! that a cast which people have to choose is asked for.
 
-use super::Wishes;
 use super::names::{joined, literal, short_type, unquoted};
 use super::op::{Op, Phase, Statement};
 use super::plan::Plan;
 use super::text;
 use super::types::{Fate, fate};
-use crate::catalog::{Catalog, Column, Key, Object};
-use crate::compare;
+use crate::catalog::{Column, Key};
 
 const REWRITES: &str = "Writes the table and its indexes anew, under a lock that nobody gets past.";
 const PROVED: &str = "The validated check proves it: the table is not scanned under this lock.";
@@ -37,7 +35,7 @@ impl Plan<'_> {
         let options = text::serial_options(column).map(Statement::Whole);
         let up = std::iter::once(add).chain(options).collect();
         let op = Op::new(Phase::Main, up, vec![drop_column(key)]);
-        self.ops.push(op.brings(key));
+        self.ops.push(op.brings(key.to_string()));
         if let Some(expression) = &fill {
             self.fill(key, expression);
         }
@@ -54,11 +52,31 @@ impl Plan<'_> {
         if column.not_null && !has_values(column) {
             op = op.back_note(NO_VALUES);
         }
-        self.ops.push(op.loses(key));
+        self.ops.push(op.loses(key.to_string()));
     }
 
     pub(super) fn changed_column(&mut self, key: &Key, from: &Column, to: &Column) {
-        let using = self.using(key);
+        // An identity column has to be `not null` before.
+        let is_plain = self.is_simple() || to.identity.is_some();
+        let is_required = to.not_null && !from.not_null;
+        let fill = if is_required { self.backfill(key) } else { None };
+        if is_required && !is_plain {
+            self.redefined(key, from, &Column { not_null: false, ..to.clone() });
+            if let Some(expression) = &fill {
+                self.fill(key, expression);
+            }
+            self.set_not_null(key, fill.is_some());
+        } else {
+            if let Some(expression) = &fill {
+                self.fill(key, expression);
+            }
+            self.redefined(key, from, to);
+        }
+    }
+
+    /// Whatever is done at once.
+    fn redefined(&mut self, key: &Key, from: &Column, to: &Column) {
+        let using = if is_retyped(from, to) { self.using(key) } else { None };
         let fate = kept(from, to);
         if fate == Fate::Unknown && using.is_none() {
             self.ask(format!(
@@ -66,33 +84,17 @@ impl Plan<'_> {
                 from.data_type, to.data_type, key.of, key.name
             ));
         }
-        // An identity column has to be `not null` before.
-        let is_plain = self.is_simple() || to.identity.is_some();
-        let is_required = to.not_null && !from.not_null;
-        let later = is_required && !is_plain;
-        let fill = if is_required { self.backfill(key) } else { None };
-        let then = Column { not_null: to.not_null && !later, ..to.clone() };
-        if let Some(expression) = fill.as_ref().filter(|_| !later) {
-            self.fill(key, expression);
+        let up = steps(key, from, to, using.as_deref());
+        if up.is_empty() {
+            return;
         }
         let back = back(key, from, to);
-        let up = steps(key, from, &then, using.as_deref());
-        if !up.is_empty() {
-            let mut op = Op::new(Phase::Main, up, steps(key, &then, from, back.as_deref()));
-            if fate == (Fate::Widens { rewrites: true }) {
-                op = op.note(REWRITES);
-            }
-            if fate == Fate::Narrows {
-                op = op.loses(format!("{key}: {} -> {}", from.data_type, to.data_type));
-            }
-            self.ops.push(op);
-        }
-        if let Some(expression) = fill.as_ref().filter(|_| later) {
-            self.fill(key, expression);
-        }
-        if later {
-            self.set_not_null(key, fill.is_some());
-        }
+        let op = Op::new(Phase::Main, up, steps(key, to, from, back.as_deref()));
+        self.ops.push(match fate {
+            Fate::Widens { rewrites: true } => op.note(REWRITES),
+            Fate::Narrows => op.loses(format!("{key}: {} -> {}", from.data_type, to.data_type)),
+            _ => op,
+        });
     }
 
     /// Gives old rows a value.
@@ -137,29 +139,12 @@ fn drop_column(key: &Key) -> Statement {
     Statement::alter(&key.of, format!("drop column {}", key.name))
 }
 
-/// The changes of type alone, to see what they bring along.
-pub(super) fn retyped(have: &Catalog, want: &Catalog, wishes: &Wishes) -> Vec<Op> {
-    let changes = compare::changes(have, want).into_iter();
-    let ops = changes.filter_map(|change| match (change.have, change.want) {
-        (Some(Object::Column(from)), Some(Object::Column(to))) => {
-            let then =
-                Column { not_null: from.not_null, identity: from.identity.clone(), ..to.clone() };
-            let then =
-                Column { options: from.options.clone(), sequence: from.sequence.clone(), ..then };
-            let using = wishes.using_of(change.key).map(|(_, expression)| &**expression);
-            let back = back(change.key, from, to);
-            let up = steps(change.key, from, &then, using);
-            let is_retyped = from.data_type != to.data_type || from.collation != to.collation;
-            is_retyped
-                .then(|| Op::new(Phase::Main, up, steps(change.key, &then, from, back.as_deref())))
-        }
-        _ => None,
-    });
-    ops.collect()
+pub(super) fn is_retyped(from: &Column, to: &Column) -> bool {
+    from.data_type != to.data_type || from.collation != to.collation
 }
 
 /// The cast that the way back needs.
-fn back(key: &Key, from: &Column, to: &Column) -> Option<String> {
+pub(super) fn back(key: &Key, from: &Column, to: &Column) -> Option<String> {
     (kept(to, from) == Fate::Unknown)
         .then(|| format!("{}::{}", key.name, short_type(&from.data_type)))
 }
@@ -173,7 +158,7 @@ fn kept(from: &Column, to: &Column) -> Fate {
 }
 
 /// The statements from one definition of a column to another.
-fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Statement> {
+pub(super) fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Statement> {
     let (of, name) = (&key.of, &key.name);
     let actions = actions(from, to, using).into_iter();
     let mut steps: Vec<Statement> = actions
@@ -182,7 +167,8 @@ fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Stat
     if let (None, Some(_)) = (&from.identity, &to.identity) {
         let [table, column] = [literal(of), literal(&unquoted(name))];
         steps.push(Statement::Whole(format!(
-            "-- Numbers go on after those that are there.\nselect setval(pg_get_serial_sequence({table}, {column}), coalesce(max({name}), 0) + 1, \
+            "-- Numbers go on after those that are there.\n\
+             select setval(pg_get_serial_sequence({table}, {column}), coalesce(max({name}), 0) + 1, \
              false) from {of}"
         )));
     }
@@ -201,7 +187,7 @@ fn steps(key: &Key, from: &Column, to: &Column, using: Option<&str>) -> Vec<Stat
 
 /// What follows `alter column`, in the order in which PostgreSQL wants it.
 fn actions(from: &Column, to: &Column, using: Option<&str>) -> Vec<String> {
-    let is_retyped = from.data_type != to.data_type || from.collation != to.collation;
+    let is_retyped = is_retyped(from, to);
     let has_other_default = from.default != to.default;
     let mut actions = Vec::new();
     // What the old default is in the new type need not exist.

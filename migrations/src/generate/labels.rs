@@ -109,7 +109,8 @@ fn refusal(key: &Key, have: &[String], want: &[String], recipe: &str) -> String 
     let what = match (&gone[..], &new[..]) {
         ([], _) => "its labels change places".to_owned(),
         ([old], [new]) if have.len() == want.len() => format!(
-            "label {} goes and {} comes: if it is the same one, give --rename {}.{old}:{}.{new}; if not",
+            "label {} goes and {} comes: if it is the same one, give --rename {}.{old}:{}.{new}; if \
+             not",
             literal(old),
             literal(new),
             key.of,

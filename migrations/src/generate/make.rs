@@ -25,7 +25,8 @@ pub(super) struct Link<'a> {
     pub(super) op: Op,
 }
 
-/// What `side` has and `other` has not. `busy`: tables on both sides whose keys may change meanwhile.
+/// What `side` has and `other` has not. `busy`: tables on both sides whose keys may change
+/// meanwhile.
 pub(super) fn make<'a>(side: &'a Catalog, other: &'a Catalog, busy: &BTreeSet<&str>) -> Made<'a> {
     let mut made = Made::default();
     for kind in [Kind::Schema, Kind::Extension, Kind::Type, Kind::Sequence] {
@@ -77,7 +78,7 @@ fn whole(side: &Catalog, key: &Key, object: &Object) -> Option<Op> {
     let create = Statement::Whole(format!("create {kind} {of}{definition}"));
     let up = std::iter::once(create).chain(text::comment(side, of, &key.to_string())).collect();
     let op = Op::new(Phase::Main, up, vec![format!("drop {kind} {of}").into()]);
-    Some(if *object == Object::Extension { op } else { op.brings(key) })
+    Some(if *object == Object::Extension { op } else { op.brings(key.to_string()) })
 }
 
 /// Whether every table that it points to is there.

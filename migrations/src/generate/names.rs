@@ -71,7 +71,7 @@ pub(super) fn lower(text: &str) -> String {
     lowered
 }
 
-/// `check ((a > 0))` -> `check (a > 0)`: PostgreSQL adds parentheses to those that have to be there.
+/// `check ((a > 0))` -> `check (a > 0)`: PostgreSQL adds parentheses to those that have to be.
 pub(super) fn without_double_parentheses(check: &str) -> String {
     let mut open = Vec::new();
     let mut pairs = Vec::new();

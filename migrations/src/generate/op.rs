@@ -126,12 +126,12 @@ impl Op {
         Self { back_note: Some(note), ..self }
     }
 
-    pub(super) fn loses(self, what: impl ToString) -> Self {
-        Self { loses: Some(what.to_string()), ..self }
+    pub(super) fn loses(self, what: String) -> Self {
+        Self { loses: Some(what), ..self }
     }
 
-    pub(super) fn brings(self, what: impl ToString) -> Self {
-        Self { brings: Some(what.to_string()), ..self }
+    pub(super) fn brings(self, what: String) -> Self {
+        Self { brings: Some(what), ..self }
     }
 
     pub(super) fn about(self, subject: &str) -> Self {

@@ -1,13 +1,17 @@
 //! Drafts with names, dates and headers: the files as they will stand in the folder.
 //!
-//! `generate` and the command line call it; it calls `folder`.
+//! `generate` and the command line call it; it calls `folder` and, for what
+//! locks on purpose, `lint`.
 //! It promises that the files are chained on the head, in order, and that their names are free.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::op::{Draft, body};
-use crate::chain::{Chain, SLUG_LEN_MAX};
+use crate::chain::{Chain, ChainError, Down, SLUG_LEN_MAX};
 use crate::folder::{Dates, Heading, Pair, slug};
+use crate::lint::{self, Severity};
 
 /// So that the message is still told from others.
 const PART_LEN_MAX: usize = 20;
@@ -46,6 +50,40 @@ pub(crate) fn pairs(
         revises = Some(id);
     }
     pairs
+}
+
+/// Tells the linter that locks are taken on purpose (`--simple`), for what it would call an error.
+pub(super) fn excused(pairs: &mut [Pair], chain: Option<&Chain>) -> Result<(), ChainError> {
+    let longer = extended(chain, pairs)?;
+    for pair in pairs {
+        let revision = longer.all().iter().filter(|revision| revision.name == pair.name);
+        // A build without a linter has nobody to tell.
+        let found = lint::lint(&longer, revision).unwrap_or_default();
+        let errors = found.into_iter().filter(|one| one.severity == Severity::Error);
+        let rules: BTreeSet<String> = errors.map(|one| one.rule).collect();
+        if rules.is_empty() {
+            continue;
+        }
+        let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
+        let line = format!(
+            "\n\n-- One transaction, and whoever wants the tables waits:\n\
+            -- squawk-ignore-file {rules}\n\n"
+        );
+        pair.up = pair.up.replacen("\n\n", &line, 1);
+    }
+    Ok(())
+}
+
+/// The revisions there are, and the new ones.
+pub(super) fn extended(chain: Option<&Chain>, pairs: &[Pair]) -> Result<Chain, ChainError> {
+    let mut files: Vec<(String, &str)> = pairs.iter().flat_map(Pair::files).collect();
+    for revision in chain.map(Chain::all).unwrap_or_default() {
+        files.push((revision.up.file.clone(), &revision.up.sql));
+        if let Down::Script(down) = &revision.down {
+            files.push((down.file.clone(), &down.sql));
+        }
+    }
+    Chain::new(files.iter().map(|(name, text)| (name.as_str(), *text)))
 }
 
 /// A pair to be filled in.

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use super::hands::by_hand;
 use super::keys::unique_on;
 use super::make::{Made, make};
 use super::op::{Op, Phase};
 use super::rename::Renamed;
+use super::text::changed_options;
 use super::{Unwritten, Wishes, text};
-use crate::catalog::{Catalog, Column, Constraint, Key, Kind, Object};
+use crate::catalog::{Catalog, Column, Constraint, Index, Key, Kind, Object};
 use crate::compare::{self, Change};
 
 /// A plan in the making.
@@ -64,7 +66,8 @@ pub(super) fn plan(
             false => plan.ops.push(link.op),
         }
     }
-    plan.the_rest(&kept);
+    plan.others(&kept);
+    plan.gone_columns(&kept);
     plan.ops.extend(gone.into_iter().rev().map(Op::inverse));
     plan.finished()
 }
@@ -140,55 +143,39 @@ impl<'a> Plan<'a> {
                 _ => {}
             }
         }
-        new.sort_by_key(|(key, column)| {
-            (key.of.clone(), column.generated.is_some(), column.position)
-        });
+        new.sort_by_key(|(key, column)| (&key.of, column.generated.is_some(), column.position));
         for (key, column) in new {
             self.new_column(key, column);
         }
     }
 
-    /// Indexes, sequences, labels, comments, and at last the columns that go.
-    fn the_rest(&mut self, kept: &[&Change<'_>]) {
-        for change in kept {
-            match (change.have, change.want) {
+    /// What is no table's column or key.
+    fn others(&mut self, kept: &[&Change<'_>]) {
+        for Change { key, have, want } in kept {
+            match (have, want) {
                 (
                     Some(Object::Sequence { options: from }),
                     Some(Object::Sequence { options: to }),
                 ) => {
-                    let alter = |options| {
-                        format!(
-                            "alter sequence {} {}",
-                            change.key.of,
-                            text::changed_options(options)
-                        )
-                    };
+                    let alter = |to| format!("alter sequence {} {}", key.of, changed_options(to));
                     self.ops.push(Op::of(Phase::Main, alter(to), alter(from)));
                 }
                 (Some(Object::Enum { labels: from }), Some(Object::Enum { labels: to })) => {
-                    self.changed_labels(change.key, from, to);
+                    self.changed_labels(key, from, to);
                 }
-                (have, want) if change.key.kind == Kind::Index => {
-                    let index = |object: Option<&'_ Object>| match object {
-                        Some(Object::Index(index)) => Some(index.clone()),
-                        _ => None,
-                    };
-                    self.changed_index(change.key, index(have).as_ref(), index(want).as_ref());
-                }
-                _ => {}
+                _ => self.changed_index(key, index(*have), index(*want)),
             }
         }
         let comments = kept.iter().filter(|change| change.key.kind == Kind::Comment);
         comments.for_each(|change| self.changed_comment(change.key));
-        let mut gone: Vec<(&Key, &Column)> = kept
-            .iter()
-            .filter(|change| change.want.is_none())
-            .filter_map(|change| Some((change.key, column(change.have)?)))
-            .collect();
+    }
+
+    fn gone_columns(&mut self, kept: &[&Change<'_>]) {
+        let gone = kept.iter().filter(|change| change.want.is_none());
+        let mut gone: Vec<(&Key, &Column)> =
+            gone.filter_map(|change| Some((change.key, column(change.have)?))).collect();
         // What is generated from others goes before them.
-        gone.sort_by_key(|(key, column)| {
-            (key.of.clone(), column.generated.is_none(), -column.position)
-        });
+        gone.sort_by_key(|(key, column)| (&key.of, column.generated.is_none(), -column.position));
         gone.into_iter().for_each(|(key, column)| self.gone_column(key, column));
     }
 
@@ -281,43 +268,16 @@ fn column(object: Option<&Object>) -> Option<&Column> {
     }
 }
 
-fn constraint(object: Option<&Object>) -> Option<&Constraint> {
+fn index(object: Option<&Object>) -> Option<&Index> {
     match object {
-        Some(Object::Constraint(constraint)) => Some(constraint),
+        Some(Object::Index(index)) => Some(index),
         _ => None,
     }
 }
 
-/// Why a change is not generated.
-fn by_hand(have: &Catalog, want: &Catalog, change: &Change<'_>) -> Option<&'static str> {
-    let sides = [change.have, change.want];
-    if sides.iter().flatten().any(|object| matches!(object, Object::Opaque { .. })) {
-        return Some("its text is compared, not understood");
-    }
-    let is_partitioned = |side: &Catalog| {
-        side.part_of(&change.key.of, Kind::Table).any(|(_, object)| {
-            object.text().contains("partition by") || object.text().contains("inherits")
-        })
-    };
-    if is_partitioned(have) || is_partitioned(want) {
-        return Some("the table is partitioned or inherits");
-    }
-    match (change.have, change.want) {
-        (Some(Object::Table(_)), Some(Object::Table(_))) => {
-            Some("what kind of table it is changes")
-        }
-        (Some(Object::Table(table)), None) | (None, Some(Object::Table(table))) => {
-            table.special.as_ref().map(|_| "it is more than a plain table")
-        }
-        (Some(Object::Column(from)), Some(Object::Column(to))) => {
-            if from.generated != to.generated {
-                Some("its expression changes, which takes dropping and adding it")
-            } else if from.sequence.is_some() != to.sequence.is_some() {
-                Some("it becomes serial or ends to be; the sequence needs a place to go on from")
-            } else {
-                None
-            }
-        }
+fn constraint(object: Option<&Object>) -> Option<&Constraint> {
+    match object {
+        Some(Object::Constraint(constraint)) => Some(constraint),
         _ => None,
     }
 }

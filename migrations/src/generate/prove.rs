@@ -9,9 +9,10 @@
 use tokio_postgres::Config;
 
 use super::Unwritten;
+use super::pairs::extended;
 use crate::apply::Direction;
 use crate::catalog::{Catalog, Object};
-use crate::chain::{Chain, Down};
+use crate::chain::Chain;
 use crate::compare;
 use crate::error::Error;
 use crate::folder::Pair;
@@ -33,7 +34,7 @@ pub(super) async fn prove(
     pairs: &[Pair],
     want: &Catalog,
 ) -> Result<Proof, Unwritten> {
-    let longer = extended(chain, pairs)?;
+    let longer = extended(chain, pairs).map_err(Error::from)?;
     let mut states = vec![materialise::read(head).await?];
     for revision in new(&longer, pairs) {
         states.push(step(head, &longer, (Some(revision), Direction::Up)).await?);
@@ -53,18 +54,6 @@ pub(super) async fn prove(
     let (catalog, major) = materialise::read_versioned(head).await?;
     compared("reach the declared schema a second time", &catalog, want)?;
     Ok(Proof { catalog, major })
-}
-
-/// The revisions there are, and the new ones.
-fn extended(chain: Option<&Chain>, pairs: &[Pair]) -> Result<Chain, Error> {
-    let mut files: Vec<(String, &str)> = pairs.iter().flat_map(Pair::files).collect();
-    for revision in chain.map(Chain::all).unwrap_or_default() {
-        files.push((revision.up.file.clone(), &revision.up.sql));
-        if let Down::Script(down) = &revision.down {
-            files.push((down.file.clone(), &down.sql));
-        }
-    }
-    Ok(Chain::new(files.iter().map(|(name, text)| (name.as_str(), *text)))?)
 }
 
 /// The ids of the new revisions, in order.

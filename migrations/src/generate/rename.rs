@@ -8,12 +8,12 @@
 use std::collections::BTreeSet;
 
 use super::names::{bare, literal, prefix, unquoted};
-use super::op::{Op, Phase, Statement};
-use super::{Unwritten, Wishes, column};
+use super::op::{Op, Phase};
+use super::retype::implied;
+use super::{Unwritten, Wishes};
 use crate::catalog::{Catalog, Column, Key, Kind, Object};
-use crate::compare;
 use crate::error::Error;
-use crate::session::{ANSWER_TIMEOUT, Session};
+use crate::session::Session;
 
 /// One name that became another, as the flag `--rename` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,46 +239,6 @@ fn same(have: &Catalog, want: &Catalog) -> Vec<Op> {
         });
     }
     ops
-}
-
-/// What changes only because the types of its columns do, as PostgreSQL itself rewrites it, there
-/// and back.
-async fn implied(
-    session: &Session,
-    have: &Catalog,
-    want: &Catalog,
-    wishes: &Wishes,
-) -> Result<BTreeSet<Key>, Error> {
-    let ops = column::retyped(have, want, wishes);
-    let is_bound = |key: &Key| matches!(key.kind, Kind::Constraint | Kind::Index);
-    let changes = compare::changes(have, want);
-    if ops.is_empty() || !changes.iter().any(|change| is_bound(change.key)) {
-        return Ok(BTreeSet::new());
-    }
-    let Some(there) = after(session, ops.iter().flat_map(|op| &op.up)).await? else {
-        return Ok(BTreeSet::new());
-    };
-    let Some(back) = after(session, ops.iter().rev().flat_map(|op| &op.down)).await? else {
-        return Ok(BTreeSet::new());
-    };
-    let keys = changes.iter().filter(|change| {
-        is_bound(change.key)
-            && there.objects.get(change.key) == change.want
-            && back.objects.get(change.key) == change.have
-    });
-    Ok(keys.map(|change| change.key.clone()).collect())
-}
-
-/// The schema after these statements; `None`: they need others before them.
-async fn after(
-    session: &Session,
-    statements: impl Iterator<Item = &Statement>,
-) -> Result<Option<Catalog>, Error> {
-    let sql: String = statements.map(|statement| format!("{statement};\n")).collect();
-    match session.send(ANSWER_TIMEOUT, "trying other types", &sql).await? {
-        Ok(()) => Catalog::read_within(session).await.map(Some),
-        Err(_) => Ok(None),
-    }
 }
 
 /// What went and came and may be one and the same.

@@ -51,17 +51,21 @@ fn a_foreign_key_gets_another_action_and_rows_survive() {
 fn a_primary_key_gets_another_column_and_an_exclusion_comes() {
     let turn = Turn::shared();
     let before = "create table t (id int, tenant int not null, at tsrange, primary key (id));";
-    let after = "create table t (id int, tenant int not null, at tsrange, primary key (id, tenant), \
-        constraint t_at exclude using gist (at with &&));";
+    let after = "create table t (id int, tenant int not null, at tsrange, \
+        primary key (id, tenant), constraint t_at exclude using gist (at with &&));";
     let walk = Walk::begin(&turn, before);
     walk.revise(after, &[]).done();
     let files = [
-        "alter table t add constraint t_at exclude using gist (at with &&);",
+        "-- An exclusion is built at once: nobody writes until it is there. \
+         -- squawk-ignore constraint-missing-not-valid \
+         alter table t add constraint t_at exclude using gist (at with &&);",
         "create unique index concurrently t_pkey_new on t (id, tenant);",
         "-- The old one holds until the new one does. alter table t drop constraint t_pkey, \
          add constraint t_pkey primary key using index t_pkey_new;",
     ];
     assert_eq!(walk.written(".up.sql"), files);
+    walk.run(&["check"]).done();
+    walk.run(&["lint", "--all"]).done();
     walk.there_and_back();
 }
 
@@ -117,7 +121,8 @@ fn a_unique_index_that_a_foreign_key_points_to_is_seen() {
     let turn = Turn::shared();
     let tables = "create table a (n int not null); create table b (n int);";
     let both = format!(
-        "{tables} create unique index a_n on a (n); alter table b add foreign key (n) references a (n);"
+        "{tables} create unique index a_n on a (n);
+         alter table b add foreign key (n) references a (n);"
     );
     let walk = Walk::begin(&turn, &both);
     assert_eq!(walk.revise(&both, &[]).done(), "no changes detected\n");
@@ -175,6 +180,8 @@ fn a_rename_is_never_guessed() {
     assert_eq!(files[0], "drop index concurrently if exists item_title_idx;");
     let main = "alter table item add column name varchar(255), drop column title;";
     assert_eq!(files[1], main);
+    let back = walk.written(".down.sql").swap_remove(1);
+    assert!(back.starts_with("-- Refused while there are rows"), "{back}");
     walk.there_and_back();
 }
 
@@ -242,12 +249,16 @@ fn a_column_that_old_rows_lack_a_value_for_is_refused_or_filled() {
     assert_eq!(sql.value::<i64>(filled, &[]), 10_000);
 
     let simple = ["--backfill", "item.slug=lower(title)", "--simple"];
-    let file = "alter table item add column slug text; \
+    let file = "-- One transaction, and whoever wants the tables waits: \
+        -- squawk-ignore-file adding-not-nullable-field, disallowed-unique-constraint \
+        alter table item add column slug text; \
         update item set slug = (lower(title)) where slug is null; \
-        alter table item alter column slug set not null, add constraint item_slug_key unique (slug);";
+        alter table item alter column slug set not null, \
+        add constraint item_slug_key unique (slug);";
     let walk = Walk::begin(&turn, before);
     walk.revise(after, &simple).done();
     assert_eq!(walk.written(".up.sql"), [file]);
+    walk.run(&["check"]).done();
     walk.there_and_back();
 }
 
@@ -267,7 +278,8 @@ fn a_column_becomes_not_null_while_others_write() {
     sql.run("vacuum (analyze) item");
     walk.revise(&after, &[]).done();
     let files = [
-        "alter table item add constraint item_title_is_not_null check (title is not null) not valid;",
+        "alter table item add constraint item_title_is_not_null check (title is not null) \
+         not valid;",
         "alter table item validate constraint item_title_is_not_null;",
         "-- The validated check proves it: the table is not scanned under this lock. \
          alter table item alter column title set not null; \
@@ -300,7 +312,7 @@ fn a_column_becomes_not_null_while_others_write() {
     assert!(told.contains("are sufficient to prove that it does not contain nulls"), "{told}");
 }
 
-/// One row after another, until it is over; the longest time that one took, and how many there were.
+/// One row after another, until it is over: the longest time that one took, and how many.
 fn write_until(
     walk: &Walk<'_>,
     rows: i32,
