@@ -78,7 +78,7 @@ fn whole(side: &Catalog, key: &Key, object: &Object) -> Option<Op> {
     let create = Statement::Whole(format!("create {kind} {of}{definition}"));
     let up = std::iter::once(create).chain(text::comment(side, of, &key.to_string())).collect();
     let op = Op::new(Phase::Main, up, vec![format!("drop {kind} {of}").into()]);
-    Some(if *object == Object::Extension { op } else { op.brings(key.to_string()) })
+    Some(op.brings(key.to_string()))
 }
 
 /// Whether every table that it points to is there.

@@ -216,6 +216,41 @@ fn a_table_is_renamed_with_all_that_is_called_after_it() {
     walk.there_and_back();
 }
 
+// Case 33.
+#[test]
+fn a_rename_that_is_declared_needs_no_flag_and_may_stay() {
+    migrations::table! {
+        #[allow(dead_code, reason = "only what it declares is looked at")]
+        struct Thing: "thing" {
+            id: i32 = "int primary key",
+            title: String = "varchar(30) not null",
+        }
+        renamed "item" to "thing";
+        renamed "thing.name" to "title";
+    }
+    let turn = Turn::shared();
+    let walk =
+        Walk::begin(&turn, "create table item (id int primary key, name varchar(30) not null)");
+    let declared = migrations::Declared::tables(&[Thing::TABLE]);
+    let draft = || {
+        let chain = migrations::Chain::read(walk.bench.versions()).unwrap();
+        let server = walk.database.url().parse().unwrap();
+        let wishes = migrations::Wishes::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let work = migrations::draft(&server, Some(&chain), &declared, &wishes);
+        runtime.block_on(work).unwrap()
+    };
+    let [draft_of_it] = &draft()[..] else { panic!("one file") };
+    let expected = [
+        "alter table item rename to thing;",
+        "alter table thing rename column name to title;",
+        "alter table thing rename constraint item_pkey to thing_pkey;",
+    ];
+    assert_eq!(draft_of_it.up, expected);
+    walk.bench.revision(2, "renamed", "root", &expected.concat(), "select 1");
+    assert_eq!(draft(), [], "nothing is left to do");
+}
+
 // Case 34.
 #[test]
 fn a_column_that_old_rows_lack_a_value_for_is_refused_or_filled() {
@@ -250,7 +285,8 @@ fn a_column_that_old_rows_lack_a_value_for_is_refused_or_filled() {
 
     let simple = ["--backfill", "item.slug=lower(title)", "--simple"];
     let file = "-- One transaction, and whoever wants the tables waits: \
-        -- squawk-ignore-file adding-not-nullable-field, disallowed-unique-constraint \
+        -- squawk-ignore-file adding-not-nullable-field, constraint-missing-not-valid, \
+        disallowed-unique-constraint \
         alter table item add column slug text; \
         update item set slug = (lower(title)) where slug is null; \
         alter table item alter column slug set not null, \
