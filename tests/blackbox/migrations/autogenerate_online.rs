@@ -333,7 +333,7 @@ fn a_column_becomes_not_null_while_others_write() {
         done.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
-    println!("{rows} rows, {writes} writes meanwhile, the longest took {} ms", waited.as_millis());
+    eprintln!("{rows} rows, {writes} writes meanwhile, the longest took {} ms", waited.as_millis());
     assert!(waited < WAIT_MAX, "a write took {waited:?}");
 
     // The server itself says that it did not look at the rows.
