@@ -2,8 +2,8 @@
 //!
 //! Every line of a console block that begins with `$ ` is run here, in its order; one of a kind that
 //! this file does not know is a failure. What differs from a reader's terminal: the port is of the
-//! system's choice, `cargo run` is the program that cargo has built for these tests, and the
-//! database's URL is that of a test's database.
+//! system's choice, `cargo run` is the program that cargo has built for these tests, the database's
+//! URL is that of a test's database, and the folder of revisions is a copy.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -26,7 +26,15 @@ const STOP: Duration = Duration::from_secs(15);
 fn every_command_of_readme_does_what_it_says() {
     let turn = Turn::shared();
     let database = Database::blank(&turn);
-    let mut reader = Reader { turn: &turn, database_url: database.url(), env: None, server: None };
+    let versions = tempfile::tempdir().unwrap();
+    copy(&Path::new(ROOT).join("migrations/versions"), versions.path());
+    let mut reader = Reader {
+        turn: &turn,
+        database_url: database.url(),
+        versions: versions.path(),
+        env: None,
+        server: None,
+    };
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let commands: Vec<&str> = commands(&readme).collect();
     assert!(commands.len() > 5, "README has commands: {commands:?}");
@@ -71,6 +79,8 @@ fn commands(readme: &str) -> impl Iterator<Item = &str> {
 /// Somebody who types what README says.
 struct Reader<'a> {
     turn: &'a Turn,
+    /// The revisions, where a command may write.
+    versions: &'a Path,
     /// What stands for the reader's own database.
     database_url: String,
     /// Whether `DATABASE_URL` is exported by now.
@@ -86,8 +96,9 @@ impl Reader<'_> {
             // Its own test, and the script that runs this one.
             ["./deploy/up"] | ["./tests/run", ..] => assert_runnable(words[0]),
             ["cargo", "run", "--release", "--bin", "peace-migrate", "--", args @ ..] => {
-                let launch = self.launch().program(MIGRATE).args(args.iter().copied());
-                assert!(launch.output().status.success(), "{command}");
+                let launch = self.launch().program(MIGRATE).args(args.to_vec());
+                let output = launch.args(["--versions", path(self.versions)]).output();
+                assert!(output.status.success(), "{command}: {output:?}");
             }
             ["cargo", "run", "--release", "--bin", "peace-e2e", "--", args @ ..] => {
                 let server = self.server.as_ref().expect("README starts a server before it");
@@ -168,6 +179,16 @@ fn request_of(args: &[&str]) -> Request {
         [] => request("GET", target),
         _ => request("POST", target).body(&media_type, data.join("&")),
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("our paths are text")
 }
 
 fn assert_runnable(script: &str) {
