@@ -143,10 +143,15 @@ pub(super) fn is_retyped(from: &Column, to: &Column) -> bool {
     from.data_type != to.data_type || from.collation != to.collation
 }
 
-/// The cast that the way back needs.
+/// The cast that the way back needs. Every type has one to and from text.
 pub(super) fn back(key: &Key, from: &Column, to: &Column) -> Option<String> {
-    (kept(to, from) == Fate::Unknown)
-        .then(|| format!("{}::{}", key.name, short_type(&from.data_type)))
+    if kept(to, from) != Fate::Unknown {
+        return None;
+    }
+    let is_text = ["text", "character varying"].iter().any(|text| to.data_type.starts_with(text));
+    let array = if to.data_type.ends_with("[]") { "[]" } else { "" };
+    let by = if is_text { String::new() } else { format!("::text{array}") };
+    Some(format!("{}{by}::{}", key.name, short_type(&from.data_type)))
 }
 
 /// What becomes of the values; those of an equal type stay.

@@ -337,6 +337,14 @@ fn an_enum_becomes_text_before_it_goes() {
         "create type mood as enum ('a', 'b'); create table t (m mood not null default 'a');";
     let after = "create table t (m text not null default 'a');";
     refused(&turn, before, after, &[], 7, &["type mood"]);
+    let other = "create type b as enum ('a', 'c'); create table t (m b not null default 'c');";
+    let walk = Walk::begin(&turn, before);
+    let flags = ["--allow-destructive", "b is better", "--using", "t.m=m::text::b"];
+    walk.revise(other, &flags).done();
+    let back = walk.written(".down.sql").swap_remove(0);
+    assert!(back.contains("alter column m type mood using m::text::mood"), "{back}");
+    walk.there_and_back();
+
     let expected = "-- Writes the table and its indexes anew, under a lock that nobody gets past. \
         alter table t alter column m drop default, alter column m type text, \
         alter column m set default 'a'::text; drop type mood;";
