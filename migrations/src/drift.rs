@@ -1,7 +1,8 @@
 //! Is a live database's schema the one of its revision?
 //!
-//! The command line calls it; it calls `records`, `catalog`, `lockfile`, and `materialise` when the
-//! lock file is of another revision. It takes no lock and writes nothing.
+//! The command line calls it; it calls `records`, `catalog`, `lockfile`, `materialise` when the
+//! lock file is of another revision, and `generate` for the way back. It takes no lock and writes
+//! nothing.
 //! It promises that a migration that runs meanwhile, and revisions that are pending, are no drift.
 //! Not reported: schemas that no revision makes, and extensions beyond those that they make. They
 //! are other programs'.
@@ -16,6 +17,7 @@ use crate::catalog::{Catalog, Key, Kind};
 use crate::chain::{Chain, Revision};
 use crate::compare::Difference;
 use crate::error::Error;
+use crate::generate::{self, Unwritten};
 use crate::lockfile::{self, LockFile};
 use crate::materialise;
 use crate::records;
@@ -89,6 +91,17 @@ pub(crate) async fn drift(
     };
     let have: Vec<String> = ours(&live.catalog, &expected).lines().collect();
     Ok(lockfile::differences(&have, &expected))
+}
+
+/// A script for psql that makes the live schema what its revision says; empty when it is.
+pub(crate) async fn script(
+    live: &Live,
+    chain: &Chain,
+    server: &Server,
+) -> Result<String, Unwritten> {
+    let expected = expected(live, chain, server).await?;
+    let lines: Vec<String> = expected.lines().collect();
+    generate::mending(ours(&live.catalog, &lines), &expected)
 }
 
 /// What the revisions up to the live one give, made in a scratch database.

@@ -25,6 +25,8 @@ mod retype;
 mod text;
 mod types;
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Config;
 
 use crate::catalog::{Catalog, Key};
@@ -42,6 +44,7 @@ pub use op::Draft;
 pub(crate) use pairs::{blank, pairs};
 pub(crate) use prove::Proof;
 pub use rename::Rename;
+use rename::Renamed;
 
 /// What people said about a change, beside the declared schema itself.
 #[derive(Debug, Clone, Default)]
@@ -175,6 +178,27 @@ pub async fn prove(
         prove::prove(&sides.head, chain, &pairs, &sides.want).await.map(drop)
     })
     .await
+}
+
+/// The statements that make a database what it should be, as a script for psql, with plain locks.
+///
+/// Unproven: there is no empty copy of what is there. What it drops, it says in a line above.
+pub(crate) fn mending(have: Catalog, want: &Catalog) -> Result<String, Unwritten> {
+    let wishes = Wishes {
+        no_rename: true,
+        simple: true,
+        allow_destructive: Some("somebody reads it first".to_owned()),
+        ..Wishes::default()
+    };
+    let renamed = Renamed { ops: Vec::new(), catalog: have, implied: BTreeSet::new() };
+    let ops = plan::plan(&renamed, want, &wishes)?;
+    let losses = ops.iter().filter_map(|op| op.loses.as_deref());
+    let mut script: String = losses.map(|what| format!("-- data goes: {what}\n")).collect();
+    for draft in op::drafts(ops) {
+        let body = op::body(&draft.up);
+        script += &if draft.transaction { format!("begin;\n\n{body}\ncommit;\n") } else { body };
+    }
+    Ok(script)
 }
 
 /// Files that are proved to do what they are for.

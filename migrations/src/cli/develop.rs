@@ -13,9 +13,9 @@ use super::migrate::Lock;
 use super::{Call, Failure, block_on, print};
 use crate::chain::Chain;
 use crate::check::{self, Finding};
-use crate::compare::Difference;
 use crate::drift;
 use crate::embedded::LOCK;
+use crate::error::Error;
 use crate::folder;
 use crate::lint::{self, Severity};
 use crate::lockfile::LockFile;
@@ -37,6 +37,9 @@ pub(super) struct Drift {
     /// Compare with this revision instead of the database's own
     #[arg(long, value_name = "REVISION")]
     against: Option<Target>,
+    /// Write a script for psql that takes the drift away: read it first
+    #[arg(long, conflicts_with = "json")]
+    sql: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -91,15 +94,16 @@ impl Drift {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
         let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
         let lock = call.lock_text()?.as_deref().and_then(LockFile::parse);
-        let against = self.against.clone();
         let wait = self.lock.options(&chain, false).lock_wait;
-        let differences: Vec<Difference> = block_on(async {
-            let mut live = drift::read(&config, wait).await?;
-            if let Some(target) = against {
-                live.revision = target.revision(&chain)?.map(str::to_owned);
-            }
-            drift::drift(&live, &chain, lock.as_ref(), &server).await
-        })?;
+        let mut live = block_on(drift::read(&config, wait))?;
+        if let Some(target) = &self.against {
+            live.revision = target.revision(&chain).map_err(Error::from)?.map(str::to_owned);
+        }
+        if self.sql {
+            let script = drift::script(&live, &chain, &server);
+            return print::text(&block_on(async { Ok(script.await) })??);
+        }
+        let differences = block_on(drift::drift(&live, &chain, lock.as_ref(), &server))?;
         report(&differences, self.json, "no drift: the database is as its revision says")?;
         if differences.is_empty() {
             return Ok(());

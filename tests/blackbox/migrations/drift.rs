@@ -47,6 +47,15 @@ fn what_was_changed_by_hand_is_found() {
         ]
     );
     ran.failed(4, "peace-migrate: the database is not what its revision says");
+
+    // The way back, as a person runs it who has read it; Case 52 ends here too.
+    let script = bench.run_on(&database, &["drift", "--sql"]).done();
+    assert!(script.starts_with("-- data goes: column item.x\n"), "{script}");
+    sql.run("update item set price = null");
+    sql.run(&script);
+    assert_eq!(bench.run_on(&database, &["drift"]).done(), CLEAN, "{script}");
+    assert_eq!(bench.run_on(&database, &["drift", "--sql"]).done(), "");
+    assert_eq!(sql.value::<i64>("select count(*) from item", &[]), 2, "rows stay");
 }
 
 #[test]
