@@ -50,7 +50,7 @@ pub(super) fn plan(
     plan.refuse_what_is_written_by_hand(&changes);
     let busy: BTreeSet<&str> = changes
         .iter()
-        .filter(|change| matches!(change.key.kind, Kind::Column | Kind::Constraint | Kind::Index))
+        .filter(|change| is_felt_by_keys(change))
         .map(|change| &*change.key.of)
         .filter(|table| [have, want].iter().all(|side| has_table(side, table)))
         .collect();
@@ -255,6 +255,15 @@ impl<'a> Plan<'a> {
         self.used.insert(name);
         Some(expression.clone())
     }
+}
+
+/// Whether foreign keys to the table may not do before or after it.
+fn is_felt_by_keys(change: &Change<'_>) -> bool {
+    let is_retyped = match (column(change.have), column(change.want)) {
+        (Some(from), Some(to)) => from.data_type != to.data_type,
+        _ => false,
+    };
+    is_retyped || change.have.is_some_and(unique_on) || change.want.is_some_and(unique_on)
 }
 
 fn has_table(side: &Catalog, table: &str) -> bool {
