@@ -38,19 +38,18 @@ pub(crate) async fn rehearse(
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Tried>, Error> {
-    let session = Session::open(config).await?;
-    let result = locked(&session, target, options, progress).await;
-    session.close().await;
-    result
+    runner::locked(config, options, progress, async |session, progress| {
+        rolled_back(session, target, options, progress).await
+    })
+    .await
 }
 
-async fn locked(
+async fn rolled_back(
     session: &Session,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Tried>, Error> {
-    runner::lock(session, options, progress).await?;
     let standing = records::stand(session, options.chain).await?;
     let steps = runner::plan(options.chain, standing, target, Direction::Up)?;
     consent::to_files(&steps, options)?;

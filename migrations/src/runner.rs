@@ -173,7 +173,7 @@ pub(crate) async fn migrate(
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
     let session = Session::open(config).await?;
-    let result = locked(config, &session, goal, options, progress).await;
+    let result = walk(config, &session, goal, options, progress).await;
     session.close().await;
     match result {
         Err(Error::Commit { file, reason, .. }) => {
@@ -184,17 +184,18 @@ pub(crate) async fn migrate(
     }
 }
 
-async fn locked(
+async fn walk(
     config: &Config,
     session: &Session,
     (target, direction): (&Target, Direction),
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    lock(session, options, progress).await?;
+    take_lock(session, options, progress).await?;
     let chain = options.chain;
     let standing = records::stand(session, chain).await?;
     let steps = plan(chain, standing, target, direction)?;
+    // At the head, every start of a server comes by here: it need not look for a pooler.
     if !steps.is_empty() {
         pooler::refuse(config, session).await?;
         consent::to_files(&steps, options)?;
@@ -211,8 +212,26 @@ async fn locked(
     Ok(report(chain, standing, &steps))
 }
 
+/// Does `work` in a session of its own under the lock, behind no transaction pooler.
+pub(crate) async fn locked<T>(
+    config: &Config,
+    options: &Options<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+    work: impl AsyncFnOnce(&Session, &mut dyn FnMut(Event<'_>)) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let session = Session::open(config).await?;
+    let guarded = async {
+        take_lock(&session, options, progress).await?;
+        pooler::refuse(config, &session).await?;
+        work(&session, progress).await
+    };
+    let result = guarded.await;
+    session.close().await;
+    result
+}
+
 /// Takes the lock, and says whom it waits for.
-pub(crate) async fn lock(
+async fn take_lock(
     session: &Session,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
