@@ -25,7 +25,11 @@ pub enum Error {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Nobody there, or not let in.
-    #[error("cannot connect to the database at {place}: {why}; start it, or correct DATABASE_URL")]
+    #[error("cannot connect to the database at {place}: {why}{}", match .code {
+        // What a server says names what to correct already.
+        Some(_) => "",
+        None => "; start it, or correct DATABASE_URL",
+    })]
     Connect {
         /// Its hosts and ports; nothing else of the URL.
         place: String,
@@ -260,6 +264,19 @@ impl Error {
         }
     }
 
+    /// Whether the rows are not as a statement wants them.
+    pub(crate) fn is_about_rows(&self) -> bool {
+        let Self::Statement { code, .. } = self else { return false };
+        [
+            SqlState::CHECK_VIOLATION,
+            SqlState::NOT_NULL_VIOLATION,
+            SqlState::UNIQUE_VIOLATION,
+            SqlState::FOREIGN_KEY_VIOLATION,
+            SqlState::EXCLUSION_VIOLATION,
+        ]
+        .contains(code)
+    }
+
     /// Whether the same step may succeed in a moment: a lock timeout, a deadlock.
     pub(crate) fn is_contention(&self) -> bool {
         let code = match self {
@@ -303,11 +320,26 @@ impl Error {
         match error.code() {
             Some(code) => Self::Statement {
                 place: place(script, error),
-                reason: words(error),
+                reason: words(error) + &longer(script, error),
                 code: code.clone(),
             },
             None => Self::database(&format!("running {}", script.file), error),
         }
+    }
+}
+
+/// What to do about a statement that its timeout stopped; empty for any other.
+fn longer(script: &Script, error: &tokio_postgres::Error) -> String {
+    // Somebody's `pg_cancel_backend` has the same code; an English server says so.
+    let stopped = error.as_db_error().is_some_and(|db| {
+        *db.code() == SqlState::QUERY_CANCELED && !db.message().contains("user request")
+    });
+    match stopped {
+        true => format!(
+            "; it may take {:?}: write a longer `-- statement-timeout:` into the header of {}",
+            script.statement_timeout, script.file
+        ),
+        false => String::new(),
     }
 }
 

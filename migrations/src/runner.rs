@@ -201,15 +201,41 @@ async fn walk(
         consent::to_files(&steps, options)?;
         let open = consent::to_way_down(session, &steps, options, progress).await?;
         records::make_tables(session).await?;
-        for (step, open) in steps.iter().zip(open) {
+        for (at, (step, open)) in steps.iter().zip(open).enumerate() {
             let again = loss::look_again(session, step.script, open).await?;
             consent::to_loss(again.found, options, progress)?;
             progress(Event::Running { step: *step });
-            let duration = apply::run(session, step, options.lock_wait, progress).await?;
+            let result = apply::run(session, step, options.lock_wait, progress).await;
+            let duration = result.map_err(|error| advised(error, &steps[..=at]))?;
             progress(Event::Done { step: *step, duration });
         }
     }
     Ok(report(chain, standing, &steps))
+}
+
+/// Says what to do about rows that the last one of `steps` cannot live with.
+fn advised(error: Error, steps: &[Step<'_>]) -> Error {
+    let ([first, ..], [.., step]) = (steps, steps) else { return error };
+    let about_rows = error.is_about_rows();
+    match error {
+        Error::Statement { place, reason, code } if about_rows => {
+            let [began, stands] = [first, step].map(|step| step.from().unwrap_or("base".into()));
+            let back = match step.direction {
+                Direction::Up => "downgrade",
+                Direction::Down => "upgrade",
+            };
+            let way_back = match steps.len() {
+                1 => String::new(),
+                _ => format!(", or go back with `peace-migrate {back} {began}`"),
+            };
+            let reason = format!(
+                "{reason}; the database is at {stands}, and the steps before this one stand: mend \
+                 the rows and run this again{way_back}"
+            );
+            Error::Statement { place, reason, code }
+        }
+        error => error,
+    }
 }
 
 /// Does `work` in a session of its own under the lock, behind no transaction pooler.
