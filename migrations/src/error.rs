@@ -62,6 +62,16 @@ pub enum Error {
         between; use a direct connection, to the server's own address"
     )]
     Pooled,
+    /// The second connection, which would tell a pooler, got no answer.
+    #[error(
+        "a second connection got no answer for {} s, as if a transaction pooler stands in between: \
+        use a direct connection, to the server's own address, or run this again when the server is \
+        less busy", .0.as_secs()
+    )]
+    MaybePooled(
+        /// How long it waited.
+        Duration,
+    ),
     /// Other sessions kept their locks, or it deadlocked, at every try.
     #[error(
         "{file}: given up after {tries} tries: {reason}; end the long transactions, or raise \
@@ -245,7 +255,8 @@ impl Error {
             Self::Target(_) => 2,
             // A missing file, too, is a history that nobody here knows.
             Self::History(_) | Self::Chain(ChainError::Gap { .. }) => 5,
-            Self::Locked { .. } | Self::Pooled | Self::Contended { .. } | Self::Silent { .. } => 6,
+            Self::Locked { .. } | Self::Contended { .. } | Self::Silent { .. } => 6,
+            Self::Pooled | Self::MaybePooled(_) => 6,
             Self::Statement { code, .. } if *code == SqlState::QUERY_CANCELED => 6,
             _ if self.is_contention() => 6,
             Self::StampDiffers(_) => 4,

@@ -41,8 +41,8 @@ pub(crate) enum Fate {
 
 /// Tries what an upgrade to `target` would do.
 ///
-/// **Blocks** as an upgrade does. **Errors**: those that the upgrade would end with before its first
-/// file.
+/// **Blocks** as an upgrade does. **Errors**: those that the upgrade would end with before its
+/// first file.
 pub(crate) async fn rehearse(
     config: &Config,
     target: &Target,
@@ -66,8 +66,10 @@ async fn rolled_back(
     consent::to_files(&steps, options)?;
     session.execute("opening a transaction", "begin").await?;
     let rehearsal = each(session, &steps, progress).await;
-    session.execute("rolling back", "rollback").await?;
-    Ok(rehearsal)
+    match session.execute("rolling back", "rollback").await {
+        Err(error) if rehearsal.failure.is_none() => Err(error),
+        _ => Ok(rehearsal),
+    }
 }
 
 async fn each(
