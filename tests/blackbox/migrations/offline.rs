@@ -112,6 +112,44 @@ fn a_script_clears_an_interrupted_build_away_and_waits_for_no_other_migration() 
 }
 
 #[test]
+fn a_script_without_a_schema_to_work_in_says_so() {
+    let turn = Turn::shared();
+    let (database, bench) = (Database::blank(&turn), bench(&turn));
+    let script = bench.run(&["upgrade", "--sql"]).done();
+    let name = database.name();
+    database.sql().run(&format!("alter database {name} set search_path = nowhere"));
+    refuses(&run_script(&database, &bench, &script), "no schema of search_path exists: create one");
+}
+
+#[test]
+fn a_file_that_sets_the_role_is_recorded_all_the_same() {
+    let turn = Turn::shared();
+    let bench = Bench::new(&turn);
+    let role = "grant create on schema public to pg_monitor; set role pg_monitor; \
+                create table mine ()";
+    bench.revision(1, "aaaa", "none", role, "set role pg_monitor; drop table mine");
+    bench.revision(2, "bbbb", "aaaa", "create table ours ()", "drop table ours");
+    let (online, offline) = (Database::blank(&turn), Database::blank(&turn));
+    bench.run_on(&online, &["upgrade"]).done();
+    succeeds(&run_script(&offline, &bench, &bench.run(&["upgrade", "--sql"]).done()));
+    for database in [&online, &offline] {
+        assert_eq!(log(database), ["upgrade aaaa", "upgrade bbbb"]);
+        let owner = "select relowner::regrole::text from pg_class where oid = to_regclass($1)";
+        assert_eq!(database.sql().value::<String>(owner, &[&"mine"]), "pg_monitor");
+        assert_ne!(database.sql().value::<String>(owner, &[&"ours"]), "pg_monitor");
+    }
+    bench.run_on(&online, &["downgrade", "base"]).done();
+    succeeds(&run_script(
+        &offline,
+        &bench,
+        &bench.run(&["downgrade", "head:base", "--sql"]).done(),
+    ));
+    for database in [&online, &offline] {
+        assert_eq!(records(database), [""; 0]);
+    }
+}
+
+#[test]
 fn a_script_that_fails_leaves_its_step_undone() {
     let turn = Turn::shared();
     let (database, bench) = (Database::blank(&turn), bench(&turn));
