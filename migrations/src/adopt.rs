@@ -16,7 +16,6 @@ use crate::chain::{Chain, Revision};
 use crate::compare::Difference;
 use crate::drift::{self, Live};
 use crate::error::Error;
-use crate::pooler;
 use crate::records::{self, ADOPT, HistoryError};
 use crate::runner::{self, Event, Options};
 use crate::scratch::Server;
@@ -59,18 +58,13 @@ pub(crate) async fn adopt(
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Adoption, Error> {
-    let session = Session::open(config).await?;
-    let work = async {
-        runner::lock(&session, options, progress).await?;
-        pooler::refuse(config, &session).await?;
-        locked(&session, server, wishes, options.chain).await
-    };
-    let result = work.await;
-    session.close().await;
-    result
+    runner::locked(config, options, progress, async |session, _| {
+        take_over(session, server, wishes, options.chain).await
+    })
+    .await
 }
 
-async fn locked(
+async fn take_over(
     session: &Session,
     server: &Server,
     wishes: Wishes,

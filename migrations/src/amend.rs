@@ -50,23 +50,19 @@ pub(crate) async fn stamp(
     compare: impl AsyncFnOnce(&Session, Option<&Revision>) -> Result<(), Error>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    let session = Session::open(config).await?;
-    let work = async {
-        runner::lock(&session, options, progress).await?;
-        let (records, wanted) = standing(&session, stamp, options.chain).await?;
+    runner::locked(config, options, progress, async |session, _| {
+        let (records, wanted) = standing(session, stamp, options.chain).await?;
         let goal = wanted.checked_sub(1).map(|index| &options.chain.all()[index]);
-        compare(&session, goal).await?;
+        compare(session, goal).await?;
         let changes = changes(options.chain, &records, wanted, stamp.purge);
-        write(&session, &changes).await?;
+        write(session, &changes).await?;
         Ok(Report {
             from: records::newest(&records).map(|record| record.revision.clone()),
             to: goal.map(|revision| revision.id.clone()),
             steps: changes.iter().map(|change| change.revision().to_owned()).collect(),
         })
-    };
-    let result = work.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 /// The rows there are, and how many revisions shall count as applied.
@@ -133,10 +129,8 @@ pub(crate) async fn repair(
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<Repaired>, Error> {
-    let session = Session::open(config).await?;
-    let work = async {
-        runner::lock(&session, options, progress).await?;
-        let records = records::read(&session).await?;
+    runner::locked(config, options, progress, async |session, _| {
+        let records = records::read(session).await?;
         let applied = records.iter().filter(|record| record.state != "running").count();
         let revision = target.named(options.chain, applied)?;
         let record = records
@@ -146,16 +140,14 @@ pub(crate) async fn repair(
         if record.checksum == revision.checksum {
             return Ok(None);
         }
-        records::accept(&session, revision, &record.checksum).await?;
+        records::accept(session, revision, &record.checksum).await?;
         Ok(Some(Repaired {
             revision: revision.id.clone(),
             recorded: record.checksum.clone(),
             file: revision.checksum.clone(),
         }))
-    };
-    let result = work.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_postgres::error::SqlState;
 
 use crate::chain::Revision;
 use crate::error::{Error, Outcome};
@@ -18,6 +19,7 @@ use crate::records::{self, DOWNGRADE};
 use crate::runner::Event;
 use crate::script::{IndexBuild, Mode, Script};
 use crate::session::{Session, between};
+use crate::sql;
 
 /// Between two tries; each holds up the others for no longer than its `lock_timeout`.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -177,8 +179,12 @@ async fn alone(
         None => true,
     };
     if due {
+        let interrupted = records::is_running(session, step.revision).await?;
         records::mark_running(session, step.revision).await?;
-        send(session, step.script).await?;
+        match send(session, step.script).await {
+            Err(error) if interrupted && is_dropped(step, &error) => {}
+            result => result?,
+        }
     }
     if let Some(build) = builds
         && index::find(session, build).await? != Found::Valid
@@ -191,8 +197,16 @@ async fn alone(
     Ok(duration)
 }
 
+/// Whether an interrupted run had dropped the object that this way down drops.
+fn is_dropped(step: &Step<'_>, error: &Error) -> bool {
+    let is_missing = |code: &SqlState| *code == SqlState::UNDEFINED_OBJECT;
+    step.direction == Direction::Down
+        && matches!(error, Error::Statement { code, .. } if is_missing(code))
+        && sql::statements(&step.script.sql).is_ok_and(|all| all[0][0].is("drop"))
+}
+
 /// Drops the INVALID index of an interrupted build. False: that build had ended well, and only
-/// its bookkeeping is missing.
+/// its bookkeeping is missing. Somebody else's index, who may be building it, stays.
 async fn clear_way(
     session: &Session,
     step: &Step<'_>,
@@ -201,17 +215,17 @@ async fn clear_way(
 ) -> Result<bool, Error> {
     match index::find(session, build).await? {
         Found::Absent => Ok(true),
+        _ if !records::is_running(session, step.revision).await? => {
+            let (file, index) = (step.script.file.clone(), build.name.clone());
+            Err(Error::IndexExists { file, index })
+        }
         Found::Invalid { name } => {
             progress(Event::DroppingInvalidIndex { name: &name });
             let limit = step.script.statement_timeout + GRACE;
             index::drop_index(session, &name, limit).await?;
             Ok(true)
         }
-        Found::Valid if records::is_running(session, step.revision).await? => Ok(false),
-        Found::Valid => {
-            let (file, index) = (step.script.file.clone(), build.name.clone());
-            Err(Error::IndexExists { file, index })
-        }
+        Found::Valid => Ok(false),
     }
 }
 

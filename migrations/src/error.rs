@@ -25,7 +25,11 @@ pub enum Error {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// Nobody there, or not let in.
-    #[error("cannot connect to the database at {place}: {why}; start it, or correct DATABASE_URL")]
+    #[error("cannot connect to the database at {place}: {why}{}", match .code {
+        // What a server says names what to correct already.
+        Some(_) => "",
+        None => "; start it, or correct DATABASE_URL",
+    })]
     Connect {
         /// Its hosts and ports; nothing else of the URL.
         place: String,
@@ -58,6 +62,16 @@ pub enum Error {
         between; use a direct connection, to the server's own address"
     )]
     Pooled,
+    /// The second connection, which would tell a pooler, got no answer.
+    #[error(
+        "a second connection got no answer for {} s, as if a transaction pooler stands in between: \
+        use a direct connection, to the server's own address, or run this again when the server is \
+        less busy", .0.as_secs()
+    )]
+    MaybePooled(
+        /// How long it waited.
+        Duration,
+    ),
     /// Other sessions kept their locks, or it deadlocked, at every try.
     #[error(
         "{file}: given up after {tries} tries: {reason}; end the long transactions, or raise \
@@ -241,7 +255,8 @@ impl Error {
             Self::Target(_) => 2,
             // A missing file, too, is a history that nobody here knows.
             Self::History(_) | Self::Chain(ChainError::Gap { .. }) => 5,
-            Self::Locked { .. } | Self::Pooled | Self::Contended { .. } | Self::Silent { .. } => 6,
+            Self::Locked { .. } | Self::Contended { .. } | Self::Silent { .. } => 6,
+            Self::Pooled | Self::MaybePooled(_) => 6,
             Self::Statement { code, .. } if *code == SqlState::QUERY_CANCELED => 6,
             _ if self.is_contention() => 6,
             Self::StampDiffers(_) => 4,
@@ -258,6 +273,19 @@ impl Error {
             Self::Database { code: Some(code), .. } => code.code().starts_with("57P"),
             _ => false,
         }
+    }
+
+    /// Whether the rows are not as a statement wants them.
+    pub(crate) fn is_about_rows(&self) -> bool {
+        let Self::Statement { code, .. } = self else { return false };
+        [
+            SqlState::CHECK_VIOLATION,
+            SqlState::NOT_NULL_VIOLATION,
+            SqlState::UNIQUE_VIOLATION,
+            SqlState::FOREIGN_KEY_VIOLATION,
+            SqlState::EXCLUSION_VIOLATION,
+        ]
+        .contains(code)
     }
 
     /// Whether the same step may succeed in a moment: a lock timeout, a deadlock.
@@ -303,11 +331,26 @@ impl Error {
         match error.code() {
             Some(code) => Self::Statement {
                 place: place(script, error),
-                reason: words(error),
+                reason: words(error) + &longer(script, error),
                 code: code.clone(),
             },
             None => Self::database(&format!("running {}", script.file), error),
         }
+    }
+}
+
+/// What to do about a statement that its timeout stopped; empty for any other.
+fn longer(script: &Script, error: &tokio_postgres::Error) -> String {
+    // Somebody's `pg_cancel_backend` has the same code; an English server says so.
+    let stopped = error.as_db_error().is_some_and(|db| {
+        *db.code() == SqlState::QUERY_CANCELED && !db.message().contains("user request")
+    });
+    match stopped {
+        true => format!(
+            "; it may take {:?}: write a longer `-- statement-timeout:` into the header of {}",
+            script.statement_timeout, script.file
+        ),
+        false => String::new(),
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Loss {
         /// As the catalogue has it.
         column: String,
     },
+    /// The values of a column that its new type cannot hold as they are.
+    Retype(Retype),
     /// Nobody can say before it runs.
     Unseen {
         /// `file:line: what`.
@@ -39,25 +41,41 @@ pub(crate) enum Loss {
     },
 }
 
+/// `alter column … type … using …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Retype {
+    /// As written, for `to_regclass`.
+    pub(crate) table: String,
+    /// As the catalogue has it.
+    pub(crate) column: String,
+    /// As written.
+    pub(crate) data_type: String,
+    /// As written, or the column.
+    pub(crate) value: String,
+}
+
 /// What a statement does to data.
 enum Act {
     Rows { table: String, what: String },
     Values { table: String, column: String, what: String },
     Overwrite { what: String },
+    Retype(Retype),
     Object { what: String },
     Unseen { what: String },
 }
 
 /// The statements that destroy data, with their lines in the file.
 pub(crate) fn destructive(script: &Script) -> Vec<(usize, String)> {
-    let what = |act| match act {
+    let what = |(line, act)| match act {
         Act::Rows { what, .. }
         | Act::Values { what, .. }
         | Act::Overwrite { what }
         | Act::Object { what }
-        | Act::Unseen { what } => what,
+        | Act::Unseen { what } => Some((line, what)),
+        // What a value becomes is for whoever writes the file to decide.
+        Act::Retype(_) => None,
     };
-    let mut found: Vec<_> = each(script).map(|(line, act)| (line, what(act))).collect();
+    let mut found: Vec<_> = each(script).filter_map(what).collect();
     // A statement may name several tables.
     found.dedup();
     found
@@ -68,6 +86,7 @@ pub(crate) fn losses(script: &Script) -> Vec<Loss> {
     let loss = |(line, act)| match act {
         Act::Rows { table, .. } => Some(Loss::Rows { table }),
         Act::Values { table, column, .. } => Some(Loss::Values { table, column }),
+        Act::Retype(retype) => Some(Loss::Retype(retype)),
         Act::Unseen { what } => {
             Some(Loss::Unseen { what: format!("{}:{line}: {what}", script.file) })
         }
@@ -82,16 +101,18 @@ fn each(script: &Script) -> impl Iterator<Item = (usize, Act)> {
     let statements = sql::statements(&script.sql).unwrap_or_default();
     statements.into_iter().flat_map(|statement| {
         let line = sql::line_of(&script.sql, statement[0].at);
-        acts(&statement).into_iter().map(move |act| (line, act))
+        acts(&script.sql, &statement).into_iter().map(move |act| (line, act))
     })
 }
 
-fn acts(statement: &Statement<'_>) -> Vec<Act> {
+fn acts(sql: &str, statement: &Statement<'_>) -> Vec<Act> {
     let is = |keyword| statement[0].is(keyword);
     if is("drop") {
         dropped(&statement[1..])
     } else if is("alter") {
-        altered(&statement[1..])
+        altered(sql, &statement[1..])
+    } else if is("merge") {
+        merged(&statement[1..])
     } else if is("truncate") {
         truncated(&statement[1..])
     } else if is("do") {
@@ -120,12 +141,15 @@ fn dropped(words: &[Token<'_>]) -> Vec<Act> {
     }
 }
 
-fn altered(words: &[Token<'_>]) -> Vec<Act> {
+fn altered(sql: &str, words: &[Token<'_>]) -> Vec<Act> {
     let words = after(words, "foreign");
     let Some((kind, rest)) = words.split_first() else { return Vec::new() };
     let (table, actions) = name(after(after_if_exists(rest), "only"));
     let mut acts = Vec::new();
     for action in parts(actions) {
+        if kind.is("table") && action[0].is("alter") {
+            acts.extend(retyped(sql, &table, &action[1..]));
+        }
         let Some((_, object)) = action.split_first().filter(|(verb, _)| verb.is("drop")) else {
             continue;
         };
@@ -140,6 +164,42 @@ fn altered(words: &[Token<'_>]) -> Vec<Act> {
         }
     }
     acts
+}
+
+/// `[column] NAME [set data] type TYPE [using EXPRESSION]`
+fn retyped(sql: &str, table: &str, words: &[Token<'_>]) -> Option<Act> {
+    let (column, rest) = after(words, "column").split_first()?;
+    let (verb, rest) = after(after(rest, "set"), "data").split_first()?;
+    let using = rest.iter().position(|word| word.is("using"));
+    let (data_type, value) = rest.split_at(using.unwrap_or(rest.len()));
+    let name = unquoted(column.text);
+    let source = |words: &[Token<'_>]| {
+        let (first, last) = (words.first()?, words.last()?);
+        Some(sql[first.at..last.at + last.text.len()].to_owned())
+    };
+    let value = value.get(1..).unwrap_or_default();
+    if !verb.is("type") {
+        None
+    } else if !value.is_empty() && value.iter().all(|word| unquoted(word.text) != name) {
+        let what = format!("`alter table {table} alter {} {}`", column.text, text(&words[1..]));
+        Some(Act::Values { table: table.to_owned(), column: name, what })
+    } else {
+        let (data_type, value) = (source(data_type)?, source(value));
+        let value = value.unwrap_or(column.text.to_owned());
+        Some(Act::Retype(Retype { table: table.to_owned(), column: name, data_type, value }))
+    }
+}
+
+/// `when matched then delete`, which no further condition chooses.
+fn merged(words: &[Token<'_>]) -> Vec<Act> {
+    let (table, _) = name(after(after(words, "into"), "only"));
+    let all = words.split(|word| word.is("when")).skip(1).any(|arm| {
+        let condition = arm.iter().take_while(|word| !word.is("then"));
+        let deletes = arm.windows(2).any(|pair| pair[0].is("then") && pair[1].is("delete"));
+        deletes && condition.into_iter().all(|word| !word.is("and"))
+    });
+    let what = format!("`merge into {table}` that deletes");
+    if all { vec![Act::Rows { table, what }] } else { Vec::new() }
 }
 
 fn truncated(words: &[Token<'_>]) -> Vec<Act> {
@@ -161,7 +221,7 @@ fn rewritten(statement: &[Token<'_>]) -> Vec<Act> {
     for at in (0..statement.len()).filter(|at| begins(*at)) {
         let words = within_parentheses(&statement[at + 1..]);
         let says = |keyword| outermost(words).any(|word| word.is(keyword));
-        if says("where") {
+        if chooses(words) {
             continue;
         }
         if statement[at].is("delete") && words.first().is_some_and(|word| word.is("from")) {
@@ -174,6 +234,19 @@ fn rewritten(statement: &[Token<'_>]) -> Vec<Act> {
         }
     }
     acts
+}
+
+/// Says `where`, and something behind it that may be false.
+fn chooses(words: &[Token<'_>]) -> bool {
+    let mut outermost = outermost(words).skip_while(|word| !word.is("where"));
+    let says_where = outermost.next().is_some();
+    let condition = outermost.take_while(|word| !word.is("returning"));
+    let condition: Vec<_> = condition.filter(|word| !["(", ")"].contains(&word.text)).collect();
+    match condition[..] {
+        [word] => says_where && !word.is("true"),
+        [one, equals, other] => equals.text != "=" || one.text != other.text,
+        _ => says_where,
+    }
 }
 
 /// Behind a keyword that may stand there or not.
@@ -333,6 +406,17 @@ mod tests {
             &["`update a` without `where`"],
         );
         check("explain analyze delete from a", &["`delete from a` without `where`"]);
+        check("delete from a where true", &["`delete from a` without `where`"]);
+        check("update a set b = 1 where 1 = 1 returning b", &["`update a` without `where`"]);
+        check(
+            "merge into a using b on a.c = b.c when not matched then insert values (1) \
+             when matched then delete",
+            &["`merge into a` that deletes"],
+        );
+        check(
+            "alter table a alter b type int using 0, alter c set data type text using c::text",
+            &["`alter table a alter b type int using 0`"],
+        );
     }
 
     #[test]
@@ -344,6 +428,9 @@ mod tests {
             "alter table a drop constraint b, add foreign key (c) references d on delete cascade",
             "create table a (b int references c on delete cascade, d numeric(3, 2))",
             "delete from a where b; update a set b = 1 where c",
+            "delete from a where (b); delete from a where b = 1; delete from a where (b or c)",
+            "merge into a using b on c when matched and d then delete when matched then do nothing",
+            "alter table a alter b type int, alter column b set data type int using b::int",
             "with a as (delete from b where c returning d) insert into e select d from a",
             "insert into a values (1) on conflict (b) do update set c = 1",
             "select from a for update",
@@ -376,6 +463,19 @@ mod tests {
         let unseen = |what: &str| Loss::Unseen { what: format!("x.sql:3: {what}") };
         check("drop schema s cascade", &[unseen("`drop schema s cascade`")]);
         check("do $$ begin end $$", &[unseen("a `do` block cannot be looked into")]);
+        let retype = |column: &str, data_type: &str, value: &str| {
+            let [table, column, data_type, value] =
+                ["s.a", column, data_type, value].map(str::to_owned);
+            Loss::Retype(Retype { table, column, data_type, value })
+        };
+        check(
+            "alter table s.a alter \"B\" type varchar(3), alter column c set data type \
+             numeric(10, 2) using (c || e'\\'')::numeric",
+            &[
+                retype("B", "varchar(3)", "\"B\""),
+                retype("c", "numeric(10, 2)", "(c || e'\\'')::numeric"),
+            ],
+        );
         check("drop type t; drop sequence s; update a set b = 1; drop index i", &[]);
     }
 }

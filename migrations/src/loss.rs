@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::error::Error;
-use crate::guard::{self, Loss};
+use crate::guard::{self, Loss, Retype};
 use crate::script::{LOCK_TIMEOUT, Script};
 use crate::session::{Param, Session};
 
@@ -21,11 +22,12 @@ const COUNT_MAX: i64 = 1000;
 /// For one count; a column that is null throughout needs its whole table read.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The table, if it holds rows of its own, and the column, if it is no generated one.
+/// The table, if it holds rows of its own, and the column with its type, if it is no generated one.
 const RESOLVE_SQL: &str = "select format('%I.%I', nspname, relname), \
-    (select format('%I', attname) from pg_attribute where attrelid = pg_class.oid \
-    and attname = $2::name and attnum > 0 and not attisdropped and attgenerated = '') \
+    quote_ident(attname), format_type(atttypid, atttypmod) \
     from pg_class join pg_namespace on pg_namespace.oid = relnamespace \
+    left join pg_attribute on attrelid = pg_class.oid \
+    and attname = $2::name and attnum > 0 and not attisdropped and attgenerated = '' \
     where pg_class.oid = to_regclass($1) and relkind in ('r', 'p')";
 
 /// What was found.
@@ -57,16 +59,22 @@ pub(crate) async fn look_again(
             Loss::Unseen { what } => look.found.push(what.clone()),
             Loss::Rows { table } => match resolve(session, table, "").await? {
                 None => look.open.push(loss),
-                Some((name, _)) => {
+                Some((name, ..)) => {
                     let some = count(session, &format!("select from {name}"), "rows").await?;
                     look.found.extend(some.map(|some| format!("{table}: {some}")));
                 }
             },
             Loss::Values { table, column } => match resolve(session, table, column).await? {
-                Some((name, Some(quoted))) => {
+                Some((name, Some((quoted, _)))) => {
                     let sql = format!("select from {name} where {quoted} is not null");
                     let some = count(session, &sql, "values").await?;
                     look.found.extend(some.map(|some| format!("{table}.{column}: {some}")));
+                }
+                _ => look.open.push(loss),
+            },
+            Loss::Retype(retype) => match resolve(session, &retype.table, &retype.column).await? {
+                Some((name, Some(column))) => {
+                    look.found.extend(changed(session, retype, &name, &column).await?);
                 }
                 _ => look.open.push(loss),
             },
@@ -92,10 +100,46 @@ async fn resolve(
     session: &Session,
     table: &str,
     column: &str,
-) -> Result<Option<(String, Option<String>)>, Error> {
+) -> Result<Option<(String, Option<(String, String)>)>, Error> {
     let params: [Param<'_>; 2] = [(&table, Type::TEXT), (&column, Type::TEXT)];
     let rows = session.query("looking for what would be lost", RESOLVE_SQL, &params).await?;
-    Ok(rows.first().map(|row| (row.get(0), row.get(1))))
+    let column = |row: &Row| Some((row.get::<_, Option<_>>(1)?, row.get::<_, Option<_>>(2)?));
+    Ok(rows.first().map(|row| (row.get(0), column(row))))
+}
+
+/// `item.price as integer: 3 values`: those that a way back to the type of now would not restore.
+///
+/// The expression is the file's own: whatever it calls, it may not write here.
+async fn changed(
+    session: &Session,
+    retype: &Retype,
+    table: &str,
+    (column, data_type): &(String, String),
+) -> Result<Option<String>, Error> {
+    let Retype { value, data_type: new, .. } = retype;
+    // A comment may end it.
+    let sql = format!(
+        "select from {table} where {column} is distinct from ((({value}\n)::{new}\n)::{data_type})"
+    );
+    session.execute("looking at a column", "begin read only").await?;
+    let counted = count(session, &sql, "values").await;
+    session.execute("looking at a column", "rollback").await?;
+    let some = match counted {
+        Err(Error::Database { code: Some(code), .. }) if is_unanswerable(&code) => {
+            let sql = format!("select from {table} where {column} is not null");
+            let some = count(session, &sql, "values").await?;
+            some.map(|some| format!("{some}, as whether they come back cannot be told"))
+        }
+        counted => counted?,
+    };
+    let Retype { table, column, .. } = retype;
+    Ok(some.map(|some| format!("{table}.{column} as {new}: {some}")))
+}
+
+/// There is no such cast, type or operator, or yet; a value does not fit; or it would write.
+fn is_unanswerable(code: &SqlState) -> bool {
+    ["42", "22"].iter().any(|class| code.code().starts_with(class))
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
 /// `12 rows`; nothing when there is none.

@@ -75,6 +75,9 @@ fn begin(text: &mut String, from: Option<&str>, to: Option<&str>) -> fmt::Result
          \\set ON_ERROR_STOP on\n\n\
          -- One migration at a time: the lock is held to the end.\n\
          do $peace$ begin\n    \
+             if current_schema() is null then\n        \
+                 raise exception 'no schema of search_path exists: create one, or set search_path';\n    \
+             end if;\n    \
              if not pg_try_advisory_lock({LOCK_CLASS}, hashtext(quote_ident(current_schema()))) then\n        \
                  raise exception 'another migration holds the lock: run this when it has ended';\n    \
              end if;\n\

@@ -20,17 +20,18 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether `session`, which holds the lock, keeps its server process while another one works.
 ///
-/// **Errors**: [`Error::Pooled`] if not; nothing was changed.
+/// **Errors**: [`Error::Pooled`] if not, [`Error::MaybePooled`] if nobody can tell; nothing was
+/// changed.
 pub(crate) async fn refuse(config: &Config, session: &Session) -> Result<(), Error> {
     match timeout(PROBE_TIMEOUT, Session::open(config)).await {
-        Err(_) => Err(Error::Pooled),
+        Err(_) => Err(Error::MaybePooled(PROBE_TIMEOUT)),
         // The role's or the server's last connection is ours: no pooler answers like that.
         Ok(Err(_)) => session.check_lock().await,
         Ok(Ok(other)) => {
             let result = timeout(PROBE_TIMEOUT, compare(session, &other)).await;
             drop(other.execute("ending the look for a pooler", "rollback").await);
             other.close().await;
-            result.unwrap_or(Err(Error::Pooled))
+            result.unwrap_or(Err(Error::MaybePooled(PROBE_TIMEOUT)))
         }
     }
 }

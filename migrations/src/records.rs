@@ -62,16 +62,19 @@ pub(crate) struct Standing {
 pub enum HistoryError {
     /// An applied file was changed.
     #[error(
-        "{file} was edited after it was applied: restore it, and write the change as a new \
-        revision"
+        "{file} was edited after it was applied: restore it and write the change as a new \
+        revision, or accept it with `peace-migrate repair`"
     )]
     Edited {
         /// The file's name.
         file: String,
     },
     /// Applied, and unknown here.
-    #[error("this build does not know the applied revision {}: a newer release or another branch \
-        migrated this database; use its peace-migrate", .0.join(", "))]
+    #[error(
+        "this build does not know the applied revision {}: a newer release or another branch \
+        migrated this database (use its peace-migrate), or its file was deleted (restore it)",
+        .0.join(", ")
+    )]
     Unknown(
         /// Their ids.
         Vec<String>,

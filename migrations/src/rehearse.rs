@@ -20,62 +20,77 @@ use crate::target::Target;
 /// A live server must not feel a rehearsal.
 const LOCK_TIMEOUT_MS: u32 = 1000;
 
+/// What became of the files.
+pub(crate) struct Rehearsal {
+    /// Every pending one, in order.
+    pub(crate) files: Vec<(String, Fate)>,
+    /// Why one of them fails.
+    pub(crate) failure: Option<Error>,
+}
+
 /// What became of a file.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Tried {
-    pub(crate) revision: String,
-    pub(crate) file: String,
-    /// False: it cannot run in a transaction.
-    pub(crate) tried: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Fits,
+    Fails,
+    /// It cannot run in a transaction.
+    Outside,
+    /// One before it was not applied, on which it may depend.
+    Behind,
 }
 
 /// Tries what an upgrade to `target` would do.
 ///
-/// **Blocks** as an upgrade does. **Errors**: those that the upgrade would end with.
+/// **Blocks** as an upgrade does. **Errors**: those that the upgrade would end with before its
+/// first file.
 pub(crate) async fn rehearse(
     config: &Config,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
-) -> Result<Vec<Tried>, Error> {
-    let session = Session::open(config).await?;
-    let result = locked(&session, target, options, progress).await;
-    session.close().await;
-    result
+) -> Result<Rehearsal, Error> {
+    runner::locked(config, options, progress, async |session, progress| {
+        rolled_back(session, target, options, progress).await
+    })
+    .await
 }
 
-async fn locked(
+async fn rolled_back(
     session: &Session,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
-) -> Result<Vec<Tried>, Error> {
-    runner::lock(session, options, progress).await?;
+) -> Result<Rehearsal, Error> {
     let standing = records::stand(session, options.chain).await?;
     let steps = runner::plan(options.chain, standing, target, Direction::Up)?;
     consent::to_files(&steps, options)?;
     session.execute("opening a transaction", "begin").await?;
-    let result = each(session, &steps, progress).await;
-    session.execute("rolling back", "rollback").await?;
-    result
+    let rehearsal = each(session, &steps, progress).await;
+    match session.execute("rolling back", "rollback").await {
+        Err(error) if rehearsal.failure.is_none() => Err(error),
+        _ => Ok(rehearsal),
+    }
 }
 
 async fn each(
     session: &Session,
     steps: &[Step<'_>],
     progress: &mut dyn FnMut(Event<'_>),
-) -> Result<Vec<Tried>, Error> {
-    let mut all = Vec::new();
+) -> Rehearsal {
+    let mut rehearsal = Rehearsal { files: Vec::new(), failure: None };
     for step in steps {
-        let tried = step.script.mode == Mode::Transaction;
-        if tried {
+        let fate = if rehearsal.files.last().is_some_and(|(_, fate)| *fate != Fate::Fits) {
+            Fate::Behind
+        } else if step.script.mode != Mode::Transaction {
+            Fate::Outside
+        } else {
             progress(Event::Running { step: *step });
-            attempt(session, step).await?;
-        }
-        let (revision, file) = (step.revision.id.clone(), step.script.file.clone());
-        all.push(Tried { revision, file, tried });
+            rehearsal.failure = attempt(session, step).await.err();
+            if rehearsal.failure.is_none() { Fate::Fits } else { Fate::Fails }
+        };
+        rehearsal.files.push((step.script.file.clone(), fate));
     }
-    Ok(all)
+    rehearsal
 }
 
 async fn attempt(session: &Session, step: &Step<'_>) -> Result<(), Error> {

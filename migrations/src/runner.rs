@@ -173,7 +173,7 @@ pub(crate) async fn migrate(
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
     let session = Session::open(config).await?;
-    let result = locked(config, &session, goal, options, progress).await;
+    let result = walk(config, &session, goal, options, progress).await;
     session.close().await;
     match result {
         Err(Error::Commit { file, reason, .. }) => {
@@ -184,35 +184,80 @@ pub(crate) async fn migrate(
     }
 }
 
-async fn locked(
+async fn walk(
     config: &Config,
     session: &Session,
     (target, direction): (&Target, Direction),
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    lock(session, options, progress).await?;
+    take_lock(session, options, progress).await?;
     let chain = options.chain;
     let standing = records::stand(session, chain).await?;
     let steps = plan(chain, standing, target, direction)?;
+    // At the head, every start of a server comes by here: it need not look for a pooler.
     if !steps.is_empty() {
         pooler::refuse(config, session).await?;
         consent::to_files(&steps, options)?;
         let open = consent::to_way_down(session, &steps, options, progress).await?;
         records::make_tables(session).await?;
-        for (step, open) in steps.iter().zip(open) {
+        for (at, (step, open)) in steps.iter().zip(open).enumerate() {
             let again = loss::look_again(session, step.script, open).await?;
             consent::to_loss(again.found, options, progress)?;
             progress(Event::Running { step: *step });
-            let duration = apply::run(session, step, options.lock_wait, progress).await?;
+            let result = apply::run(session, step, options.lock_wait, progress).await;
+            let duration = result.map_err(|error| advised(error, &steps[..=at]))?;
             progress(Event::Done { step: *step, duration });
         }
     }
     Ok(report(chain, standing, &steps))
 }
 
+/// Says what to do about rows that the last one of `steps` cannot live with.
+fn advised(error: Error, steps: &[Step<'_>]) -> Error {
+    let ([first, ..], [.., step]) = (steps, steps) else { return error };
+    let about_rows = error.is_about_rows();
+    match error {
+        Error::Statement { place, reason, code } if about_rows => {
+            let [began, stands] = [first, step].map(|step| step.from().unwrap_or("base".into()));
+            let back = match step.direction {
+                Direction::Up => "downgrade",
+                Direction::Down => "upgrade",
+            };
+            let way_back = match steps.len() {
+                1 => String::new(),
+                _ => format!(", or go back with `peace-migrate {back} {began}`"),
+            };
+            let reason = format!(
+                "{reason}; the database is at {stands}, and the steps before this one stand: mend \
+                 the rows and run this again{way_back}"
+            );
+            Error::Statement { place, reason, code }
+        }
+        error => error,
+    }
+}
+
+/// Does `work` in a session of its own under the lock, behind no transaction pooler.
+pub(crate) async fn locked<T>(
+    config: &Config,
+    options: &Options<'_>,
+    progress: &mut dyn FnMut(Event<'_>),
+    work: impl AsyncFnOnce(&Session, &mut dyn FnMut(Event<'_>)) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let session = Session::open(config).await?;
+    let guarded = async {
+        take_lock(&session, options, progress).await?;
+        pooler::refuse(config, &session).await?;
+        work(&session, progress).await
+    };
+    let result = guarded.await;
+    session.close().await;
+    result
+}
+
 /// Takes the lock, and says whom it waits for.
-pub(crate) async fn lock(
+async fn take_lock(
     session: &Session,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),

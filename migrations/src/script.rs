@@ -155,10 +155,14 @@ impl Script {
     }
 }
 
+/// A validation only reads, and others read and write meanwhile.
 /// A concurrent build takes no lock that others wait behind, and a lock timeout would leave it
 /// INVALID: it has none.
 fn default_timeouts(mode: &Mode, statements: &[Statement<'_>]) -> (Duration, Duration) {
     match mode {
+        Mode::Transaction if !statements.is_empty() && statements.iter().all(is_validation) => {
+            (LOCK_TIMEOUT, ALONE_STATEMENT_TIMEOUT)
+        }
         Mode::Transaction => (LOCK_TIMEOUT, STATEMENT_TIMEOUT),
         Mode::Alone { .. } if statements.iter().any(is_concurrent) => {
             (Duration::ZERO, ALONE_STATEMENT_TIMEOUT)
@@ -216,6 +220,14 @@ fn alone(statements: &[Statement<'_>]) -> Result<Mode, Refused> {
 /// `refresh materialized view concurrently` is the one that a transaction allows.
 fn is_concurrent(statement: &Statement<'_>) -> bool {
     !statement[0].is("refresh") && statement.iter().any(|word| word.is("concurrently"))
+}
+
+/// `alter table … validate constraint a, validate constraint b`: nothing else.
+fn is_validation(statement: &Statement<'_>) -> bool {
+    statement[0].is("alter")
+        && statement.split(|word| word.text == ",").all(|action| {
+            matches!(action, [.., verb, kind, _] if verb.is("validate") && kind.is("constraint"))
+        })
 }
 
 /// Finds name and table in `create [unique] index concurrently NAME on [only] TABLE`.
@@ -322,6 +334,20 @@ mod tests {
     }
 
     #[test]
+    fn what_only_validates_may_take_longer() {
+        let timeout =
+            |sql: &str| parse(&format!("-- transaction: yes\n\n{sql}")).unwrap().statement_timeout;
+        let validation =
+            "alter table only s.t\n    validate constraint a,\n    VALIDATE constraint \"b\";";
+        assert_eq!(timeout(validation), ALONE_STATEMENT_TIMEOUT);
+        assert_eq!(timeout(&format!("{validation}\n{validation}")), ALONE_STATEMENT_TIMEOUT);
+        for more in ["select 1", "alter table t validate constraint a, alter b set not null"] {
+            assert_eq!(timeout(&format!("{validation}\n{more}")), STATEMENT_TIMEOUT);
+        }
+        assert_eq!(timeout(""), STATEMENT_TIMEOUT);
+    }
+
+    #[test]
     fn outside_a_transaction_stands_one_statement() {
         let none = "-- transaction: none\n\n";
         refused(none, "x.up.sql:1: `transaction: none` needs one");
@@ -331,6 +357,7 @@ mod tests {
         let lenient = format!("{none}create index concurrently if not exists a on b (c)");
         refused(&lenient, "x.up.sql:3: `if not exists`");
         let vacuum = parse(&format!("{none}vacuum item")).unwrap();
+        assert_eq!(vacuum.statement_timeout, ALONE_STATEMENT_TIMEOUT);
         assert_eq!(vacuum.mode, Mode::Alone { builds: None });
         assert_eq!(vacuum.lock_timeout, LOCK_TIMEOUT);
         let drop = parse(&format!("{none}drop index concurrently a")).unwrap();

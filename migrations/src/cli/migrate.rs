@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::lockfile::LockFile;
 use crate::offline;
 use crate::records::Standing;
-use crate::rehearse::{self, Tried};
+use crate::rehearse::{self, Fate, Rehearsal};
 use crate::runner::{self, Event, LOCK_WAIT, Options, Report};
 use crate::session::Session;
 use crate::show;
@@ -209,15 +209,19 @@ fn dry_run(call: &Call<'_>, target: &Target, options: &Options<'_>) -> Result<()
 fn rehearse(call: &Call, target: &Target, options: &Options<'_>) -> Result<(), Failure> {
     let config = call.database()?;
     print::event(Event::Rehearsing);
-    let all = block_on(rehearse::rehearse(&config, target, options, &mut print::event))?;
-    if all.is_empty() {
+    let say = &mut print::event;
+    let Rehearsal { files, failure } = block_on(rehearse::rehearse(&config, target, options, say))?;
+    if files.is_empty() {
         return print::lines(&["nothing to try: no revision is pending"]);
     }
-    let line = |Tried { file, tried, .. }: &Tried| match tried {
-        true => format!("ok         {file}"),
-        false => format!("not tried  {file} (outside of a transaction)"),
+    let line = |(file, fate): &(String, Fate)| match fate {
+        Fate::Fits => format!("ok         {file}"),
+        Fate::Fails => format!("fails      {file}"),
+        Fate::Outside => format!("not tried  {file} (outside of a transaction)"),
+        Fate::Behind => format!("not tried  {file} (may depend on the one before)"),
     };
-    print::lines(&all.iter().map(line).collect::<Vec<_>>())
+    print::lines(&files.iter().map(line).collect::<Vec<_>>())?;
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// A target for a database: the beginning of the way is where it stands.

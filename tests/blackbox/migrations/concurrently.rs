@@ -108,6 +108,59 @@ fn rows_that_are_not_unique_are_named_and_may_be_mended() {
 }
 
 #[test]
+fn a_build_counts_only_when_its_index_is_valid() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let bench = table_and_index(&turn, 10, "create index concurrently t_a_idx on t (a)");
+    bench.run_on(&database, &["upgrade", "aaaa"]).done();
+    database.sql().run(
+        "create function spoil() returns event_trigger language plpgsql as $$ begin \
+         update pg_index set indisvalid = false where indexrelid = to_regclass('t_a_idx'); end $$; \
+         create event trigger spoil on ddl_command_end when tag in ('CREATE INDEX') \
+         execute function spoil()",
+    );
+    let ran = bench.run_on(&database, &["upgrade"]);
+    ran.failed(1, "index t_a_idx is missing or INVALID after its build: run this again");
+    assert_eq!(database.sql().value::<String>(STATE, &[]), "running");
+    database.sql().run("drop event trigger spoil");
+    bench.run_on(&database, &["upgrade"]).done();
+    assert!(database.sql().value::<bool>(VALID, &[]));
+}
+
+#[test]
+fn an_index_that_no_run_of_ours_began_stays() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let bench = table_and_index(&turn, 10, "create index concurrently t_a_idx on t (a)");
+    bench.run_on(&database, &["upgrade", "aaaa"]).done();
+    let make = "create index t_a_idx on t (a)";
+    let spoil = "update pg_index set indisvalid = false where indexrelid = 't_a_idx'::regclass";
+    for sql in [make, spoil] {
+        database.sql().run(sql);
+        bench.run_on(&database, &["upgrade"]).failed(1, "index t_a_idx exists already: drop it");
+        database.sql().value::<bool>(VALID, &[]);
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_after_a_drop_is_finished_by_the_next_one() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let bench = table_and_index(&turn, 10, "create index concurrently t_a_idx on t (a)");
+    bench.run_on(&database, &["upgrade"]).done();
+    // What such a run leaves behind.
+    database.sql().run(
+        "drop index t_a_idx; update peace_migration set state = 'running' \
+                        where revision = 'bbbb'",
+    );
+    assert_eq!(bench.run_on(&database, &["downgrade", "-1"]).done(), "bbbb (head) -> aaaa\n");
+    // Nobody of ours has dropped this one.
+    bench.run_on(&database, &["upgrade"]).done();
+    database.sql().run("drop index t_a_idx");
+    bench.run_on(&database, &["downgrade", "-1"]).failed(1, "\"t_a_idx\" does not exist");
+}
+
+#[test]
 fn a_signal_in_the_middle_of_a_build_is_mended_by_the_next_run() {
     let turn = Turn::shared();
     let database = Database::blank(&turn);

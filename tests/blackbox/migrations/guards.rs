@@ -73,6 +73,46 @@ fn a_way_down_says_what_is_lost_and_wants_a_yes() {
 }
 
 #[test]
+fn a_way_down_that_changes_values_says_how_many_and_wants_a_yes() {
+    let turn = Turn::shared();
+    let (database, bench) = (Database::blank(&turn), Bench::new(&turn));
+    let up = "create table item (n numeric, \"T\" text, d timestamptz, j jsonb); \
+              create sequence s";
+    bench.revision(1, "aaaa", "none", up, "drop table item; drop sequence s");
+    bench.revision(2, "bbbb", "aaaa", "select 1", "");
+    let values = "insert into item values \
+        (1, 'abc', '2026-01-01 12:00:00Z', '1'), (1.5, 'ab', '2026-01-01 12:00:00.25Z', null), \
+        (-2.5, null, null, null)";
+    bench.run_on(&database, &["upgrade"]).done();
+    let go = |change: &str| {
+        down(&bench, 2, "bbbb", &format!("alter table item {change}"));
+        bench.run_on(&database, &["downgrade", "-1"])
+    };
+    let all = "alter n type int, alter column \"T\" set data type varchar(2) using \
+               left(\"T\", 2) -- two\n, alter d type timestamptz(0), alter j type int using (j)::int";
+    database.sql().run(values);
+    go(all).failed(
+        7,
+        "item.n as int: 2 values; item.T as varchar(2): 1 value; \
+         item.d as timestamptz(0): 1 value; item.j as int: 1 value, as whether they come back",
+    );
+    go("alter n type int using nextval('s')").failed(7, "item.n");
+    go("alter n type int using n * nextval('s')").failed(7, "item.n as int: 3 values, as whether");
+    let calls = "select is_called from s";
+    assert!(!database.sql().value::<bool>(calls, &[]), "the look wrote nothing");
+    assert_eq!(bench.run_on(&database, &["current"]).done(), "bbbb (head)\n");
+
+    // What comes back as it is needs no question.
+    assert_eq!(go("alter n type text, alter j type text").done(), "bbbb (head) -> aaaa\n");
+    bench.run_on(&database, &["upgrade"]).done();
+    database.sql().run("alter table item alter n type numeric using n::numeric");
+    down(&bench, 2, "bbbb", "alter table item alter n type int");
+    let ran = bench.run_on(&database, &["downgrade", "-1", "--yes"]);
+    assert!(ran.err.contains("losing item.n as int: 2 values\n"), "{ran:?}");
+    ran.done();
+}
+
+#[test]
 fn a_name_that_an_earlier_step_brings_back_is_looked_at_before_its_step() {
     let turn = Turn::shared();
     let database = Database::blank(&turn);

@@ -112,6 +112,44 @@ fn a_script_clears_an_interrupted_build_away_and_waits_for_no_other_migration() 
 }
 
 #[test]
+fn a_script_without_a_schema_to_work_in_says_so() {
+    let turn = Turn::shared();
+    let (database, bench) = (Database::blank(&turn), bench(&turn));
+    let script = bench.run(&["upgrade", "--sql"]).done();
+    let name = database.name();
+    database.sql().run(&format!("alter database {name} set search_path = nowhere"));
+    refuses(&run_script(&database, &bench, &script), "no schema of search_path exists: create one");
+}
+
+#[test]
+fn a_file_that_sets_the_role_is_recorded_all_the_same() {
+    let turn = Turn::shared();
+    let bench = Bench::new(&turn);
+    let role = "grant create on schema public to pg_monitor; set role pg_monitor; \
+                create table mine ()";
+    bench.revision(1, "aaaa", "none", role, "set role pg_monitor; drop table mine");
+    bench.revision(2, "bbbb", "aaaa", "create table ours ()", "drop table ours");
+    let (online, offline) = (Database::blank(&turn), Database::blank(&turn));
+    bench.run_on(&online, &["upgrade"]).done();
+    succeeds(&run_script(&offline, &bench, &bench.run(&["upgrade", "--sql"]).done()));
+    for database in [&online, &offline] {
+        assert_eq!(log(database), ["upgrade aaaa", "upgrade bbbb"]);
+        let owner = "select relowner::regrole::text from pg_class where oid = to_regclass($1)";
+        assert_eq!(database.sql().value::<String>(owner, &[&"mine"]), "pg_monitor");
+        assert_ne!(database.sql().value::<String>(owner, &[&"ours"]), "pg_monitor");
+    }
+    bench.run_on(&online, &["downgrade", "base"]).done();
+    succeeds(&run_script(
+        &offline,
+        &bench,
+        &bench.run(&["downgrade", "head:base", "--sql"]).done(),
+    ));
+    for database in [&online, &offline] {
+        assert_eq!(records(database), [""; 0]);
+    }
+}
+
+#[test]
 fn a_script_that_fails_leaves_its_step_undone() {
     let turn = Turn::shared();
     let (database, bench) = (Database::blank(&turn), bench(&turn));
@@ -132,7 +170,7 @@ fn a_rehearsal_changes_nothing_and_says_what_it_did_not_try() {
     assert!(ran.err.contains("real locks are taken until the rollback"), "{ran:?}");
     let lines = "ok         00000000000001_aaaa.up.sql\n\
                  not tried  00000000000002_bbbb.up.sql (outside of a transaction)\n\
-                 ok         00000000000003_cccc.up.sql\n";
+                 not tried  00000000000003_cccc.up.sql (may depend on the one before)\n";
     assert_eq!(ran.done(), lines);
     assert_eq!(catalog(&database), [""; 0], "not even our own tables are there");
 
@@ -140,7 +178,12 @@ fn a_rehearsal_changes_nothing_and_says_what_it_did_not_try() {
     assert_eq!(rehearse().done(), "nothing to try: no revision is pending\n");
     add(&bench, (4, "dddd", "cccc"), "", "create table half ();\nselect nothing");
     let before = (catalog(&database), records(&database), log(&database));
-    rehearse().failed(1, "00000000000004_dddd.up.sql:7:8: column \"nothing\"");
+    add(&bench, (5, "eeee", "dddd"), "", "create table whole ()");
+    let ran = rehearse();
+    let lines = "fails      00000000000004_dddd.up.sql\n\
+                 not tried  00000000000005_eeee.up.sql (may depend on the one before)\n";
+    assert_eq!(ran.out, lines);
+    ran.failed(1, "00000000000004_dddd.up.sql:7:8: column \"nothing\"");
     assert_eq!((catalog(&database), records(&database), log(&database)), before);
 
     let holder = database.sql();

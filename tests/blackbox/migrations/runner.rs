@@ -111,6 +111,60 @@ fn a_bad_statement_takes_its_own_file_back_and_says_where_it_stands() {
     assert_eq!(bench.run_on(&database, &["upgrade"]).done(), "bbbb -> eeee (head)\n");
 }
 
+#[test]
+fn rows_in_the_way_are_told_with_where_the_database_stands_and_the_ways_on() {
+    let turn = Turn::shared();
+    let bench = Bench::new(&turn);
+    bench.revision(1, "aaaa", "none", "create table t (a int, b int)", "drop table t");
+    bench.revision(2, "bbbb", "aaaa", "create table u ()", "alter table t alter b set not null");
+    for (up, code) in [
+        ("alter table t alter b set not null", "23502"),
+        ("alter table t add check (a > 1)", "23514"),
+        ("create unique index on t (a)", "23505"),
+        (
+            "create table k (a int unique); alter table t add foreign key (a) references k (a)",
+            "23503",
+        ),
+        ("alter table t add exclude (a with =)", "23P01"),
+    ] {
+        bench.revision(3, "cccc", "bbbb", up, "select 1");
+        let database = Database::blank(&turn);
+        bench.run_on(&database, &["upgrade", "aaaa"]).done();
+        database.sql().run("insert into t values (1, null), (1, null)");
+        let ran = bench.run_on(&database, &["upgrade"]);
+        assert!(ran.err.contains(&format!("[{code}]; ")), "{ran:?}");
+        let words = "the database is at bbbb, and the steps before this one stand: mend the rows \
+                     and run this again, or go back with `peace-migrate downgrade aaaa`\n";
+        ran.failed(1, words);
+        let ran = bench.run_on(&database, &["upgrade"]);
+        ran.failed(
+            1,
+            "the database is at bbbb, and the steps before this one stand: mend the rows \
+                       and run this again\n",
+        );
+    }
+    let database = Database::blank(&turn);
+    bench.revision(3, "cccc", "bbbb", "create table v ()", "drop table v");
+    bench.run_on(&database, &["upgrade"]).done();
+    database.sql().run("insert into t values (1, null)");
+    let ran = bench.run_on(&database, &["downgrade", "aaaa"]);
+    ran.failed(
+        1,
+        "the database is at bbbb, and the steps before this one stand: mend the rows \
+                   and run this again, or go back with `peace-migrate upgrade cccc`\n",
+    );
+}
+
+#[test]
+fn a_statement_that_takes_too_long_names_the_header_that_allows_more() {
+    let turn = Turn::shared();
+    let (database, bench) = (Database::blank(&turn), Bench::new(&turn));
+    add(&bench, (1, "aaaa", "none"), "-- statement-timeout: 50ms\n", "select pg_sleep(60)");
+    let words = "[57014]; it may take 50ms: write a longer `-- statement-timeout:` into the header of \
+                 00000000000001_aaaa.up.sql";
+    bench.run_on(&database, &["upgrade"]).failed(6, words);
+}
+
 // Cases 5 and 54.
 #[test]
 fn sixteen_runners_apply_each_file_once() {
@@ -202,7 +256,9 @@ fn an_applied_file_that_was_edited_is_refused_until_it_is_restored_or_accepted()
     let file = "00000000000002_bbbb.up.sql";
     edit(&bench, file, |text| text.replace("table", "tablE"));
     for command in ["upgrade", "verify"] {
-        bench.run_on(&database, &[command]).failed(5, &format!("{file} was edited"));
+        let ran = bench.run_on(&database, &[command]);
+        assert!(ran.err.contains("accept it with `peace-migrate repair`"), "{ran:?}");
+        ran.failed(5, &format!("{file} was edited"));
     }
     let verdicts = bench.run_on(&database, &["verify"]).out;
     assert!(verdicts.contains("bbbb  edited  00000000000002_bbbb\n"), "{verdicts}");
@@ -247,7 +303,8 @@ fn a_revision_that_is_unknown_here_is_shown_and_stops_every_change() {
         std::fs::remove_file(bench.versions().join(format!("00000000000005_eeee.{side}.sql")))
             .unwrap();
     }
-    let words = "does not know the applied revision eeee";
+    let words = "does not know the applied revision eeee: a newer release or another branch migrated \
+                 this database (use its peace-migrate), or its file was deleted (restore it)";
     for args in [&["upgrade"][..], &["downgrade", "-1"], &["verify"], &["stamp", "head"]] {
         bench.run_on(&database, args).failed(5, words);
     }
@@ -285,6 +342,24 @@ fn what_no_file_may_hold_is_refused_with_its_line_before_anything_is_connected()
     bench
         .run(&["upgrade", "--database-url", "host=/nonexistent"])
         .failed(1, "00000000000001_aaaa.up.sql:1: 00000000000001_aaaa.down.sql is missing");
+}
+
+#[test]
+fn a_file_that_gives_the_lock_back_ends_the_run_before_the_next_one() {
+    let turn = Turn::shared();
+    let (database, bench) = (Database::blank(&turn), Bench::new(&turn));
+    add(&bench, (1, "aaaa", "none"), "", "select pg_advisory_unlock_all()");
+    add(&bench, (2, "bbbb", "aaaa"), "", "create table t (a int)");
+    let ran = bench.run_on(&database, &["upgrade"]);
+    ran.failed(6, "the migration lock is not held by this session");
+    assert_eq!(log(&database), ["upgrade aaaa"]);
+
+    add(&bench, (2, "bbbb", "aaaa"), "", "create table t (a int); select pg_advisory_unlock_all()");
+    add(&bench, (3, "cccc", "bbbb"), "", "create index concurrently t_a_idx on t (a)");
+    let ran = bench.run_on(&database, &["upgrade"]);
+    ran.failed(6, "the migration lock is not held by this session");
+    assert_eq!(log(&database), ["upgrade aaaa", "upgrade bbbb"]);
+    assert!(!is_there(&database, "t_a_idx"));
 }
 
 // Case 15.
