@@ -186,7 +186,7 @@ fn a_given_database_that_is_not_empty_is_refused() {
 }
 
 #[test]
-fn a_given_database_is_cleared_after_a_stop_and_after_a_killed_run_by_the_next() {
+fn a_given_database_is_cleared_after_a_stop_and_left_alone_after_a_killed_run() {
     let turn = Turn::shared();
     let role = Role::new(&turn, "unlucky", "");
     let scratch = Database::blank(&turn);
@@ -210,11 +210,13 @@ fn a_given_database_is_cleared_after_a_stop_and_after_a_killed_run_by_the_next()
 
     start().kill();
     until_true("its sessions end", LIMIT, || sessions("%") == 0);
-    assert!(objects(&scratch) > 0);
-    let next = Bench::sides(&turn, MUCH, MUCH);
-    let launch = next.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
-    assert_eq!(Ran::of(&launch.output()).done(), CLEAN);
-    assert_eq!(objects(&scratch), 0);
+    // By then somebody may have taken it for his own.
+    Sql::connect(&url).unwrap().run("create table customers as values (1), (2)");
+    let before = objects(&scratch);
+    let ran = Ran::of(&bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url).output());
+    ran.failed(1, "the database of PEACE_SCRATCH_URL is not empty (");
+    assert_eq!(objects(&scratch), before);
+    assert_eq!(scratch.sql().value::<i64>("select count(*) from customers", &[]), 2);
 }
 
 #[test]
