@@ -196,6 +196,29 @@ fn a_waiting_server_is_ready_soon_after_one_of_eight_upgrades() {
     assert_eq!(peace.workers(), workers, "no restart was needed");
 }
 
+#[test]
+fn a_missing_right_to_read_the_revisions_is_named_in_the_log_alone() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let role = format!("server_of_{}", database.name());
+    database.sql().run(&format!("create role {role} login"));
+    let url = database.url().replace("user=peace", &format!("user={role}"));
+    let mut peace = Launch::on(&turn, &database).env("DATABASE_URL", &url).workers(1).serve();
+    let reply = peace.ask(&get("/health/ready"));
+    assert_eq!(
+        (reply.status, reply.json()["type"].as_str()),
+        (503, Some("/problems/schema-behind"))
+    );
+    assert_eq!(reply.json()["detail"], "the database is not at the revision this server needs");
+
+    database.sql().run(&format!("grant select on peace_migration to {role}"));
+    assert_eq!(peace.ask(&get("/health/ready")).status, 200);
+    let lines = peace.stop(Duration::from_secs(10)).lines;
+    let named = "lacks a right, grant it: permission denied for table peace_migration";
+    assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 2, "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("the database is behind")), "{lines:?}");
+}
+
 // Case 55.
 #[test]
 fn an_old_server_serves_on_a_database_that_a_newer_release_has_migrated() {
