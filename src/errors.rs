@@ -34,7 +34,7 @@ pub static WRONG_PASSWORD: Kind = Kind { code: "wrong-password", status: 403, ti
 pub static NAME_TAKEN: Kind = Kind { code: "name-taken", status: 409, title: "Conflict" };
 /// There is such a row already, by a rule that no query names.
 pub static CONFLICT: Kind = Kind { code: "conflict", status: 409, title: "Conflict" };
-/// The database has not been migrated to what this version needs.
+/// The database has not been migrated to what this version needs, or its role may not use it.
 pub static SCHEMA_BEHIND: Kind =
     Kind { code: "schema-behind", status: 503, title: "Service Unavailable" };
 
@@ -157,7 +157,7 @@ impl From<ApiError> for Problem {
             ApiError::Request(error) => return error.into(),
             other => other,
         };
-        report_unnamed_constraint(&error);
+        report_set_up(&error);
         let mut problem = Self::new(error.kind()).detail(error.to_string());
         if let Some(challenge) = error.challenge() {
             problem = problem.header(WWW_AUTHENTICATE, challenge);
@@ -173,10 +173,14 @@ impl From<ApiError> for Problem {
 }
 
 /// A query that can violate a constraint names it. Where one does not, the program is to be mended,
-/// whatever the client is told.
-fn report_unnamed_constraint(error: &ApiError) {
-    if let ApiError::Database(error @ DbError::Constraint { name, .. }) = error {
-        error!(constraint = name, %error, "no query names this constraint");
+/// whatever the client is told. Nor can a client do anything about a right that nobody has granted.
+fn report_set_up(error: &ApiError) {
+    match error {
+        ApiError::Database(error @ DbError::Constraint { name, .. }) => {
+            error!(constraint = name, %error, "no query names this constraint");
+        }
+        ApiError::Database(error @ DbError::NoRight(_)) => error!(%error, "request failed"),
+        _ => {}
     }
 }
 
@@ -187,7 +191,7 @@ fn database_kind(error: &DbError) -> &'static Kind {
         | DbError::Busy { .. }
         | DbError::Timeout { .. }
         | DbError::Conflict(_) => &UNAVAILABLE,
-        DbError::SchemaBehind(_) => &SCHEMA_BEHIND,
+        DbError::SchemaBehind(_) | DbError::NoRight(_) => &SCHEMA_BEHIND,
         DbError::Constraint { kind: ConstraintKind::Unique, .. } => &CONFLICT,
         DbError::Constraint { .. } | DbError::BadValue(_) => &INVALID_INPUT,
         DbError::Other { .. } => &INTERNAL,
@@ -199,7 +203,9 @@ fn database_detail(error: &DbError) -> &'static str {
         DbError::Unavailable { .. } => "the database cannot be reached",
         DbError::Busy { .. } | DbError::Conflict(_) => "the database is busy",
         DbError::Timeout { .. } => "the database did not answer in time",
-        DbError::SchemaBehind(_) => "the database is not at the revision this server needs",
+        DbError::SchemaBehind(_) | DbError::NoRight(_) => {
+            "the database is not at the revision this server needs"
+        }
         DbError::Constraint { kind: ConstraintKind::Unique, .. } => "there is such a row already",
         DbError::Constraint { .. } => "the change would break a rule of the data",
         DbError::BadValue(_) => "the database cannot store this value",
@@ -240,6 +246,7 @@ mod tests {
             (DbError::Timeout { cause: Arc::clone(&cause) }, "unavailable", 503),
             (DbError::Conflict(refusal()), "unavailable", 503),
             (DbError::SchemaBehind(refusal()), "schema-behind", 503),
+            (DbError::NoRight(refusal()), "schema-behind", 503),
             (constraint(ConstraintKind::Unique), "conflict", 409),
             (constraint(ConstraintKind::ForeignKey), "invalid-input", 422),
             (constraint(ConstraintKind::NotNull), "invalid-input", 422),

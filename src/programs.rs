@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 use tracing::{info, warn};
+use worker::DbError;
 
 use crate::embedded::{Cluster, EmbeddedError, MAJOR_MIN, Tuning};
 
@@ -233,7 +234,13 @@ async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
 /// A schema that is behind stops nobody: the workers answer 503 until it is right. One that is ahead
 /// is usual while releases overlap.
 async fn tell_of_revision(client: &Client, needed: &str) {
-    let row = client.query_one(migrations::READINESS_SQL, &[&needed]).await.ok();
+    let answer = client.query_one(migrations::READINESS_SQL, &[&needed]).await;
+    let row = match answer.map_err(|error| DbError::from(&error)) {
+        Ok(row) => Some(row),
+        // Not even the table of the revisions is there.
+        Err(DbError::SchemaBehind(_)) => None,
+        Err(error) => return warn!(needed, %error, "the database's revision cannot be read"),
+    };
     let newest = row.as_ref().and_then(|row| row.get::<_, Option<String>>(0));
     let found = newest.as_deref().unwrap_or("base");
     match row.is_some_and(|row| row.get(1)) {

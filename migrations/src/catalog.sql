@@ -1,14 +1,14 @@
 -- Everything a schema consists of, in PostgreSQL's own canonical words: one row per object with the
 -- name it belongs to, its own name, and its definition as JSON. The session's search_path is the
 -- home schema alone, so that whatever lives there is named without it and everything else with it.
--- What extensions own is theirs. `peace_scratch` marks a scratch database.
+-- What extensions own is theirs.
 with home as (
     select oid from pg_namespace where nspname = current_schema()
 ), extended as (
     select classid, objid from pg_depend where deptype = 'e'
 ), spaces as (
     select oid, nspname from pg_namespace
-    where nspname !~ '^pg_' and nspname not in ('information_schema', 'peace_scratch')
+    where nspname !~ '^pg_' and nspname <> 'information_schema'
     and oid not in (select objid from extended where classid = 'pg_namespace'::regclass)
 ), relations as (
     select c.* from pg_class c join spaces s on s.oid = c.relnamespace

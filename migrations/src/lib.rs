@@ -1,11 +1,22 @@
-//! The schema's history, and the runner that brings a database along it.
+//! The schema's history: what brings a database along it, and what writes its next step.
 //!
 //! `src` calls it (the command `peace-migrate`, the readiness check, the embedded database); it
 //! calls PostgreSQL. The revisions are pairs of plain SQL files in `versions/`, compiled in.
 //!
-//! The rooms, in the order of a run: [`parse_url`] -> [`embedded()`] (files -> chain) ->
-//! [`upgrade`] (session and lock -> records -> plan -> each step). README.md has the rules of the
-//! files.
+//! The rooms:
+//!
+//! | what | where |
+//! |---|---|
+//! | the command | `cli`: arguments in, lines and an exit code out; `show`, `url`, `stop`, `error` |
+//! | files | `sql` -> `script` -> `chain`, `target`; `embedded`, `folder`; `rebase`, `lint` |
+//! | a run | `runner`: `session` (lock) -> `records` -> `apply` (`index`, `settle`) for each step |
+//! | what says no before it | `guard`, `consent`, `loss`, `pooler` |
+//! | runs of other kinds | `offline` (psql), `rehearse`, `dry_run`, `amend`, `adopt` (Alembic's) |
+//! | what a schema is | `schema` (`table!`); `scratch` -> `materialise` -> `catalog`; `lockfile` |
+//! | what differs | `compare`, for `check`, `drift` and `generate`, which writes the SQL between |
+//!
+//! In the order of a run: [`parse_url`] -> [`embedded()`] (files -> chain) -> [`upgrade`].
+//! README.md has the rules of the files.
 //!
 //! It promises that runners may race, be killed and be repeated: a revision is applied once, whole,
 //! and the database remembers which. Everything has a deadline.

@@ -3,9 +3,10 @@
 //! `check`, `drift`, `generate`, `adopt` and the dry run work in them; it calls `session`, and
 //! `stop` for what is left to do.
 //! It promises that nothing runs in a database that is not its own: one it has made, whose name
-//! says so, or one that it was given and found empty. Every one it made is dropped at the end, also
-//! after an error or a signal; what a killed run left is dropped by the next one. The schema that
-//! unqualified names go to is the one of the server's URL, and is there.
+//! says so, or one that it was given and found empty. Every one it made is dropped at the end, and a
+//! given one is empty again, also after an error or a signal. What a killed run left of its own is
+//! dropped by the next one; in a given database nothing tells it from what somebody has put there
+//! since. The schema that unqualified names go to is the one of the server's URL, and is there.
 //! It does not know what is made in them.
 
 use std::hash::{BuildHasher, RandomState};
@@ -47,10 +48,6 @@ const LEFT_SQL: &str = "select datname from pg_database where datname ~ $1 and n
     select from pg_locks where locktype = 'advisory' and objsubid = 2 and classid = $2::oid \
     and objid = (('x' || substr(datname, $3, 8))::bit(32)::bigint)::oid) \
     and datdba = current_user::regrole";
-/// In a given database, while it is in use: what else is in it is then ours, whoever was killed.
-const MARK_SQL: &str = "create schema peace_scratch";
-const MARKED_SQL: &str = "select to_regnamespace('peace_scratch') is not null";
-const UNMARK_SQL: &str = "drop schema if exists peace_scratch";
 const FOREIGN_SQL: &str = include_str!("scratch/foreign.sql");
 const WIPE_SQL: &str = include_str!("scratch/wipe.sql");
 
@@ -147,8 +144,7 @@ impl Scratch {
     /// Drops what was made.
     async fn drop_all(&self) -> Result<(), Error> {
         let Some(name) = &self.name else {
-            self.run("emptying the scratch database", WIPE_SQL).await?;
-            return self.run("emptying the scratch database", UNMARK_SQL).await;
+            return self.run("emptying the scratch database", WIPE_SQL).await;
         };
         for number in 0..self.made.load(Ordering::Relaxed) {
             drop_database(&self.session, &format!("{name}{number}")).await?;
@@ -199,13 +195,9 @@ async fn in_given(session: &Session) -> Result<(), Error> {
         }
         sleep(between(POLL.0, POLL.1)).await;
     }
-    let doing = "looking at the scratch database";
-    if session.query_one(doing, MARKED_SQL, &[]).await?.get(0) {
-        return Ok(());
-    }
-    match session.query(doing, FOREIGN_SQL, &[]).await?.first() {
+    match session.query("looking at the scratch database", FOREIGN_SQL, &[]).await?.first() {
         Some(row) => Err(Error::ScratchNotEmpty { object: row.get(0) }),
-        None => run(session, "marking the scratch database", MARK_SQL).await,
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 -- not count: they are left alone.
 with ours as (
     select oid, nspname from pg_namespace
-    where nspname !~ '^pg_' and nspname not in ('information_schema', 'peace_scratch')
+    where nspname !~ '^pg_' and nspname <> 'information_schema'
 ), objects as (
     select classid, objid from pg_depend join ours on refobjid = ours.oid
     where refclassid = 'pg_namespace'::regclass and deptype = 'n'

@@ -6,7 +6,7 @@ declare
     commands text[] := (
         with schemas as (
             select oid, nspname, nspowner from pg_namespace
-            where nspname !~ '^pg_' and nspname not in ('information_schema', 'peace_scratch')
+            where nspname !~ '^pg_' and nspname <> 'information_schema'
         ), drops (rank, command) as (
             select 1, format('drop extension if exists %I cascade', extname) from pg_extension
             where extname <> 'plpgsql' and extowner = current_user::regrole

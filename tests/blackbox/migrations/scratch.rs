@@ -1,11 +1,16 @@
 //! Where schemas are made real: databases that are made and dropped, or one that is given.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::bench::{Bench, Ran};
+use crate::harness::cluster::Cluster;
 use crate::harness::database::Sql;
 use crate::harness::wait::until_true;
 use crate::harness::{Database, Turn};
@@ -186,7 +191,7 @@ fn a_given_database_that_is_not_empty_is_refused() {
 }
 
 #[test]
-fn a_given_database_is_cleared_after_a_stop_and_after_a_killed_run_by_the_next() {
+fn a_given_database_is_cleared_after_a_stop_and_left_alone_after_a_killed_run() {
     let turn = Turn::shared();
     let role = Role::new(&turn, "unlucky", "");
     let scratch = Database::blank(&turn);
@@ -210,11 +215,64 @@ fn a_given_database_is_cleared_after_a_stop_and_after_a_killed_run_by_the_next()
 
     start().kill();
     until_true("its sessions end", LIMIT, || sessions("%") == 0);
-    assert!(objects(&scratch) > 0);
-    let next = Bench::sides(&turn, MUCH, MUCH);
-    let launch = next.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
-    assert_eq!(Ran::of(&launch.output()).done(), CLEAN);
-    assert_eq!(objects(&scratch), 0);
+    // By then somebody may have taken it for his own.
+    Sql::connect(&url).unwrap().run("create table customers as values (1), (2)");
+    let before = objects(&scratch);
+    let ran = Ran::of(&bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url).output());
+    ran.failed(1, "the database of PEACE_SCRATCH_URL is not empty (");
+    assert_eq!(objects(&scratch), before);
+    assert_eq!(scratch.sql().value::<i64>("select count(*) from customers", &[]), 2);
+}
+
+/// Behind a proxy that leads every name to one database.
+#[test]
+fn nothing_runs_in_a_database_that_answers_to_the_name_of_a_new_one() {
+    let turn = Turn::shared();
+    let role = Role::new(&turn, "diverted", "createdb");
+    let data = Database::blank(&turn);
+    data.sql().run("grant create on schema public to diverted");
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let (socket, name) = (Cluster::shared().socket(), data.name().to_owned());
+    thread::spawn(move || {
+        for client in proxy.incoming() {
+            divert(client.unwrap(), UnixStream::connect(&socket).unwrap(), &name);
+        }
+    });
+    let url = format!("host={} port={} user=diverted dbname=x", address.ip(), address.port());
+    let before = objects(&data);
+    let bench = Bench::sides(&turn, "create table ours ()", "create table ours ()");
+    let told = format!("a new scratch database was asked for and {} answered", data.name());
+    bench.run_at(&url, &["check"]).failed(1, &told);
+    assert_eq!(objects(&data), before);
+    assert_eq!(role.databases(), BTreeSet::new());
+}
+
+/// Passes a connection on, to the database `name` whatever the client asks for.
+fn divert(mut client: TcpStream, mut server: UnixStream, name: &str) {
+    let mut length = [0; 4];
+    client.read_exact(&mut length).unwrap();
+    let mut startup = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+    client.read_exact(&mut startup).unwrap();
+    let (version, fields) = startup.split_at(4);
+    let mut told = version.to_vec();
+    let mut fields = fields.split(|byte| *byte == 0);
+    while let (Some(key @ [_, ..]), Some(value)) = (fields.next(), fields.next()) {
+        let value = if key == b"database" { name.as_bytes() } else { value };
+        told.extend([key, b"\0", value, b"\0"].concat());
+    }
+    told.push(0);
+    server.write_all(&u32::try_from(told.len() + 4).unwrap().to_be_bytes()).unwrap();
+    server.write_all(&told).unwrap();
+    let (mut answers, mut answered) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    thread::spawn(move || {
+        drop(io::copy(&mut answers, &mut answered));
+        drop(answered.shutdown(Shutdown::Both));
+    });
+    thread::spawn(move || {
+        drop(io::copy(&mut client, &mut server));
+        drop(server.shutdown(Shutdown::Both));
+    });
 }
 
 #[test]
@@ -225,7 +283,7 @@ fn runs_in_one_given_database_take_turns() {
     role.sql.run(&format!("alter database {} owner to patient", scratch.name()));
     let url = format!("{} user=patient", scratch.url());
     let bench = Bench::sides(&turn, MUCH, MUCH);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let run = || {
             let launch = bench.launch(&["check"]).env("PEACE_SCRATCH_URL", &url);
             Ran::of(&launch.output())

@@ -11,7 +11,7 @@ use tokio_postgres::Column;
 
 use super::bench::{Bench, Ran};
 use super::{MIGRATE, migrate, printed};
-use crate::harness::database::event_loop;
+use crate::harness::database::{Sql, event_loop};
 use crate::harness::wait::until_true;
 use crate::harness::{Database, Launch, Turn, get};
 
@@ -124,19 +124,33 @@ fn unfit(database: &Database<'_>) -> Vec<String> {
     let judge = |Statement { name, sql }: Statement| match session.prepare(sql) {
         Err(error) => Some(format!("{name}: {}", error.as_db_error().unwrap().message())),
         Ok(prepared) => {
-            let column = prepared.columns().iter().find(|column| !is_read(column))?;
-            Some(format!("{name}: {} is of type {}", column.name(), column.type_()))
+            let why = prepared.columns().iter().find_map(|column| unread(&session, column))?;
+            Some(format!("{name}: {why}"))
         }
     };
     resources::statements().into_iter().filter_map(judge).collect()
 }
 
-/// Whether a field of this name can read the column; what bears no field's name is nobody's.
-fn is_read(column: &Column) -> bool {
+/// Why the field that declares the column cannot read it; what is computed is nobody's.
+fn unread(session: &Sql, column: &Column) -> Option<String> {
+    let (relation, number) = (column.table_oid()?, column.column_id()?);
+    let sql = "select array[relname, nspname || '.' || relname]::text[], attname::text, attnotnull \
+        from pg_attribute join pg_class c on c.oid = attrelid \
+        join pg_namespace n on n.oid = relnamespace where attrelid = $1 and attnum = $2";
+    let row = &session.rows(sql, &[&relation, &number])[0];
+    let (names, name): (Vec<String>, String) = (row.get(0), row.get(1));
     let tables = resources::tables();
-    let fields = tables.iter().flat_map(|table| table.columns);
-    let mut fields = fields.filter(|field| field.name() == column.name()).peekable();
-    fields.peek().is_none() || fields.any(|field| (field.accepts)(column.type_()))
+    let table = tables.iter().find(|table| names.iter().any(|name| *name == table.name))?;
+    match table.columns.iter().find(|field| field.name() == name) {
+        Some(field) if !(field.accepts)(column.type_()) => {
+            Some(format!("{name} is of type {}", column.type_()))
+        }
+        Some(field) if !(field.is_nullable)() && !row.get::<_, bool>(2) => {
+            Some(format!("{name} may be null"))
+        }
+        Some(_) => None,
+        None => Some(format!("{name} is not declared")),
+    }
 }
 
 // Case 42.
@@ -158,7 +172,23 @@ fn a_statement_that_does_not_fit_is_named() {
     let select = "peace::resources::items::SELECT: added is of type timestamptz";
     assert!(told.iter().any(|line| line == select), "{told:?}");
 
-    database.sql().run("alter table item drop column added");
+    let nullable = "alter table item alter added type timestamp, alter added drop not null";
+    database.sql().run(nullable);
+    let told = unfit(&database);
+    let select = "peace::resources::items::SELECT: added may be null";
+    assert!(told.iter().any(|line| line == select), "{told:?}");
+
+    // A field of another table bears the name of this column.
+    database.sql().run(
+        "alter table item alter added set not null, \
+        alter id type text, drop constraint item_pkey",
+    );
+    let told = unfit(&database);
+    let select = "peace::resources::items::SELECT: id is of type text";
+    assert!(told.iter().any(|line| line == select), "{told:?}");
+
+    let back = "alter table item alter id type uuid using id::uuid, drop column added";
+    database.sql().run(back);
     let told = unfit(&database);
     let select = "peace::resources::items::SELECT: column \"added\" does not exist";
     assert!(told.iter().any(|line| line == select), "{told:?}");
@@ -194,6 +224,29 @@ fn a_waiting_server_is_ready_soon_after_one_of_eight_upgrades() {
     let worked = outputs.iter().filter(|output| printed(output).starts_with("1246b5faa711 -> "));
     assert_eq!(worked.count(), 1, "{outputs:?}");
     assert_eq!(peace.workers(), workers, "no restart was needed");
+}
+
+#[test]
+fn a_missing_right_to_read_the_revisions_is_named_in_the_log_alone() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let role = format!("server_of_{}", database.name());
+    database.sql().run(&format!("create role {role} login"));
+    let url = database.url().replace("user=peace", &format!("user={role}"));
+    let mut peace = Launch::on(&turn, &database).env("DATABASE_URL", &url).workers(1).serve();
+    let reply = peace.ask(&get("/health/ready"));
+    assert_eq!(
+        (reply.status, reply.json()["type"].as_str()),
+        (503, Some("/problems/schema-behind"))
+    );
+    assert_eq!(reply.json()["detail"], "the database is not at the revision this server needs");
+
+    database.sql().run(&format!("grant select on peace_migration to {role}"));
+    assert_eq!(peace.ask(&get("/health/ready")).status, 200);
+    let lines = peace.stop(Duration::from_secs(10)).lines;
+    let named = "lacks a right, grant it: permission denied for table peace_migration";
+    assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 2, "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("the database is behind")), "{lines:?}");
 }
 
 // Case 55.

@@ -43,6 +43,9 @@ pub enum DbError {
     /// A table or column is missing: the database's revision is older (or newer) than this program.
     #[error("the schema is not at the revision this program needs: {0}")]
     SchemaBehind(Refusal),
+    /// The role of this program may not do this: nobody has granted it.
+    #[error("the database role lacks a right, grant it: {0}")]
+    NoRight(Refusal),
     /// A constraint refused the row.
     #[error("{kind} constraint {name:?} refused the row (SQLSTATE {})", kind.sqlstate())]
     Constraint {
@@ -162,6 +165,7 @@ fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
         "23P01" => constraint(ConstraintKind::Exclusion),
         "40001" | "40P01" => DbError::Conflict(refusal()),
         "42P01" | "42703" => DbError::SchemaBehind(refusal()),
+        "42501" => DbError::NoRight(refusal()),
         // A standby, such as a primary that was one a moment ago.
         "25006" => DbError::unavailable(&refusal().to_string()),
         "57014" | "25P03" => DbError::timeout(&refusal().to_string()),
@@ -237,10 +241,11 @@ mod tests {
             ),
             (&["57014", "25P03"], "Timeout"),
             (&["42P01", "42703"], "SchemaBehind"),
+            (&["42501"], "NoRight"),
             (&["23505", "23503", "23001", "23502", "23514", "23P01"], "Constraint"),
             (&["22001", "22003", "22P02", "22021", "54000"], "BadValue"),
             (&["40001", "40P01"], "Conflict"),
-            (&["42601", "42501", "25P02", "XX000", "57000", "0A000", "P0001"], "Other"),
+            (&["42601", "25P02", "XX000", "57000", "0A000", "P0001"], "Other"),
         ] {
             for sqlstate in sqlstates {
                 let shown = format!("{:?}", error(sqlstate, "said", "name"));
