@@ -128,8 +128,6 @@ fn a_migration_through_a_transaction_pooler_is_refused_before_it_changes_anythin
             let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
             assert_eq!(output.status.code(), Some(6), "pool of {pool_size}: {told}");
             assert!(told.contains("a transaction pooler stands in between"), "{told}");
-            // Of one server process nobody can say why it does not answer.
-            assert_eq!(told.contains("less busy"), pool_size == 1, "{told}");
             assert!(!told.contains("secret-word"), "{told}");
         }
         let tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace \
