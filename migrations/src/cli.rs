@@ -184,7 +184,7 @@ impl Failure {
             Self::Output(_) | Self::Folder(_) | Self::NoLinter(_) => 1,
             Self::Differs(_) | Self::Behind { .. } => 3,
             Self::Drifted(_) => 4,
-            Self::Interrupted => 130,
+            Self::Interrupted => stop::INTERRUPTED,
         }
     }
 }
