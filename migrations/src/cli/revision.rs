@@ -53,7 +53,7 @@ struct Words {
     #[arg(long, requires = "autogenerate")]
     simple: bool,
     /// Why data may go
-    #[arg(long, value_name = "REASON", requires = "autogenerate")]
+    #[arg(long, value_name = "REASON", value_parser = reason, requires = "autogenerate")]
     allow_destructive: Option<String>,
 }
 
@@ -65,6 +65,10 @@ fn rename(text: &str) -> Result<Rename, String> {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (column, expression) = text.split_once('=').ok_or("write TABLE.COLUMN=EXPRESSION")?;
     Ok((column.trim().to_owned(), expression.trim().to_owned()))
+}
+
+fn reason(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("say why") } else { Ok(text.to_owned()) }
 }
 
 impl Revision {
