@@ -2,7 +2,6 @@
 //!
 //! `cli` calls it; it calls `generate`, and `folder` for the writing.
 
-use std::fs;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use super::develop::lock_path;
 use super::{Call, Failure, print};
 use crate::chain::{Chain, ChainError};
 use crate::error::Error;
-use crate::folder::{self, Pair};
+use crate::folder::{self, FolderError, Pair};
 use crate::generate::{self, Proof, Rename, Unwritten, Wishes};
 use crate::lockfile::LockFile;
 
@@ -84,7 +83,11 @@ impl Revision {
         }
         match self.generate(call, chain.as_ref())? {
             None => print::lines(&["no changes detected"]),
-            Some(proved) => self.write(&folder, &proved.pairs, Some(&proved.proof)),
+            Some(proved) => {
+                let warn = |finding| print::say(&format_args!("warning: {finding}"));
+                proved.fields.iter().for_each(warn);
+                self.write(&folder, &proved.pairs, Some(&proved.proof))
+            }
         }
     }
 
@@ -100,6 +103,10 @@ impl Revision {
             let work = generate::revise(&server, chain, (&declared, &wishes), &self.message);
             match super::block_on(async { Ok(work.await) })? {
                 Err(Unwritten::Renames(suspects)) if is_terminal() => ask(&suspects, &mut wishes)?,
+                Err(error @ Unwritten::Fails { .. }) => {
+                    error.lines().iter().for_each(|line| print::say(line));
+                    return Err(error.into());
+                }
                 Err(error) => {
                     print::lines(&error.lines())?;
                     return Err(error.into());
@@ -118,7 +125,10 @@ impl Revision {
         }
         folder::write_pairs(folder, pairs)?;
         if let (Some(proof), Some(last)) = (proof, pairs.last()) {
-            write_lock(folder, last, proof)?;
+            write_lock(folder, last, proof).inspect_err(|_| {
+                // What cannot be removed either is better than an error about that.
+                drop(folder::remove_pairs(folder, pairs));
+            })?;
         }
         let path = |(name, _): (String, &str)| folder.join(name).display().to_string();
         print::lines(&files().map(path).collect::<Vec<_>>())?;
@@ -145,11 +155,11 @@ impl Words {
 }
 
 /// `schema.lock`, where there is one, follows.
-fn write_lock(folder: &Path, last: &Pair, proof: &Proof) -> Result<(), Failure> {
+fn write_lock(folder: &Path, last: &Pair, proof: &Proof) -> Result<(), FolderError> {
     let path = lock_path(folder);
     if path.exists() {
         let head = last.name.split('_').next().unwrap_or_default();
-        fs::write(path, LockFile::new(head, proof.major, &proof.catalog).text())?;
+        folder::replace(&path, &LockFile::new(head, proof.major, &proof.catalog).text())?;
     }
     Ok(())
 }
