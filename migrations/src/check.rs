@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::chain::Chain;
 use crate::compare::{self, Difference};
 use crate::error::Error;
-use crate::lockfile::LockFile;
+use crate::lockfile::{LockFile, UNREADABLE};
 use crate::materialise;
 use crate::schema::{Column, Declared, Table, quoted};
 use crate::scratch::{Scratch, Server};
@@ -103,7 +103,8 @@ pub(crate) async fn sides(
     Ok(Sides { declared, migrated: materialise::read(&config).await?, fields, major })
 }
 
-async fn read_declared(
+/// The declared schema, and the fields that cannot read it.
+pub(crate) async fn read_declared(
     session: &Session,
     declared: &Declared,
 ) -> Result<(Catalog, Vec<Finding>), Error> {
@@ -164,7 +165,7 @@ fn wrong(column: &Column, found: &Type, nullable: bool) -> Option<String> {
 /// version has other words, so that nothing can be said.
 fn stale(lock: &str, fresh: &LockFile) -> Option<Finding> {
     let what = match LockFile::parse(lock) {
-        None => "schema.lock cannot be read (a merge left a conflict?)".to_owned(),
+        None => UNREADABLE.to_owned(),
         Some(lock) if lock.revision != fresh.revision => {
             format!("schema.lock is of revision {}, the head is {}", lock.revision, fresh.revision)
         }

@@ -35,6 +35,8 @@ use crate::stop;
 use crate::url::{UrlError, parse_url};
 
 const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
+/// Below a command's own options.
+const GLOBAL: &str = "What every command takes";
 
 // No `Debug`: the URL may hold a password.
 /// Bring a PostgreSQL database along the schema's revisions.
@@ -50,14 +52,14 @@ const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
 struct Cli {
     /// The database; postgres://, postgresql://, postgresql+asyncpg:// or key=value [default: that of
     /// the server's settings (DATABASE_URL, .env, ...); in development also the one that deploy/up runs]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     database_url: Option<String>,
     /// Take the revisions from this folder instead of those compiled in; commands about files look
     /// for migrations/versions of the workspace around first
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     versions: Option<PathBuf>,
     /// Take the declared schema from this file of SQL instead of the code
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     schema: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -184,7 +186,7 @@ impl Failure {
             Self::Output(_) | Self::Folder(_) | Self::NoLinter(_) => 1,
             Self::Differs(_) | Self::Behind { .. } => 3,
             Self::Drifted(_) => 4,
-            Self::Interrupted => 130,
+            Self::Interrupted => stop::INTERRUPTED,
         }
     }
 }
@@ -324,6 +326,15 @@ mod tests {
     }
 
     #[test]
+    fn the_options_of_a_command_stand_before_those_of_all() {
+        let help = Cli::try_parse_from(["peace-migrate", "lint", "--help"]).err().unwrap();
+        let help = help.to_string();
+        let at = |word: &str| help.find(word).unwrap_or_else(|| panic!("{word}: {help}"));
+        let in_order = ["--all", GLOBAL, "--database-url", "--versions", "--schema"].map(at);
+        assert!(in_order.is_sorted(), "{help}");
+    }
+
+    #[test]
     fn usage_errors_exit_2() {
         for args in [&["merge"][..], &[], &["upgrade", "+x"], &["downgrade"], &["upgrade", "a"]] {
             assert_eq!(failure_code(args, None), 2, "{args:?}");
@@ -335,6 +346,8 @@ mod tests {
         assert_eq!(failure_code(&["current", "--lock-wait", "1"], None), 2);
         assert_eq!(failure_code(&["upgrade", "--lock-wait", "86401"], None), 2);
         assert_eq!(failure_code(&["lint", "--all", "586f9c3cd40c"], None), 2);
+        let reason = ["revision", "--autogenerate", "-m", "x", "--allow-destructive"];
+        assert_eq!(failure_code(&[&reason[..], &[" "]].concat(), None), 2);
         assert_eq!(failure_code(&["lint", "zzzz"], None), 2);
         assert_eq!(failure_code(&["rebase", "zzzz", "--database-url", "postgres://a:b"], None), 2);
     }

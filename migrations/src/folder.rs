@@ -175,6 +175,24 @@ pub(crate) fn create(folder: &Path, file: &str, text: &str) -> Result<(), Folder
     result.map_err(|error| FolderError { doing: "write", path, error })
 }
 
+/// Writes a file whole, whether it is there or not. Blocks on the file system.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
+    let whole = path.with_extension(format!("{}.tmp", std::process::id()));
+    let result = fs::write(&whole, text).and_then(|()| fs::rename(&whole, path));
+    result.map_err(|error| {
+        drop(fs::remove_file(&whole));
+        FolderError { doing: "write", path: path.to_owned(), error }
+    })
+}
+
+/// Takes new pairs away again. Blocks on the file system.
+pub(crate) fn remove_pairs(folder: &Path, pairs: &[Pair]) -> Result<(), FolderError> {
+    // Last first, so that what is left is a chain at any moment; of a pair, the up file goes first.
+    let files =
+        pairs.iter().rev().flat_map(|pair| pair.files().collect::<Vec<_>>().into_iter().rev());
+    files.map(|(file, _)| file).try_for_each(|file| remove(folder, &file))
+}
+
 /// Removes a file. Blocks on the file system.
 pub(crate) fn remove(folder: &Path, file: &str) -> Result<(), FolderError> {
     let path = folder.join(file);
@@ -254,6 +272,21 @@ mod tests {
         assert_eq!(first.allow_destructive.as_deref(), Some(UNTITLED));
         assert_eq!(last.revises.as_deref(), Some("20260101000000"));
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_stays_as_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("schema.lock");
+        fs::write(&path, "old").unwrap();
+        replace(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no temporary file is left");
+        let path = place.path().join("folder");
+        fs::create_dir_all(path.join("full")).unwrap();
+        let error = replace(&path, "new").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot write {}: ", path.display())), "{error}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "nor then");
     }
 
     #[test]

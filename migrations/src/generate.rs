@@ -29,8 +29,9 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Config;
 
-use crate::catalog::{Catalog, Key};
+use crate::catalog::{Catalog, Key, Kind};
 use crate::chain::Chain;
+use crate::check::{self, Finding};
 use crate::compare::Difference;
 use crate::error::Error;
 use crate::folder::Pair;
@@ -100,10 +101,15 @@ pub enum Unwritten {
     Unproven(&'static str, Vec<Difference>),
     /// The server refused it.
     #[error(
-        "the generated SQL fails: {0}: nothing was written; write it by hand \
-        (`peace-migrate revision --empty -m …`)"
+        "the generated SQL, which stands above, fails: {reason}: nothing was written; write it by \
+        hand (`peace-migrate revision --empty -m …`)"
     )]
-    Fails(String),
+    Fails {
+        /// What, where.
+        reason: String,
+        /// The file that fails, whole.
+        text: String,
+    },
 }
 
 impl Wishes {
@@ -126,6 +132,7 @@ impl Unwritten {
             }
             Self::NeedsPeople(lines) | Self::Destructive(lines) => lines.clone(),
             Self::Unproven(_, differences) => differences.iter().map(ToString::to_string).collect(),
+            Self::Fails { text, .. } => vec![text.clone()],
             _ => Vec::new(),
         }
     }
@@ -145,6 +152,8 @@ impl Unwritten {
 struct Sides {
     want: Catalog,
     head: Config,
+    /// What the row structs cannot read.
+    fields: Vec<Finding>,
 }
 
 /// The files between the head of `chain` (`None`: there is no revision yet) and the declared
@@ -205,6 +214,8 @@ pub(crate) fn mending(have: Catalog, want: &Catalog) -> Result<String, Unwritten
 pub(crate) struct Proved {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) proof: Proof,
+    /// What the row structs will not be able to read.
+    pub(crate) fields: Vec<Finding>,
 }
 
 /// The files between the head of `chain` and the declared schema, proved; `None` when there is no
@@ -222,11 +233,9 @@ pub(crate) async fn revise(
             return Ok(None);
         }
         let mut pairs = pairs(&drafts, chain, message, wishes.allow_destructive.as_deref());
-        if wishes.simple {
-            pairs::excused(&mut pairs, chain).map_err(Error::from)?;
-        }
+        pairs::excused(&mut pairs, chain).map_err(Error::from)?;
         let proof = prove::prove(&sides.head, chain, &pairs, &sides.want).await?;
-        Ok(Some(Proved { pairs, proof }))
+        Ok(Some(Proved { pairs, proof, fields: sides.fields }))
     };
     server.with_scratch(async |scratch| Ok(work(scratch).await)).await?
 }
@@ -247,22 +256,18 @@ async fn sides(
     declared: &Declared,
 ) -> Result<Sides, Error> {
     let session = Session::open(&scratch.database().await?).await?;
-    let made = materialise::declare(&session, declared).await;
-    let want = match made {
-        Ok(()) => Catalog::read(&session).await,
-        Err(error) => Err(error),
-    };
+    let made = check::read_declared(&session, declared).await;
     session.close().await;
-    let want = want?;
+    let (want, fields) = made?;
     let head = match chain {
         Some(chain) => materialise::migrated(scratch, chain, &Target::Head).await?,
         None => scratch.database().await?,
     };
-    Ok(Sides { want, head })
+    Ok(Sides { want, head, fields })
 }
 
 async fn drafts(
-    Sides { want, head }: &Sides,
+    Sides { want, head, .. }: &Sides,
     declared: &Declared,
     wishes: &Wishes,
 ) -> Result<Vec<Draft>, Unwritten> {
@@ -272,6 +277,28 @@ async fn drafts(
     let renamed = rename::rename(&session, want, wishes, &hints).await;
     session.close().await;
     let renamed = renamed?;
-    let changes = plan::plan(&renamed, want, wishes)?;
+    let changes = plan::plan(&renamed, want, wishes).map_err(|error| match error {
+        Unwritten::Destructive(mut lines) if !wishes.no_rename => {
+            lines.extend(perhaps_renamed(&renamed.catalog, want));
+            Unwritten::Destructive(lines)
+        }
+        other => other,
+    })?;
     Ok(op::drafts([renamed.ops, changes].concat()))
+}
+
+/// A line for each column that goes from a table which gets another one: of another type they are
+/// not asked about.
+fn perhaps_renamed(have: &Catalog, want: &Catalog) -> Vec<String> {
+    let only_in = |side: &Catalog, other: &Catalog| -> Vec<Key> {
+        let columns = side.objects.keys().filter(|key| key.kind == Kind::Column);
+        columns.filter(|key| !other.objects.contains_key(key)).cloned().collect()
+    };
+    let (gone, new) = (only_in(have, want), only_in(want, have));
+    let line = |gone: &Key| {
+        let new = new.iter().find(|new| new.of == gone.of)?;
+        let [old, new] = [gone, new].map(|key| format!("{}.{}", key.of, key.name));
+        Some(format!("if {old} only has another name now: --rename {old}:{new}"))
+    };
+    gone.iter().filter_map(line).collect()
 }

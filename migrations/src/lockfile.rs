@@ -12,6 +12,9 @@ use crate::compare::Difference;
 
 const TITLE: &str = "-- The schema at the head revision. Written by `peace-migrate dump`.";
 
+/// What is told of a file that [`LockFile::parse`] cannot read.
+pub(crate) const UNREADABLE: &str = "schema.lock cannot be read (a merge left a conflict?)";
+
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LockFile {
@@ -30,6 +33,10 @@ impl LockFile {
 
     /// Reads a file; `None` when it is none of ours, or two branches' conflict.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_conflict = |line: &str| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>");
+        if text.lines().any(is_conflict) {
+            return None;
+        }
         let mut lines = text.lines();
         lines.next().filter(|title| *title == TITLE)?;
         let revision = lines.next()?.strip_prefix("-- revision: ")?.to_owned();
@@ -96,6 +103,8 @@ mod tests {
         let file = LockFile { revision: "aaaa".to_owned(), major: 15, lines };
         assert_eq!(LockFile::parse(&file.text()), Some(file.clone()));
         assert_eq!(LockFile::parse(&format!("<<<<<<< ours\n{}", file.text())), None);
+        let conflict = file.text() + "<<<<<<< HEAD\ntable a\n=======\ntable b\n>>>>>>> other\n";
+        assert_eq!(LockFile::parse(&conflict), None);
         assert_eq!(LockFile::parse(""), None);
     }
 

@@ -288,8 +288,11 @@ pub(crate) fn plan<'a>(
         Direction::Up => {
             let wanted = target.resolve(chain, applied)?;
             let due = chain.all().get(applied..wanted).ok_or(TargetError::Behind)?;
-            let step = |revision| Step { revision, direction, script: &revision.up };
-            Ok(due.iter().map(step).collect())
+            let step = |revision: &'a Revision| {
+                revision.up.refuse_blank()?;
+                Ok(Step { revision, direction, script: &revision.up })
+            };
+            due.iter().map(step).collect()
         }
         // Of an interrupted revision something may be there: it is taken back too.
         Direction::Down => {
@@ -316,7 +319,7 @@ mod tests {
     fn chain() -> Chain {
         let up = |id: &str, revises: &str, more: &str| {
             let header = format!("-- revision: {id}\n-- revises: {revises}\n-- message: m\n");
-            format!("{header}-- transaction: yes\n{more}")
+            format!("{header}-- transaction: yes\n{more}\nselect 1")
         };
         let down = |id: &str| format!("-- revision: {id}\n-- transaction: yes\n");
         let files = [
@@ -360,6 +363,22 @@ mod tests {
         check(Direction::Up, (3, false), "bbbb", Err("use `peace-migrate downgrade`"));
         check(Direction::Up, (1, false), "-1", Err("use `peace-migrate downgrade`"));
         check(Direction::Up, (2, false), "+2", Err("leads beyond"));
+    }
+
+    #[test]
+    fn a_file_that_was_never_filled_in_is_refused_on_the_way_up() {
+        let up = "-- revision: aaaa\n-- revises: none\n-- message: m\n-- transaction: yes\n\n\
+            -- Write the statements here.\n";
+        let down = "-- revision: aaaa\n-- transaction: yes\n\n-- Nothing to take back.\n";
+        let files = [("00000000000001_m.up.sql", up), ("00000000000001_m.down.sql", down)];
+        let chain = Chain::new(files).unwrap();
+        let planned = |applied, target, direction| {
+            plan(&chain, Standing { applied, interrupted: false }, &target, direction)
+        };
+        let error = planned(0, Target::Head, Direction::Up).unwrap_err().to_string();
+        let words = "there is no statement: write the statements, or remove the pair";
+        assert_eq!(error, format!("00000000000001_m.up.sql:6: {words}"));
+        assert_eq!(planned(1, Target::Base, Direction::Down).unwrap().len(), 1);
     }
 
     #[test]

@@ -155,6 +155,17 @@ impl Script {
     }
 }
 
+impl Script {
+    /// Refuses a file that was never filled in.
+    pub(crate) fn refuse_blank(&self) -> Result<(), ChainError> {
+        let what = || "there is no statement: write the statements, or remove the pair".to_owned();
+        match self.statements {
+            0 => Err(fault(&self.file, self.sql.lines().count().max(1), what())),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A validation only reads, and others read and write meanwhile.
 /// A concurrent build takes no lock that others wait behind, and a lock timeout would leave it
 /// INVALID: it has none.

@@ -86,13 +86,22 @@ pub(crate) struct Entry<'a> {
 impl<'a> Entry<'a> {
     pub(crate) fn new(chain: &Chain, revision: &'a Revision, current: Option<&str>) -> Self {
         Self {
+            head: revision.id == chain.head().id,
+            current: current == Some(revision.id.as_str()),
+            ..Self::head(revision)
+        }
+    }
+
+    /// One that no other revises.
+    pub(crate) fn head(revision: &'a Revision) -> Self {
+        Self {
             revision: &revision.id,
             revises: revision.revises.as_deref(),
             message: &revision.message,
             name: &revision.name,
             checksum: &revision.checksum,
-            head: revision.id == chain.head().id,
-            current: current == Some(revision.id.as_str()),
+            head: true,
+            current: false,
         }
     }
 

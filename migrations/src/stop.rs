@@ -4,18 +4,24 @@
 //! has to be done to [`afterwards`] when it is dropped: `session` cancels its statement, and
 //! whatever makes a database drops it.
 //! It promises that the work is dropped at the first signal and what follows from that is waited
-//! for; that a second signal ends the wait; and that the wait has a limit.
+//! for; that a second signal ends the wait; that the wait has a limit; and that a signal between two
+//! pieces of work (a question to the terminal) ends the process at once.
 //! It does not know what is dropped.
-//! Source: signal-hook's `low_level::pipe`.
+//! Source: signal-hook's `low_level::pipe` and `flag`: a handler that was installed stays, so the
+//! default would not come back by taking the pipe away.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::low_level::{pipe, unregister};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
@@ -25,6 +31,14 @@ use tokio::time::timeout;
 
 /// For everything that is left to do; a server that is gone must not hold the terminal.
 const AFTERWARDS_MAX: Duration = Duration::from_secs(10);
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+/// The exit code of a run that was interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Whether nothing is at work that has to be stopped with care: a signal ends the process then.
+static IDLE: AtomicBool = AtomicBool::new(true);
+/// Whether the handlers that look at it are there; they stay.
+static HANDLED: OnceLock<()> = OnceLock::new();
 
 tokio::task_local! {
     static LEFT: RefCell<Vec<JoinHandle<()>>>;
@@ -35,18 +49,19 @@ tokio::task_local! {
 /// **Blocks** after that until what was handed to [`afterwards`] is done, up to 10 s. **Errors**:
 /// the signals cannot be listened to.
 pub(crate) async fn stoppable<T>(work: impl Future<Output = T>) -> io::Result<Option<T>> {
-    Ok(stoppable_by(listen()?, work).await)
+    let mut listening = Listening::begin()?;
+    Ok(stoppable_by(&mut listening.signals, work).await)
 }
 
-async fn stoppable_by<T>(mut signals: UnixStream, work: impl Future<Output = T>) -> Option<T> {
+async fn stoppable_by<T>(signals: &mut UnixStream, work: impl Future<Output = T>) -> Option<T> {
     let run = async {
         let done = select! {
             done = work => Some(done),
-            () = heard(&mut signals) => None,
+            () = heard(signals) => None,
         };
         select! {
             () = finish() => {}
-            () = heard(&mut signals) => {}
+            () = heard(signals) => {}
         }
         done
     };
@@ -70,13 +85,36 @@ async fn finish() {
     drop(timeout(AFTERWARDS_MAX, all).await);
 }
 
-/// One byte for each signal.
-fn listen() -> io::Result<UnixStream> {
-    let (read, write) = StdUnixStream::pair()?;
-    pipe::register(SIGINT, write.try_clone()?)?;
-    pipe::register(SIGTERM, write)?;
-    read.set_nonblocking(true)?;
-    UnixStream::from_std(read)
+/// One byte for each signal, until it is dropped.
+struct Listening {
+    signals: UnixStream,
+    pipes: Vec<SigId>,
+}
+
+impl Listening {
+    fn begin() -> io::Result<Self> {
+        let (read, write) = StdUnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        let mut listening = Self { signals: UnixStream::from_std(read)?, pipes: Vec::new() };
+        IDLE.store(false, Ordering::SeqCst);
+        let is_first = HANDLED.set(()).is_ok();
+        for signal in SIGNALS {
+            if is_first {
+                register_conditional_shutdown(signal, INTERRUPTED.into(), &IDLE)?;
+            }
+            listening.pipes.push(pipe::register(signal, write.try_clone()?)?);
+        }
+        Ok(listening)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        for pipe in self.pipes.drain(..) {
+            unregister(pipe);
+        }
+        IDLE.store(true, Ordering::SeqCst);
+    }
 }
 
 async fn heard(signals: &mut UnixStream) {
@@ -119,7 +157,7 @@ mod tests {
             let done = Arc::new(AtomicBool::new(false));
             let held = Held(Arc::clone(&done));
             let ended = block_on(async {
-                let (mut signal, signals) = UnixStream::pair().unwrap();
+                let (mut signal, mut signals) = UnixStream::pair().unwrap();
                 let work = async {
                     let _held = held;
                     if !ends_by_itself {
@@ -127,7 +165,7 @@ mod tests {
                         pending::<()>().await;
                     }
                 };
-                stoppable_by(signals, work).await
+                stoppable_by(&mut signals, work).await
             });
             assert_eq!(ended.is_some(), ends_by_itself);
             assert!(done.load(Ordering::Relaxed));
@@ -138,7 +176,7 @@ mod tests {
     fn a_second_signal_ends_the_wait() {
         let begin = Instant::now();
         let ended = block_on(async {
-            let (mut signal, signals) = UnixStream::pair().unwrap();
+            let (mut signal, mut signals) = UnixStream::pair().unwrap();
             let work = async move {
                 signal.write_u8(0).await.unwrap();
                 afterwards(async move {
@@ -147,9 +185,31 @@ mod tests {
                 });
                 pending::<()>().await;
             };
-            stoppable_by(signals, work).await
+            stoppable_by(&mut signals, work).await
         });
         assert_eq!(ended, None);
         assert!(begin.elapsed() < AFTERWARDS_MAX);
+    }
+
+    /// What the child process below is told by.
+    const CHILD: &str = "STOP_TEST_SIGNAL";
+
+    // In a process of its own, since it ends: this test again, in another role.
+    #[test]
+    fn a_signal_between_two_pieces_of_work_ends_the_process() {
+        if let Some(signal) = std::env::var_os(CHILD) {
+            for work in ["question", "answer"] {
+                assert_eq!(block_on(stoppable(async { work })).unwrap(), Some(work));
+            }
+            let signal = signal.into_string().unwrap().parse().unwrap();
+            signal_hook::low_level::raise(signal).unwrap();
+            return;
+        }
+        for signal in SIGNALS {
+            let name = "stop::tests::a_signal_between_two_pieces_of_work_ends_the_process";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let ended = child.args(["--exact", name]).env(CHILD, signal.to_string()).output();
+            assert_eq!(ended.unwrap().status.code(), Some(130), "{signal}");
+        }
     }
 }

@@ -44,6 +44,8 @@ mod spellings;
 mod stage;
 /// This template's own schema.
 mod template;
+/// Revisions that do not come to be.
+mod unwritten;
 /// A developer changes the schema.
 mod walk;
 

@@ -11,14 +11,14 @@ use serde::Serialize;
 
 use super::migrate::Lock;
 use super::{Call, Failure, block_on, print};
-use crate::chain::Chain;
+use crate::chain::{Chain, Revision};
 use crate::check::{self, Finding};
 use crate::drift;
 use crate::embedded::LOCK;
 use crate::error::Error;
 use crate::folder;
 use crate::lint::{self, Severity};
-use crate::lockfile::LockFile;
+use crate::lockfile::{LockFile, UNREADABLE};
 use crate::materialise;
 use crate::target::Target;
 
@@ -86,14 +86,14 @@ fn advice(findings: &[Finding]) -> &'static str {
     } else if any(|one| matches!(one, Finding::Lock { .. })) {
         "the revisions are what is declared, schema.lock is not"
     } else {
-        "the newest revision is dangerous: see `peace-migrate lint`"
+        "the newest revision is dangerous: see `peace-migrate lint --all`"
     }
 }
 
 impl Drift {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
         let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
-        let lock = call.lock_text()?.as_deref().and_then(LockFile::parse);
+        let lock = call.lock_file()?;
         let wait = self.lock.options(&chain, false).lock_wait;
         let mut live = block_on(drift::read(&config, wait))?;
         if let Some(target) = &self.against {
@@ -123,17 +123,32 @@ impl Dump {
         let (catalog, major) = block_on(server.with_scratch(read))?;
         let text = LockFile::new(&chain.head().id, major, &catalog).text();
         let Some(path) = path else { return print::lines(&text.lines().collect::<Vec<_>>()) };
-        fs::write(&path, text)?;
+        folder::replace(&path, &text)?;
         print::lines(&[format!("wrote {}", path.display())])
     }
 }
 
-/// What lint calls an error in the newest revision; older ones may be applied and stay as they are.
+/// What lint calls an error in the newest set; older ones may be applied and stay as they are.
 /// A build without a linter goes on without.
 fn dangers(chain: &Chain) -> Vec<Finding> {
-    let found = lint::lint(chain, [chain.head()]).unwrap_or_default();
+    let found = lint::lint(chain, newest_set(chain.all())).unwrap_or_else(|no_linter| {
+        print::say(&format_args!("not linted: {no_linter}"));
+        Vec::new()
+    });
     let errors = found.iter().filter(|one| one.severity == Severity::Error);
     errors.map(|one| Finding::Lint { what: one.to_string() }).collect()
+}
+
+/// The head, and what was written together with it: `X: labels`, `X`, `X: fill`, `X: validate`.
+fn newest_set(all: &[Revision]) -> &[Revision] {
+    let Some(head) = all.last().map(|head| &*head.message) else { return all };
+    let title = head.rsplit_once(": ").map_or(head, |(title, _)| title);
+    let is_of = |one: &Revision| {
+        let rest = one.message.strip_prefix(title);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
+    };
+    let begin = all.iter().rposition(|one| !is_of(one)).map_or(0, |other| other + 1);
+    &all[begin..]
 }
 
 /// Where the lock file of a folder of revisions is or will be.
@@ -156,6 +171,16 @@ impl Call<'_> {
             reason: error.to_string(),
         })?;
         Ok(Some(Cow::Owned(text)))
+    }
+
+    /// The same, read; one that says nothing is told, and then there is none.
+    pub(super) fn lock_file(&self) -> Result<Option<LockFile>, Failure> {
+        let Some(text) = self.lock_text()? else { return Ok(None) };
+        let lock = LockFile::parse(&text);
+        if lock.is_none() {
+            print::say(&format_args!("{UNREADABLE}: not compared with it"));
+        }
+        Ok(lock)
     }
 }
 

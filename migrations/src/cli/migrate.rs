@@ -15,7 +15,6 @@ use crate::consent;
 use crate::drift::{self, Live};
 use crate::dry_run;
 use crate::error::Error;
-use crate::lockfile::LockFile;
 use crate::offline;
 use crate::records::Standing;
 use crate::rehearse::{self, Fate, Rehearsal};
@@ -144,8 +143,7 @@ impl Stamp {
         }
         let stamp = amend::Stamp { target: online(&self.target)?, purge: self.purge };
         let (config, options) = (call.database()?, self.lock.options(&chain, false));
-        let (server, lock) = (call.server()?, call.lock_text()?);
-        let lock = lock.as_deref().and_then(LockFile::parse);
+        let (server, lock) = (call.server()?, call.lock_file()?);
         let compare = async |session: &Session, goal: Option<&Revision>| {
             if self.force {
                 return Ok(());

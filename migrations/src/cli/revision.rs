@@ -2,7 +2,6 @@
 //!
 //! `cli` calls it; it calls `generate`, and `folder` for the writing.
 
-use std::fs;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use super::develop::lock_path;
 use super::{Call, Failure, print};
 use crate::chain::{Chain, ChainError};
 use crate::error::Error;
-use crate::folder::{self, Pair};
+use crate::folder::{self, FolderError, Pair};
 use crate::generate::{self, Proof, Rename, Unwritten, Wishes};
 use crate::lockfile::LockFile;
 
@@ -53,7 +52,7 @@ struct Words {
     #[arg(long, requires = "autogenerate")]
     simple: bool,
     /// Why data may go
-    #[arg(long, value_name = "REASON", requires = "autogenerate")]
+    #[arg(long, value_name = "REASON", value_parser = reason, requires = "autogenerate")]
     allow_destructive: Option<String>,
 }
 
@@ -65,6 +64,10 @@ fn rename(text: &str) -> Result<Rename, String> {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (column, expression) = text.split_once('=').ok_or("write TABLE.COLUMN=EXPRESSION")?;
     Ok((column.trim().to_owned(), expression.trim().to_owned()))
+}
+
+fn reason(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("say why") } else { Ok(text.to_owned()) }
 }
 
 impl Revision {
@@ -80,7 +83,11 @@ impl Revision {
         }
         match self.generate(call, chain.as_ref())? {
             None => print::lines(&["no changes detected"]),
-            Some(proved) => self.write(&folder, &proved.pairs, Some(&proved.proof)),
+            Some(proved) => {
+                let warn = |finding| print::say(&format_args!("warning: {finding}"));
+                proved.fields.iter().for_each(warn);
+                self.write(&folder, &proved.pairs, Some(&proved.proof))
+            }
         }
     }
 
@@ -96,6 +103,10 @@ impl Revision {
             let work = generate::revise(&server, chain, (&declared, &wishes), &self.message);
             match super::block_on(async { Ok(work.await) })? {
                 Err(Unwritten::Renames(suspects)) if is_terminal() => ask(&suspects, &mut wishes)?,
+                Err(error @ Unwritten::Fails { .. }) => {
+                    error.lines().iter().for_each(|line| print::say(line));
+                    return Err(error.into());
+                }
                 Err(error) => {
                     print::lines(&error.lines())?;
                     return Err(error.into());
@@ -114,7 +125,10 @@ impl Revision {
         }
         folder::write_pairs(folder, pairs)?;
         if let (Some(proof), Some(last)) = (proof, pairs.last()) {
-            write_lock(folder, last, proof)?;
+            write_lock(folder, last, proof).inspect_err(|_| {
+                // What cannot be removed either is better than an error about that.
+                drop(folder::remove_pairs(folder, pairs));
+            })?;
         }
         let path = |(name, _): (String, &str)| folder.join(name).display().to_string();
         print::lines(&files().map(path).collect::<Vec<_>>())?;
@@ -141,11 +155,11 @@ impl Words {
 }
 
 /// `schema.lock`, where there is one, follows.
-fn write_lock(folder: &Path, last: &Pair, proof: &Proof) -> Result<(), Failure> {
+fn write_lock(folder: &Path, last: &Pair, proof: &Proof) -> Result<(), FolderError> {
     let path = lock_path(folder);
     if path.exists() {
         let head = last.name.split('_').next().unwrap_or_default();
-        fs::write(path, LockFile::new(head, proof.major, &proof.catalog).text())?;
+        folder::replace(&path, &LockFile::new(head, proof.major, &proof.catalog).text())?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use clap::Args;
 
 use super::{Call, Failure, block_on, print};
-use crate::chain::Chain;
+use crate::chain::{self, Chain, ChainError, Revision};
 use crate::error::Error;
 use crate::records::{self, Record};
 use crate::runner;
@@ -123,10 +123,25 @@ fn span(chain: &Chain, range: Option<&Range>, applied: usize) -> Result<(usize, 
 
 impl Heads {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        let chain = call.chain()?;
+        let chain = call.chain();
+        if let (Err(Failure::Run(Error::Chain(ChainError::Heads(_)))), Some(folder)) =
+            (&chain, &call.versions)
+        {
+            let files = chain::sql_files(folder).map_err(Error::from)?;
+            let texts = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+            let revisions = chain::parse(texts).map_err(Error::from)?;
+            return self.print(&chain::heads(&revisions).map_err(Error::from)?);
+        }
+        self.print(&[chain?.head()])
+    }
+
+    fn print(&self, heads: &[&Revision]) -> Result<(), Failure> {
         match self.json {
-            true => print::json(&[Entry::new(&chain, chain.head(), None)]),
-            false => print::lines(&[show::named(&chain, Some(&chain.head().id))]),
+            true => print::json(&heads.iter().map(|one| Entry::head(one)).collect::<Vec<_>>()),
+            false => {
+                let line = |head: &&Revision| format!("{} (head)", head.id);
+                print::lines(&heads.iter().map(line).collect::<Vec<_>>())
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn pairs(
     pairs
 }
 
-/// Tells the linter that locks are taken on purpose (`--simple`), for what it would call an error.
+/// Tells the linter, and readers, what is done on purpose, for what it would call an error.
 pub(super) fn excused(pairs: &mut [Pair], chain: Option<&Chain>) -> Result<(), ChainError> {
     for index in 0..pairs.len() {
         let (plain, mut rules) = (pairs[index].up.clone(), BTreeSet::new());
@@ -64,14 +64,32 @@ pub(super) fn excused(pairs: &mut [Pair], chain: Option<&Chain>) -> Result<(), C
             }
             rules.extend(found);
             let names = rules.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let line = format!(
-                "\n\n-- One transaction, and whoever wants the tables waits:\n\
-                 -- squawk-ignore-file {names}\n\n"
-            );
-            pairs[index].up = plain.replacen("\n\n", &line, 1);
+            let what: BTreeSet<&str> = rules.iter().map(|rule| deed(rule)).collect();
+            let what: String = what.iter().map(|what| format!("-- {what}\n")).collect();
+            let lines = format!("\n\n{what}-- squawk-ignore-file {names}\n\n");
+            pairs[index].up = plain.replacen("\n\n", &lines, 1);
         }
     }
     Ok(())
+}
+
+/// What a file does that breaks this rule.
+fn deed(rule: &str) -> &'static str {
+    match rule {
+        "adding-field-with-default" => {
+            "Writes the table anew under a lock: everybody waits for it."
+        }
+        "adding-serial-primary-key-field"
+        | "disallowed-unique-constraint"
+        | "require-concurrent-index-creation" => {
+            "Builds an index under a lock: whoever writes to the table waits for it."
+        }
+        "constraint-missing-not-valid"
+        | "adding-foreign-key-constraint"
+        | "adding-not-nullable-field" => "Reads the table under a lock: everybody waits for it.",
+        _ if rule.starts_with("ban-drop-") => "Drops what holds no data of its own.",
+        _ => "Takes a lock that others wait behind.",
+    }
 }
 
 /// The rules that a revision breaks. A build without a linter finds none.

@@ -12,7 +12,7 @@ use super::Unwritten;
 use super::pairs::extended;
 use crate::apply::Direction;
 use crate::catalog::{Catalog, Object};
-use crate::chain::Chain;
+use crate::chain::{Chain, Down};
 use crate::compare;
 use crate::error::Error;
 use crate::folder::Pair;
@@ -80,10 +80,21 @@ async fn step(
     match runner::migrate(config, goal, &options, &mut |_| ()).await {
         Ok(_) => Ok(materialise::read(config).await?),
         Err(error @ (Error::Statement { .. } | Error::IndexInvalid { .. })) => {
-            Err(Unwritten::Fails(error.to_string()))
+            let reason = error.to_string();
+            Err(Unwritten::Fails { text: text_of(chain, &reason), reason })
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The file that an error is about: its name begins the error.
+fn text_of(chain: &Chain, reason: &str) -> String {
+    let scripts = chain.all().iter().flat_map(|revision| match &revision.down {
+        Down::Script(down) => vec![&revision.up, down],
+        Down::Irreversible(_) => vec![&revision.up],
+    });
+    let mut found = scripts.filter(|script| reason.starts_with(&script.file));
+    found.next().map_or_else(String::new, |script| script.sql.clone())
 }
 
 fn compared(what: &'static str, have: &Catalog, want: &Catalog) -> Result<(), Unwritten> {

@@ -89,3 +89,19 @@ pub(super) const RULES: [(Rule, Concern); 42] = [
 pub(super) fn concern(rule: Rule) -> Concern {
     RULES.iter().find(|(known, _)| *known == rule).map_or(Concern::Slip, |(_, concern)| *concern)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_blocks_others_loses_data_or_halves_a_file_is_an_error() {
+        use Concern::{Atomicity, Lock, Loss, Release, Slip};
+        for concern in [Lock, Loss, Atomicity] {
+            assert_eq!(concern.severity(), Severity::Error, "{concern:?}");
+        }
+        for concern in [Release, Slip] {
+            assert_eq!(concern.severity(), Severity::Warning, "{concern:?}");
+        }
+    }
+}

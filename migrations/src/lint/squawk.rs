@@ -31,7 +31,11 @@ pub(super) fn lint(chain: &[Revision], revision: &Revision) -> Vec<Finding> {
         ..finding(script, error.range().start().into(), UNREADABLE, error.message())
     });
     // Half-read text, and what another tool applied long ago, must not block anybody.
-    let milder = unreadable.is_some() || is_alembics(&revision.id);
+    let read_until = parsed.errors().iter().map(|error| error.range().start()).min();
+    let milder = |violation: &Violation| {
+        let is_half_read = read_until.is_some_and(|end| violation.text_range.end() > end);
+        is_half_read || is_alembics(&revision.id)
+    };
     let new_tables = NewTables::of(&parsed.tree());
     let violations = violations(script, RULES.map(|(rule, _)| rule));
     let kept = violations
@@ -40,7 +44,7 @@ pub(super) fn lint(chain: &[Revision], revision: &Revision) -> Vec<Finding> {
         .filter(|violation| !new_tables.excuse(violation))
         .filter(|violation| !is_checked_before(violation, chain, revision))
         .filter(|violation| !is_permitted(violation, revision))
-        .map(|violation| judged(script, violation, milder));
+        .map(|violation| judged(script, violation, milder(violation)));
     unreadable.into_iter().chain(kept).collect()
 }
 
@@ -385,6 +389,14 @@ mod tests {
         check(
             "frobnicate t; create index i on t (a)",
             &["W syntax", "W require-concurrent-index-creation"],
+        );
+        check(
+            "create index i on t (a); frobnicate t; create index j on t (a)",
+            &[
+                "W syntax",
+                "E require-concurrent-index-creation",
+                "W require-concurrent-index-creation",
+            ],
         );
     }
 

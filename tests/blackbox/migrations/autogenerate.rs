@@ -532,8 +532,10 @@ fn a_broken_generator_is_found_by_the_replay() {
         if let Some(at) = draft.up.iter().position(|sql| !is_about_rows(sql)) {
             let mut broken = drafts.clone();
             let gone = broken[file].up.remove(at);
+            // One without any statement is refused for that.
+            broken.retain(|draft| !draft.up.is_empty());
             let error = prove(&broken).unwrap_err();
-            let is_found = matches!(error, Unwritten::Unproven(..) | Unwritten::Fails(_));
+            let is_found = matches!(error, Unwritten::Unproven(..) | Unwritten::Fails { .. });
             assert!(is_found && error.exit_code() == 3, "{gone}: {error}");
         }
         if !draft.down.is_empty() {

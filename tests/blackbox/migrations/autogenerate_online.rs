@@ -284,7 +284,8 @@ fn a_column_that_old_rows_lack_a_value_for_is_refused_or_filled() {
     assert_eq!(sql.value::<i64>(filled, &[]), 10_000);
 
     let simple = ["--backfill", "item.slug=lower(title)", "--simple"];
-    let file = "-- One transaction, and whoever wants the tables waits: \
+    let file = "-- Builds an index under a lock: whoever writes to the table waits for it. \
+        -- Reads the table under a lock: everybody waits for it. \
         -- squawk-ignore-file adding-not-nullable-field, constraint-missing-not-valid, \
         disallowed-unique-constraint \
         alter table item add column slug text; \

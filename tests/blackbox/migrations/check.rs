@@ -128,6 +128,25 @@ fn a_stale_lock_file_is_found_and_dump_mends_it() {
     bench.run_on(&database, &["check"]).failed(3, "schema.lock is not what the revisions give");
 }
 
+#[test]
+fn a_lock_file_with_a_conflict_is_told_in_one_line() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let bench = Bench::sides(&turn, "create table a (b int)", "create table a (b int)");
+    bench.run_on(&database, &["upgrade"]).done();
+    bench.run_on(&database, &["dump"]).done();
+    let text = fs::read_to_string(bench.lock_file()).unwrap();
+    let conflict = "<<<<<<< HEAD\ncolumn a.b: integer\n=======\n>>>>>>> other\n";
+    fs::write(bench.lock_file(), text + conflict).unwrap();
+    let told = "schema.lock cannot be read (a merge left a conflict?)";
+    let ran = bench.run_on(&database, &["check"]);
+    assert_eq!(ran.out, format!("{told}: run `peace-migrate dump`\n"));
+    ran.failed(3, "the revisions are what is declared, schema.lock is not");
+    let ran = bench.run_on(&database, &["drift"]);
+    assert_eq!(ran.err, format!("{told}: not compared with it\n"));
+    assert_eq!(ran.done(), "no drift: the database is as its revision says\n");
+}
+
 // Case 47.
 #[test]
 fn two_branches_that_change_the_schema_conflict_in_the_lock_file() {

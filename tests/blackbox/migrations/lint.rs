@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::MIGRATE;
+use super::autogenerate::Walk;
 use super::bench::{Bench, Ran};
 use crate::harness::{Database, Launch, Turn};
 
@@ -87,6 +88,52 @@ fn a_check_fails_on_an_error_in_the_newest_revision() {
     assert!(ran.out.contains("[require-concurrent-index-creation]"), "{ran:?}");
     assert_eq!(ran.out.lines().count(), 1, "{ran:?}");
     ran.failed(3, "the newest revision is dangerous");
+}
+
+#[test]
+fn a_check_reads_every_file_of_the_newest_set_and_none_before_it() {
+    let turn = Turn::shared();
+    let database = Database::blank(&turn);
+    let bench = Bench::new(&turn);
+    let revision = |date: u64, id: &str, revises: &str, message: &str, up: &str| {
+        let header = format!("-- revises: {revises}\n-- message: {message}");
+        let rest = "-- transaction: yes\n-- irreversible: test";
+        bench.up(date, id, &format!("{header}\n{rest}\n\n{up}\n"));
+    };
+    let index = |name: &str| INDEX.replace("item_a_idx", name);
+    revision(1, "root", "none", "items", TABLE);
+    revision(2, "older", "root", "older", &index("older"));
+    revision(3, "first", "older", "Items: faster", &index("first"));
+    revision(4, "second", "first", "Items: faster: validate", "select 1;");
+    revision(5, "third", "second", "Items: faster: finish", &index("third"));
+    bench.declare(&format!("{TABLE}\n{}{}{}", index("older"), index("first"), index("third")));
+    let ran = bench.run_on(&database, &["check"]);
+    let places: Vec<&str> = ran.out.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(places, ["00000000000003_first.up.sql", "00000000000005_third.up.sql"], "{ran:?}");
+    ran.failed(3, "the newest revision is dangerous: see `peace-migrate lint --all`");
+}
+
+// What takes a long lock in any case is written, and says so.
+#[test]
+fn a_generated_file_says_what_it_does_that_lint_calls_an_error() {
+    let turn = Turn::shared();
+    let before = "create table item (a int);";
+    let cases = [
+        ("b uuid not null default gen_random_uuid()", "Writes the table anew under a lock"),
+        ("b timestamptz not null default clock_timestamp()", "Writes the table anew under a lock"),
+        ("b int generated always as (a + 1) stored", "Writes the table anew under a lock"),
+        ("b int generated always as identity", "Writes the table anew under a lock"),
+        ("b serial", ""),
+    ];
+    for (column, deed) in cases {
+        let walk = Walk::begin(&turn, before);
+        walk.revise(&before.replace(")", &format!(", {column})")), &[]).done();
+        let texts = walk.written(".up.sql").concat();
+        assert!(texts.contains(deed), "{column}: {texts}");
+        walk.run(&["lint", "--all"]).done();
+        walk.run(&["check"]).done();
+        walk.there_and_back();
+    }
 }
 
 #[test]

@@ -34,10 +34,15 @@ fn two_heads_are_refused_and_rebase_makes_them_one_line() {
     let turn = Turn::shared();
     let bench = fork(&turn);
     let database = Database::blank(&turn);
-    for args in [&["upgrade"][..], &["check"], &["heads"], &["lint"], &["dump", "--stdout"]] {
+    for args in [&["upgrade"][..], &["check"], &["lint"], &["dump", "--stdout"]] {
         let told = "2 heads: left1, right2; run `peace-migrate rebase`";
         bench.run_on(&database, args).failed(1, told);
     }
+    assert_eq!(bench.run(&["heads"]).done(), "left1 (head)\nright2 (head)\n");
+    let json = bench.run(&["heads", "--json"]).done();
+    let heads: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!([&heads[0]["revision"], &heads[1]["revision"]], ["left1", "right2"]);
+    assert_eq!([&heads[0]["head"], &heads[1]["head"]], [true, true]);
     let tables = "select count(*) from pg_tables where schemaname = 'public'";
     assert_eq!(database.sql().value::<i64>(tables, &[]), 0, "nothing was run");
 

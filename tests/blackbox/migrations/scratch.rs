@@ -108,7 +108,7 @@ fn the_next_run_drops_what_a_killed_one_left() {
     role.await_work();
     // A run beside it leaves its databases alone.
     let busy = role.databases();
-    let other = Bench::sides(&turn, "", "");
+    let other = Bench::sides(&turn, "select 1", "");
     assert_eq!(other.run_at(&role.url(), &["check"]).done(), CLEAN);
     assert_eq!(role.databases(), busy);
 
