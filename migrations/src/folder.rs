@@ -91,6 +91,8 @@ pub(crate) struct Heading<'a> {
     pub(crate) message: &'a str,
     /// `false`: one statement, sent alone.
     pub(crate) transaction: bool,
+    /// Of the up file, when it is not the usual one.
+    pub(crate) statement_timeout: Option<&'a str>,
     /// The reason, when the up file drops data.
     pub(crate) allow_destructive: Option<&'a str>,
     /// The reason why there is no down file.
@@ -106,6 +108,7 @@ impl Heading<'_> {
             ("revises", Some(self.revises.unwrap_or(ROOT))),
             ("message", Some(self.message)),
             ("transaction", Some(mode)),
+            ("statement-timeout", self.statement_timeout),
             ("allow-destructive", self.allow_destructive),
             ("irreversible", self.irreversible),
         ])
@@ -253,6 +256,7 @@ mod tests {
             revises: None,
             message: "two\nlines -- of: it",
             transaction: true,
+            statement_timeout: None,
             allow_destructive: Some(" \n"),
             irreversible: None,
         };

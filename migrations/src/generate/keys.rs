@@ -5,6 +5,8 @@
 //! looking at old rows and validated in a later file; what is unique gets its index built beside
 //! everybody else first. An exclusion has no such way.
 
+use std::collections::BTreeSet;
+
 use super::names::{joined, lower};
 use super::op::{Op, Phase, Statement};
 use super::plan::Plan;
@@ -15,6 +17,8 @@ use crate::catalog::{Catalog, Constraint, Index, Key, Kind, Object};
 const EXCLUDES: &str = "An exclusion is built at once: nobody writes until it is there.\n\
     -- squawk-ignore constraint-missing-not-valid";
 const TAKES_BACK: &str = "The old one holds until the new one does.";
+const BUILDS_BACK: &str =
+    "The index is built again, for the file before: nobody writes until it is there.";
 
 impl Plan<'_> {
     /// What goes, and the old side of what changes.
@@ -32,10 +36,50 @@ impl Plan<'_> {
             return;
         }
         let phase = match &from.references {
-            Some(target) if self.losing.contains(target.as_str()) => self.phase(Phase::Unlink),
+            Some(_) if is_needed(&self.losing, from) => self.phase(Phase::Unlink),
+            Some(target) if self.is_followed(key, from, target) => Phase::Finish,
+            None if to.is_none() && self.has_successor(key, from) => Phase::Finish,
             _ => Phase::Main,
         };
-        self.ops.push(drop(phase, self.have, key, from));
+        let op = drop(phase, self.have, key, from);
+        self.ops.push(if phase == Phase::Finish { op.note([TAKES_BACK]) } else { op });
+    }
+
+    /// Whether another foreign key between these tables comes only when its index is built.
+    fn is_followed(&self, key: &Key, from: &Constraint, target: &str) -> bool {
+        let mut comes = text::constraints(self.want, &key.of).filter(|(key, to)| {
+            let has =
+                text::constraints(self.have, &key.of).any(|(one, from)| one == *key && from == *to);
+            !has && to.references.as_deref() == Some(target)
+        });
+        // On the way back an index might be taken for the old key.
+        let is_key = |to: &Constraint| {
+            let mut keys = text::constraints(self.want, target).map(|(key, _)| &key.name);
+            to.needs.as_ref().is_some_and(|needed| keys.any(|name| name == needed))
+        };
+        comes.any(|(_, to)| self.is_late(to) && is_key(to))
+            && [&key.of, target].iter().all(|table| self.keeps_columns(table, &from.text))
+    }
+
+    /// Whether something else is unique on the table, once it is built.
+    fn has_successor(&self, key: &Key, from: &Constraint) -> bool {
+        let is_free = !self.gaining.contains(&(&*key.of, &*key.name));
+        matches!(from.form, 'p' | 'u')
+            && is_free
+            && self.gaining.iter().any(|(table, _)| *table == key.of)
+            && self.keeps_columns(&key.of, &from.text)
+    }
+
+    /// Whether the columns that are spoken of stay as they are, so that a key on them can.
+    fn keeps_columns(&self, table: &str, text: &str) -> bool {
+        let mut columns =
+            text::columns(self.have, table).filter(|(key, _)| text::mentions(text, &key.name));
+        columns.all(|(key, from)| match self.want.objects.get(key) {
+            Some(Object::Column(to)) => {
+                from.data_type == to.data_type && (to.not_null || !from.not_null)
+            }
+            _ => false,
+        })
     }
 
     /// What comes, and the new side of what changes.
@@ -48,7 +92,7 @@ impl Plan<'_> {
         match to.form {
             'p' | 'u' if !self.is_simple() => self.unique(key, from, to),
             'f' | 'c' if !self.is_simple() => self.unvalidated(key, to),
-            'x' => self.ops.push(drop(Phase::Main, self.want, key, to).inverse().note(EXCLUDES)),
+            'x' => self.ops.push(drop(Phase::Main, self.want, key, to).inverse().note([EXCLUDES])),
             _ => self.ops.push(drop(Phase::Main, self.want, key, to).inverse()),
         }
     }
@@ -68,8 +112,7 @@ impl Plan<'_> {
 
     /// Whether a foreign key needs an index that is built after the main file.
     pub(super) fn is_late(&self, to: &Constraint) -> bool {
-        let needed = to.references.as_deref().zip(to.needs.as_deref());
-        needed.is_some_and(|index| self.gaining.contains(&index))
+        is_needed(&self.gaining, to)
     }
 
     /// Primary keys and unique constraints.
@@ -85,14 +128,16 @@ impl Plan<'_> {
         let gone = format!("drop index concurrently if exists {}{name}", super::names::prefix(of));
         self.ops.push(Op::of(Phase::Build, build, gone).about(&name));
         if let Some(from) = swapped {
-            self.ops.push(drop(Phase::Finish, self.have, key, from).note(TAKES_BACK));
+            self.ops.push(drop(Phase::Finish, self.have, key, from).note([TAKES_BACK]));
         }
         let add = format!("add constraint {} {form} using index {name}{tail}", key.name);
         let again = Statement::Whole(text::index_as(&index, "", &name, of));
         let mut op = drop(Phase::Finish, self.want, key, to).inverse();
         op.up[0] = Statement::alter(of, add);
-        op.down.push(again);
         self.ops.push(op);
+        // Last on the way back: a foreign key would take it for the one that it points to.
+        let again = Op::new(Phase::Finish, Vec::new(), vec![again]).back_note([BUILDS_BACK]);
+        self.ops.insert(0, again);
     }
 
     /// Looks at old rows, under a lock that lets others read and write.
@@ -116,6 +161,12 @@ impl Plan<'_> {
         let gone = columns.filter(|key| !self.want.objects.contains_key(key));
         gone.into_iter().any(|key| text::mentions(text, &key.name))
     }
+}
+
+/// Whether a foreign key relies on one of these.
+fn is_needed(indexes: &BTreeSet<(&str, &str)>, foreign: &Constraint) -> bool {
+    let needed = foreign.references.as_deref().zip(foreign.needs.as_deref());
+    needed.is_some_and(|index| indexes.contains(&index))
 }
 
 fn differs_in_validity(from: &Constraint, to: &Constraint) -> bool {

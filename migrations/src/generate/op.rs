@@ -31,8 +31,12 @@ pub(super) enum Phase {
     DropIndex,
     /// Everything that is done in a moment, and whatever needs its lock in any case.
     Main,
-    /// Values for columns that get `not null`.
+    /// Values for old rows: their locks are given back before anything wants the table.
     Fill,
+    /// Checks that new rows keep from now on.
+    Guard,
+    /// Values for rows that came between the two.
+    Refill,
     /// Constraints that old rows have to keep too: a scan, beside everybody else.
     Validate,
     /// New indexes, each alone.
@@ -43,16 +47,18 @@ pub(super) enum Phase {
     Finish,
     /// Foreign keys to what became unique only now.
     Verify,
+    /// What goes, when values were made that may come from it.
+    Drop,
 }
 
 /// A change and its inverse.
 #[derive(Debug, Clone)]
 pub(super) struct Op {
     pub(super) phase: Phase,
-    /// One line for the reader of the file, above the first statement.
-    pub(super) note: Option<&'static str>,
+    /// Lines for the reader of the file, above the first statement.
+    pub(super) notes: Vec<&'static str>,
     /// The same in the down file.
-    pub(super) back_note: Option<&'static str>,
+    pub(super) back_notes: Vec<&'static str>,
     /// The data that goes on the way up.
     pub(super) loses: Option<String>,
     /// The data that goes on the way back.
@@ -72,6 +78,8 @@ pub struct Draft {
     pub transaction: bool,
     /// Whether data is lost on the way up.
     pub destructive: bool,
+    /// Whether it goes through rows while others work, for as long as it takes.
+    pub patient: bool,
     /// Each with its `;`, in order; a comment may stand above.
     pub up: Vec<String>,
     /// And back.
@@ -103,8 +111,8 @@ impl Op {
     pub(super) fn new(phase: Phase, up: Vec<Statement>, down: Vec<Statement>) -> Self {
         Self {
             phase,
-            note: None,
-            back_note: None,
+            notes: Vec::new(),
+            back_notes: Vec::new(),
             loses: None,
             brings: None,
             subject: String::new(),
@@ -118,12 +126,14 @@ impl Op {
         Self::new(phase, vec![up.into()], vec![down.into()])
     }
 
-    pub(super) fn note(self, note: &'static str) -> Self {
-        Self { note: Some(note), ..self }
+    pub(super) fn note(mut self, note: impl IntoIterator<Item = &'static str>) -> Self {
+        self.notes.extend(note);
+        self
     }
 
-    pub(super) fn back_note(self, note: &'static str) -> Self {
-        Self { back_note: Some(note), ..self }
+    pub(super) fn back_note(mut self, note: impl IntoIterator<Item = &'static str>) -> Self {
+        self.back_notes.extend(note);
+        self
     }
 
     pub(super) fn loses(self, what: String) -> Self {
@@ -143,8 +153,8 @@ impl Op {
         Self {
             up: self.down,
             down: self.up,
-            note: self.back_note,
-            back_note: self.note,
+            notes: self.back_notes,
+            back_notes: self.notes,
             loses: self.brings,
             brings: self.loses,
             ..self
@@ -156,6 +166,11 @@ impl Phase {
     /// Whether a statement of this phase cannot run in a transaction.
     fn is_alone(self) -> bool {
         matches!(self, Self::DropIndex | Self::Build | Self::Replace)
+    }
+
+    /// Whether it goes through rows without keeping others from working.
+    fn is_patient(self) -> bool {
+        matches!(self, Self::Fill | Self::Refill | Self::Validate | Self::Verify)
     }
 
     /// Whether a change of this phase may stand in one file with the one before it.
@@ -175,10 +190,13 @@ impl Phase {
             Self::DropIndex | Self::Replace => "drop",
             Self::Main => "",
             Self::Fill => "fill",
+            Self::Guard => "guard",
+            Self::Refill => "refill",
             Self::Validate => "validate",
             Self::Build => "build",
             Self::Finish => "finish",
             Self::Verify => "verify",
+            Self::Drop => "drop",
         }
     }
 }
@@ -193,11 +211,11 @@ pub(super) fn drafts(mut ops: Vec<Op>) -> Vec<Draft> {
 fn draft(ops: &[Op]) -> Draft {
     let mut up = Script::default();
     for op in ops {
-        up.add(op.note, &op.up);
+        up.add(&op.notes, &op.up);
     }
     let mut down = Script::default();
     for op in ops.iter().rev() {
-        down.add(op.back_note, &op.down);
+        down.add(&op.back_notes, &op.down);
     }
     let phase = ops.iter().map(|op| op.phase).max().unwrap_or(Phase::Main);
     let subject = ops.first().filter(|_| phase.is_alone()).map_or("", |op| &op.subject);
@@ -205,6 +223,7 @@ fn draft(ops: &[Op]) -> Draft {
         part: format!("{} {subject}", phase.part()).trim().to_owned(),
         transaction: !phase.is_alone(),
         destructive: ops.iter().any(|op| op.loses.is_some()),
+        patient: phase.is_patient(),
         up: up.written(),
         down: down.written(),
     }
@@ -213,34 +232,42 @@ fn draft(ops: &[Op]) -> Draft {
 /// Statements in order, neighbours on one table together.
 #[derive(Default)]
 struct Script {
-    statements: Vec<(Option<&'static str>, Statement, Vec<String>)>,
+    statements: Vec<(Vec<&'static str>, Statement, Vec<String>)>,
 }
 
 impl Script {
-    fn add(&mut self, note: Option<&'static str>, statements: &[Statement]) {
+    fn add(&mut self, notes: &[&'static str], statements: &[Statement]) {
         for (index, statement) in statements.iter().enumerate() {
-            let note = note.filter(|_| index == 0);
+            let notes = if index == 0 { notes } else { &[] };
+            // What the linter is told is about one statement.
+            let is_open = !notes.iter().any(|note| note.contains("squawk-ignore"));
             if let Statement::Alter { table, action } = statement
                 && let Some((last, Statement::Alter { table: before, .. }, more)) =
                     self.statements.last_mut()
                 && before == table
-                && (note.is_none() || note == *last)
+                && (is_open || notes == *last)
             {
+                let is_new = |note: &&'static str| !last.contains(note);
+                let new: Vec<_> = notes.iter().copied().filter(is_new).collect();
+                // What the linter is told stays next to the statement.
+                let at = last.iter().position(|note| note.contains("squawk-ignore"));
+                let at = at.unwrap_or(last.len());
+                last.splice(at..at, new);
                 more.push(action.clone());
                 continue;
             }
-            self.statements.push((note, statement.clone(), Vec::new()));
+            self.statements.push((notes.to_vec(), statement.clone(), Vec::new()));
         }
     }
 
     fn written(self) -> Vec<String> {
-        let write = |(note, statement, more): (Option<&str>, Statement, Vec<String>)| {
+        let write = |(notes, statement, more): (Vec<&str>, Statement, Vec<String>)| {
             let text = match &statement {
                 Statement::Alter { table, action } => alter(table, action, &more),
                 whole => whole.to_string(),
             };
-            let note = note.map(|note| format!("-- {note}\n")).unwrap_or_default();
-            format!("{note}{text};")
+            let notes: String = notes.iter().map(|note| format!("-- {note}\n")).collect();
+            format!("{notes}{text};")
         };
         self.statements.into_iter().map(write).collect()
     }

@@ -17,6 +17,8 @@ use crate::lint::{self, Severity};
 const PART_LEN_MAX: usize = 20;
 const NOTHING_BACK: &str =
     "-- Nothing to take back: what was validated goes with its constraint.\n";
+/// For a statement that takes as long as there are rows, while others work.
+const PATIENCE: &str = "1h";
 const FILL_IN: &str = "-- Write the statements here.\n";
 
 /// The files of drafts. `reason`: why data may go.
@@ -41,6 +43,7 @@ pub(crate) fn pairs(
             revises: revises.as_deref(),
             message: &message,
             transaction: draft.transaction,
+            statement_timeout: draft.patient.then_some(PATIENCE),
             allow_destructive: reason.filter(|_| draft.destructive),
             irreversible: None,
         };
@@ -120,6 +123,7 @@ pub(crate) fn blank(chain: Option<&Chain>, message: &str) -> Pair {
         revises: chain.map(|chain| chain.head().id.as_str()),
         message,
         transaction: true,
+        statement_timeout: None,
         allow_destructive: None,
         irreversible: None,
     };
@@ -160,6 +164,7 @@ mod tests {
             part: part.to_owned(),
             transaction,
             destructive: part.is_empty(),
+            patient: false,
             up: vec!["select 1;".to_owned()],
             down: if part.is_empty() { Vec::new() } else { vec!["select 1;".to_owned()] },
         };

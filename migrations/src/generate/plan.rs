@@ -4,7 +4,7 @@
 //! It promises that every difference is a change with its inverse, or is told as something that
 //! people have to write or to decide; nothing is left out in silence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::hands::by_hand;
 use super::keys::unique_on;
@@ -24,10 +24,12 @@ pub(super) struct Plan<'a> {
     pub(super) ops: Vec<Op>,
     /// What the rest has to be done for.
     pub(super) last: Vec<Op>,
+    /// By table: columns whose check comes after they were filled, and what fills them.
+    pub(super) refills: BTreeMap<String, Vec<(String, String)>>,
     /// Comments that come with their objects, by what `comment on` calls these.
     pub(super) handled: BTreeSet<String>,
-    /// Tables with unique indexes that go or change: foreign keys may hold on to them.
-    pub(super) losing: BTreeSet<&'a str>,
+    /// Unique indexes that go or change, and their tables: foreign keys may hold on to them.
+    pub(super) losing: BTreeSet<(&'a str, &'a str)>,
     /// Unique indexes of old tables that are there only when they are built, and their tables.
     pub(super) gaining: BTreeSet<(&'a str, &'a str)>,
     /// What people have to write or to decide, a line each.
@@ -68,7 +70,8 @@ pub(super) fn plan(
     }
     plan.others(&kept);
     plan.gone_columns(&kept);
-    plan.ops.extend(gone.into_iter().rev().map(Op::inverse));
+    let phase = plan.parting();
+    plan.ops.extend(gone.into_iter().rev().map(|op| Op { phase, ..op.inverse() }));
     plan.finished()
 }
 
@@ -79,11 +82,9 @@ impl<'a> Plan<'a> {
         wishes: &'a Wishes,
         changes: &[Change<'a>],
     ) -> Self {
-        let tables = |is_one: &dyn Fn(&Change<'_>) -> bool| -> BTreeSet<&'a str> {
-            changes.iter().filter(|change| is_one(change)).map(|change| &*change.key.of).collect()
-        };
-        let losing =
-            tables(&|change| change.key.kind == Kind::Index && change.have.is_some_and(unique_on));
+        let losing = changes
+            .iter()
+            .filter(|change| change.key.kind == Kind::Index && change.have.is_some_and(unique_on));
         let gaining = changes.iter().filter(|change| change.want.is_some_and(unique_on));
         let name = |change: &Change<'a>| (&*change.key.of, &*change.key.name);
         let is_old = |(table, _): &(&str, &str)| has_table(have, table);
@@ -93,8 +94,9 @@ impl<'a> Plan<'a> {
             wishes,
             ops: Vec::new(),
             last: Vec::new(),
+            refills: BTreeMap::new(),
             handled: BTreeSet::new(),
-            losing,
+            losing: losing.map(name).collect(),
             gaining: gaining.filter(|_| !wishes.simple).map(name).filter(is_old).collect(),
             asked: Vec::new(),
             used: BTreeSet::new(),
@@ -221,6 +223,7 @@ impl<'a> Plan<'a> {
         {
             return Err(Unwritten::Useless(column.clone()));
         }
+        self.refill();
         self.ops.append(&mut self.last);
         let lost: Vec<String> = self.ops.iter().filter_map(|op| op.loses.clone()).collect();
         if !lost.is_empty() && self.wishes.allow_destructive.is_none() {
@@ -240,6 +243,12 @@ impl<'a> Plan<'a> {
     /// `phase`, or the one file of everything.
     pub(super) fn phase(&self, phase: Phase) -> Phase {
         if self.wishes.simple { Phase::Main } else { phase }
+    }
+
+    /// When things go: after the values that may be made from them.
+    pub(super) fn parting(&self) -> Phase {
+        let is_filling = self.ops.iter().any(|op| op.phase == Phase::Fill);
+        if is_filling { Phase::Drop } else { Phase::Main }
     }
 
     /// The value that old rows get in this column.

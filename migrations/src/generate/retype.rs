@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Wishes;
-use super::column::{back, is_retyped, steps};
+use super::column::{back, is_retyped, sequence_steps, steps};
 use super::op::{Op, Phase, Statement};
 use crate::catalog::{Catalog, Column, Key, Kind, Object};
 use crate::compare;
@@ -65,9 +65,10 @@ fn retyped(have: &Catalog, want: &Catalog, wishes: &Wishes) -> Vec<Op> {
                 Column { options: from.options.clone(), sequence: from.sequence.clone(), ..then };
             let using = wishes.using_of(change.key).map(|(_, expression)| &**expression);
             let back = back(change.key, from, to);
-            let up = steps(change.key, from, &then, using);
-            is_retyped(from, to)
-                .then(|| Op::new(Phase::Main, up, steps(change.key, &then, from, back.as_deref())))
+            let up = [steps(change.key, from, &then, using), sequence_steps(from, &then)];
+            let down = steps(change.key, &then, from, back.as_deref());
+            let down = [down, sequence_steps(&then, from)];
+            is_retyped(from, to).then(|| Op::new(Phase::Main, up.concat(), down.concat()))
         }
         _ => None,
     });

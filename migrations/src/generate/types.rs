@@ -53,6 +53,13 @@ impl<'a> Form<'a> {
         }
     }
 
+    /// Whether a value fits wherever there is more room; a `bit(4)` is no `bit(8)`, and what the
+    /// numbers of other people's types mean is not known.
+    fn has_room(&self) -> bool {
+        let has_room = ["bit varying", "time", "timestamp", "interval"];
+        has_room.iter().any(|name| self.name.starts_with(name))
+    }
+
     fn integer_rank(&self) -> Option<u8> {
         let ranks = ["smallint", "integer", "bigint"];
         let place = ranks.iter().position(|name| *name == self.name)?;
@@ -86,7 +93,10 @@ pub(super) fn fate(from: &str, to: &str) -> Fate {
         }
         _ if from.name != to.name => Fate::Unknown,
         _ if from.name == "numeric" => numeric(&from.sizes, &to.sizes),
-        _ => by_room(from.sizes.first().copied(), to.sizes.first().copied(), false),
+        _ if from.has_room() => {
+            by_room(from.sizes.first().copied(), to.sizes.first().copied(), false)
+        }
+        _ => Fate::Unknown,
     }
 }
 
@@ -147,6 +157,10 @@ mod tests {
             ("timestamp(3) without time zone", "timestamp without time zone", moves),
             ("timestamp without time zone", "timestamp(0) without time zone", Fate::Narrows),
             ("timestamp without time zone", "timestamp with time zone", Fate::Unknown),
+            ("interval(3)", "interval", moves),
+            ("bit varying(4)", "bit varying(8)", moves),
+            ("bit(4)", "bit(8)", Fate::Unknown),
+            ("geometry(Point,1)", "geometry(Polygon,1)", Fate::Unknown),
             ("mood", "text", rewrites),
             ("mood[]", "text", rewrites),
             ("mood[]", "text[]", rewrites),

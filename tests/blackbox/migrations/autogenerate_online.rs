@@ -1,7 +1,7 @@
 //! What `revision --autogenerate` writes for tables that are in use: forms that let others work.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,39 @@ fn a_primary_key_gets_another_column_and_an_exclusion_comes() {
     assert_eq!(walk.written(".up.sql"), files);
     walk.run(&["check"]).done();
     walk.run(&["lint", "--all"]).done();
+    walk.there_and_back();
+}
+
+// Case 28.
+#[test]
+fn an_old_key_holds_until_its_successor_does() {
+    let turn = Turn::shared();
+    let before = "create table p (id int, tenant int not null, code int, primary key (id));
+        create table u (a int, b int, constraint old unique (a, b));
+        create table c (p int references p, a int, b int, foreign key (a, b) references u (a, b));";
+    let after = "create table p (id int, tenant int not null, code int,
+            constraint p_key primary key (id, tenant));
+        create table u (a int, b int, constraint new unique (b, a));
+        create table c (p int, a int, b int, foreign key (b, a) references u (b, a));";
+    let walk = Walk::begin(&turn, before);
+    walk.revise(after, &[]).done();
+    let files = [
+        "alter table c drop constraint c_p_fkey;",
+        "create unique index concurrently p_key on p (id, tenant);",
+        "create unique index concurrently new on u (b, a);",
+        "-- The old one holds until the new one does. \
+         alter table c drop constraint c_a_b_fkey; \
+         -- The old one holds until the new one does. \
+         alter table p drop constraint p_pkey; \
+         -- The old one holds until the new one does. \
+         alter table u drop constraint old; \
+         alter table p add constraint p_key primary key using index p_key; \
+         alter table u add constraint new unique using index new; \
+         alter table c add constraint c_b_a_fkey foreign key (b, a) references u (b, a) not valid;",
+        "alter table c validate constraint c_b_a_fkey;",
+    ];
+    assert_eq!(walk.written(".up.sql"), files);
+    walk.run(&["check"]).done();
     walk.there_and_back();
 }
 
@@ -178,9 +211,10 @@ fn a_rename_is_never_guessed() {
     walk.revise(&after, &flags).done();
     let files = walk.written(".up.sql");
     assert_eq!(files[0], "drop index concurrently if exists item_title_idx;");
-    let main = "alter table item add column name varchar(255), drop column title;";
-    assert_eq!(files[1], main);
-    let back = walk.written(".down.sql").swap_remove(1);
+    assert_eq!(files[1], "alter table item add column name varchar(255);");
+    assert_eq!(files[2], "update item set name = ('?') where name is null;");
+    assert_eq!(files.last().unwrap(), "alter table item drop column title;");
+    let back = walk.written(".down.sql").pop().unwrap();
     assert!(back.starts_with("-- Refused while there are rows"), "{back}");
     walk.there_and_back();
 }
@@ -268,8 +302,10 @@ fn a_column_that_old_rows_lack_a_value_for_is_refused_or_filled() {
     walk.revise(after, &["--backfill", "item.slug=lower(title)"]).done();
     let files = [
         "alter table item add column slug text;",
-        "update item set slug = (lower(title)) where slug is null; \
+        "update item set slug = (lower(title)) where slug is null;",
+        "-- From here on, rows without a value are refused. \
          alter table item add constraint item_slug_is_not_null check (slug is not null) not valid;",
+        "update item set slug = (lower(title)) where slug is null;",
         "alter table item validate constraint item_slug_is_not_null;",
         "create unique index concurrently item_slug_key on item (slug);",
         "-- The validated check proves it: the table is not scanned under this lock. \
@@ -297,6 +333,90 @@ fn a_column_that_old_rows_lack_a_value_for_is_refused_or_filled() {
     assert_eq!(walk.written(".up.sql"), [file]);
     walk.run(&["check"]).done();
     walk.there_and_back();
+}
+
+// Case 34.
+#[test]
+fn a_default_of_null_is_no_value_for_old_rows() {
+    let turn = Turn::shared();
+    let after = "create table a (n int, x varchar(9) not null default null::varchar);";
+    refused(&turn, "create table a (n int);", after, &[], 3, &["--backfill a.x=EXPRESSION"]);
+}
+
+// Case 34.
+#[test]
+fn values_may_come_from_columns_and_tables_that_go() {
+    let turn = Turn::shared();
+    let before = "create type mood as enum ('a'); create table old (title text); \
+        create table t (id int, fullname text not null, m mood not null);";
+    let after = "create table t (id int, first text not null, m text not null, title text);";
+    let walk = Walk::begin(&turn, before);
+    let sql = walk.database.sql();
+    sql.run("insert into t values (1, 'Ada Lovelace', 'a'); insert into old values ('Countess')");
+    let first = "t.first=split_part(fullname, ' ', 1)";
+    let flags = ["--backfill", first, "--backfill", "t.title=(select title from old)"];
+    walk.revise(after, &[&flags[..], &["--no-rename", "--allow-destructive", "split"]].concat())
+        .done();
+    let files = walk.written(".up.sql");
+    let last = "alter table t drop column fullname; drop table old; drop type mood;";
+    assert_eq!(files.last().unwrap(), last);
+    walk.run(&["check"]).done();
+    walk.run(&["upgrade"]).done();
+    let read = "select first || ', ' || title from t";
+    assert_eq!(sql.value::<String>(read, &[]), "Ada, Countess");
+    sql.run("delete from t");
+    walk.run(&["downgrade", "root", "--yes"]).done();
+    walk.there_and_back();
+}
+
+// Case 34.
+#[test]
+fn old_rows_get_values_while_others_write() {
+    const ROWS: i32 = 50_000;
+    let turn = Turn::alone();
+    let before = "create table item (id serial primary key, n int not null default 0, title text);";
+    let after = "create table item (id serial primary key, n int not null default 0, \
+        title text not null, slug text not null);";
+    let walk = Walk::begin(&turn, before);
+    let sql = walk.database.sql();
+    sql.run(&format!("insert into item (n) select n from generate_series(1, {ROWS}) n"));
+    let flags = ["--backfill", "item.slug='s' || n", "--backfill", "item.title='t' || n"];
+    walk.revise(after, &flags).done();
+
+    let (done, writers) = (AtomicBool::new(false), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for place in 0..3 {
+            let (walk, done, writers) = (&walk, &done, &writers);
+            scope.spawn(move || {
+                let sql = walk.database.sql();
+                let ids = (1..=ROWS).rev().cycle().skip(place * 7919).step_by(17);
+                writers.fetch_add(1, Ordering::Relaxed);
+                for id in ids.take_while(|_| !done.load(Ordering::Relaxed)) {
+                    sql.rows("update item set n = n + 1 where id = $1", &[&id]);
+                }
+            });
+        }
+        // The release that knows nothing of the columns, and is refused at last.
+        scope.spawn(|| {
+            let sql = walk.database.sql();
+            writers.fetch_add(1, Ordering::Relaxed);
+            while !done.load(Ordering::Relaxed) {
+                sql.run(
+                    "do $$ begin insert into item (n) values (0);
+                     exception when check_violation or not_null_violation then null; end $$",
+                );
+            }
+        });
+        crate::harness::wait::until_true("all write", WAIT_MAX * 50, || {
+            writers.load(Ordering::Relaxed) == 4
+        });
+        let ran = walk.run(&["upgrade"]);
+        done.store(true, Ordering::Relaxed);
+        ran.done();
+    });
+    walk.run(&["drift"]).done();
+    let filled = "select count(*) from item where slug is not null and title is not null";
+    assert!(sql.value::<i64>(filled, &[]) > i64::from(ROWS));
 }
 
 // Case 35.
