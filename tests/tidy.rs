@@ -284,6 +284,19 @@ fn the_application_opens_no_socket() {
 }
 
 #[test]
+fn the_rooms_of_the_migrations_know_only_those_below() {
+    let rooms = ["cli", "schema", "database", "files"];
+    for (below, room) in rooms.iter().enumerate() {
+        let is_inside = |path: &str| path.starts_with(&format!("migrations/src/{room}"));
+        for file in files(&[".rs"]).iter().filter(|file| is_inside(&file.path)) {
+            let above = rooms[..below].iter().map(|above| format!("crate::{above}::"));
+            let known: Vec<String> = above.filter(|above| file.text.contains(above)).collect();
+            assert!(known.is_empty(), "{} knows {known:?}", file.path);
+        }
+    }
+}
+
+#[test]
 fn the_worker_knows_no_resource() {
     check(names_a_resource, |path| {
         path.starts_with("worker/src/") && !path.starts_with("worker/src/tests")

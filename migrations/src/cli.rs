@@ -22,15 +22,15 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tokio_postgres::Config;
 
-use crate::chain::Chain;
-use crate::embedded::embedded;
 use crate::error::Error;
-use crate::folder::{self, FolderError};
-use crate::generate::Unwritten;
-use crate::lint::NoLinter;
-use crate::rebase::RebaseError;
-use crate::schema::{Declared, Table};
-use crate::scratch::Server;
+use crate::files::chain::Chain;
+use crate::files::embedded::embedded;
+use crate::files::folder::{self, FolderError};
+use crate::files::lint::NoLinter;
+use crate::files::rebase::RebaseError;
+use crate::schema::declared::{Declared, Table};
+use crate::schema::generate::Unwritten;
+use crate::schema::scratch::Server;
 use crate::stop;
 use crate::url::{UrlError, parse_url};
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
-use crate::chain::ChainError;
-use crate::records::HistoryError;
-use crate::script::Script;
-use crate::target::TargetError;
+use crate::database::records::HistoryError;
+use crate::files::chain::ChainError;
+use crate::files::script::Script;
+use crate::files::target::TargetError;
 
 /// Why a run ended. Whatever it is, no revision is half applied in one transaction, and running
 /// the same command again is safe.

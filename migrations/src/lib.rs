@@ -5,15 +5,14 @@
 //!
 //! The rooms:
 //!
-//! | what | where |
+//! | room | what it is about |
 //! |---|---|
-//! | the command | `cli`: arguments in, lines and an exit code out; `show`, `url`, `stop`, `error` |
-//! | files | `sql` -> `script` -> `chain`, `target`; `embedded`, `folder`; `rebase`, `lint` |
-//! | a run | `runner`: `session` (lock) -> `records` -> `apply` (`index`, `settle`) for each step |
-//! | what says no before it | `guard`, `consent`, `loss`, `pooler` |
-//! | runs of other kinds | `offline` (psql), `rehearse`, `dry_run`, `amend`, `adopt` (Alembic's) |
-//! | what a schema is | `schema` (`table!`); `scratch` -> `materialise` -> `catalog`; `lockfile` |
-//! | what differs | `compare`, for `check`, `drift` and `generate`, which writes the SQL between |
+//! | `cli` | arguments in, lines and an exit code out; with `show`, `stop`, `url`, `error` beside it |
+//! | `files` | the revisions: read, linked, written, judged |
+//! | `database` | where a database stands, and how it moves |
+//! | `schema` | what SQL means, what differs, and the SQL between |
+//!
+//! `schema` knows `database`, and both know `files`; never the other way round.
 //!
 //! In the order of a run: [`parse_url`] -> [`embedded()`] (files -> chain) -> [`upgrade`].
 //! README.md has the rules of the files.
@@ -22,59 +21,32 @@
 //! and the database remembers which. Everything has a deadline.
 //! It does not know a table of the application, a worker or a supervisor.
 
-mod adopt;
-mod amend;
-mod apply;
-mod catalog;
-mod chain;
-mod check;
 mod cli;
-mod compare;
-mod consent;
-mod drift;
-mod dry_run;
-mod embedded;
+mod database;
 mod error;
-mod folder;
-mod generate;
-mod guard;
-mod index;
-mod lint;
-mod lockfile;
-mod loss;
-mod materialise;
-mod offline;
-mod pooler;
-mod rebase;
-mod records;
-mod rehearse;
-mod runner;
+mod files;
 mod schema;
-mod scratch;
-mod script;
-mod session;
-mod settle;
 mod show;
-mod sql;
 mod stop;
-mod target;
 mod url;
 
-pub use apply::{Direction, Step};
-pub use chain::{Chain, ChainError, Down, Revision};
-pub use check::{Finding, check_tables};
 pub use cli::{Application, FindDatabase, run};
-pub use compare::Difference;
-pub use embedded::{all, embedded, head};
+pub use database::apply::{Direction, Step};
+pub use database::records::{HistoryError, READINESS_SQL, Record};
+pub use database::runner::{
+    Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade,
+};
 pub use error::{Error, Outcome};
-pub use generate::{Draft, Rename, Unwritten, Wishes, draft, prove};
-pub use records::{HistoryError, READINESS_SQL, Record};
-pub use runner::{Event, LOCK_WAIT, Options, Report, current, downgrade, recorded, upgrade};
+pub use files::chain::{Chain, ChainError, Down, Revision};
+pub use files::embedded::{all, embedded, head};
+pub use files::script::Script;
+pub use files::target::{Target, TargetError};
+pub use schema::check::{Finding, check_tables};
+pub use schema::compare::Difference;
 #[doc(hidden)]
-pub use schema::unraw;
-pub use schema::{Column, Declared, Table};
-pub use script::Script;
-pub use target::{Target, TargetError};
+pub use schema::declared::unraw;
+pub use schema::declared::{Column, Declared, Table};
+pub use schema::generate::{Draft, Rename, Unwritten, Wishes, draft, prove};
 #[doc(hidden)]
 pub use tokio_postgres::{
     Row,

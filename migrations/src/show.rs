@@ -2,9 +2,9 @@
 //!
 //! `cli` calls it; it calls `chain` and `records` for what they know. Pure.
 
-use crate::chain::{Chain, Down, Revision};
-use crate::records::{self, Record};
-use crate::script::Script;
+use crate::database::records::{self, Record};
+use crate::files::chain::{Chain, Down, Revision};
+use crate::files::script::Script;
 
 /// A revision and its mark.
 pub(crate) fn named(chain: &Chain, id: Option<&str>) -> String {
@@ -218,7 +218,7 @@ impl Verdict<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::embedded;
+    use crate::files::embedded::embedded;
 
     #[test]
     fn current_marks_what_it_found() {

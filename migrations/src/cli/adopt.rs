@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::migrate::Lock;
 use super::{Call, Failure, block_on, print};
-use crate::adopt::{self, Adoption, RETIRED, Wishes};
-use crate::chain::Chain;
+use crate::files::chain::Chain;
+use crate::schema::adopt::{self, Adoption, RETIRED, Wishes};
 use crate::show;
 
 #[derive(Debug, Args)]

@@ -11,16 +11,16 @@ use serde::Serialize;
 
 use super::migrate::Lock;
 use super::{Call, Failure, block_on, print};
-use crate::chain::{Chain, Revision};
-use crate::check::{self, Finding};
-use crate::drift;
-use crate::embedded::LOCK;
 use crate::error::Error;
-use crate::folder;
-use crate::lint::{self, Severity};
-use crate::lockfile::{LockFile, UNREADABLE};
-use crate::materialise;
-use crate::target::Target;
+use crate::files::chain::{Chain, Revision};
+use crate::files::embedded::LOCK;
+use crate::files::folder;
+use crate::files::lint::{self, Severity};
+use crate::files::target::Target;
+use crate::schema::check::{self, Finding};
+use crate::schema::drift;
+use crate::schema::lockfile::{LockFile, UNREADABLE};
+use crate::schema::materialise;
 
 /// Beside the folder of the revisions.
 const LOCK_FILE: &str = "schema.lock";

@@ -9,14 +9,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Call, Failure, block_on, print};
-use crate::chain::{Chain, Revision};
+use crate::database::records;
+use crate::database::runner;
 use crate::error::Error;
-use crate::folder;
-use crate::lint::{self, Finding, Severity};
-use crate::rebase;
-use crate::records;
-use crate::runner;
-use crate::target;
+use crate::files::chain::{Chain, Revision};
+use crate::files::folder;
+use crate::files::lint::{self, Finding, Severity};
+use crate::files::rebase;
+use crate::files::target;
 
 #[derive(Debug, Args)]
 pub(super) struct Rebase {

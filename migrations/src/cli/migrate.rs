@@ -8,20 +8,20 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{Call, Failure, block_on, print};
-use crate::amend;
-use crate::apply::Direction;
-use crate::chain::{Chain, Revision};
-use crate::consent;
-use crate::drift::{self, Live};
-use crate::dry_run;
+use crate::database::amend;
+use crate::database::apply::Direction;
+use crate::database::consent;
+use crate::database::offline;
+use crate::database::records::Standing;
+use crate::database::rehearse::{self, Fate, Rehearsal};
+use crate::database::runner::{self, Event, LOCK_WAIT, Options, Report};
+use crate::database::session::Session;
 use crate::error::Error;
-use crate::offline;
-use crate::records::Standing;
-use crate::rehearse::{self, Fate, Rehearsal};
-use crate::runner::{self, Event, LOCK_WAIT, Options, Report};
-use crate::session::Session;
+use crate::files::chain::{Chain, Revision};
+use crate::files::target::{Range, Target};
+use crate::schema::drift::{self, Live};
+use crate::schema::dry_run;
 use crate::show;
-use crate::target::{Range, Target};
 
 const LOCK_WAIT_MAX_S: u64 = 24 * 3600;
 

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use super::Failure;
-use crate::runner::Event;
+use crate::database::runner::Event;
 
 const RED: &str = "31";
 const GREEN: &str = "32";

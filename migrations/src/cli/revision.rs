@@ -9,11 +9,11 @@ use clap::Args;
 
 use super::develop::lock_path;
 use super::{Call, Failure, print};
-use crate::chain::{Chain, ChainError};
 use crate::error::Error;
-use crate::folder::{self, FolderError, Pair};
-use crate::generate::{self, Proof, Rename, Unwritten, Wishes};
-use crate::lockfile::LockFile;
+use crate::files::chain::{Chain, ChainError};
+use crate::files::folder::{self, FolderError, Pair};
+use crate::schema::generate::{self, Proof, Rename, Unwritten, Wishes};
+use crate::schema::lockfile::LockFile;
 
 #[derive(Debug, Args)]
 pub(super) struct Revision {

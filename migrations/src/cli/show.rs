@@ -5,12 +5,12 @@
 use clap::Args;
 
 use super::{Call, Failure, block_on, print};
-use crate::chain::{self, Chain, ChainError, Revision};
+use crate::database::records::{self, Record};
+use crate::database::runner;
 use crate::error::Error;
-use crate::records::{self, Record};
-use crate::runner;
+use crate::files::chain::{self, Chain, ChainError, Revision};
+use crate::files::target::{Range, Target};
 use crate::show::{self, Entry, Verdict};
-use crate::target::{Range, Target};
 
 #[derive(Debug, Args)]
 pub(super) struct Current {
