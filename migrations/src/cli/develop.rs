@@ -19,6 +19,7 @@ use crate::files::lint::{self, Severity};
 use crate::files::target::Target;
 use crate::schema::check::{self, Finding};
 use crate::schema::drift;
+use crate::schema::generate;
 use crate::schema::lockfile::{LockFile, UNREADABLE};
 use crate::schema::materialise;
 
@@ -141,14 +142,10 @@ fn dangers(chain: &Chain) -> Vec<Finding> {
 
 /// The head, and what was written together with it: `X: labels`, `X`, `X: fill`, `X: validate`.
 fn newest_set(all: &[Revision]) -> &[Revision] {
-    let Some(head) = all.last().map(|head| &*head.message) else { return all };
-    let title = head.rsplit_once(": ").map_or(head, |(title, _)| title);
-    let is_of = |one: &Revision| {
-        let rest = one.message.strip_prefix(title);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
-    };
-    let begin = all.iter().rposition(|one| !is_of(one)).map_or(0, |other| other + 1);
-    &all[begin..]
+    let Some(head) = all.last() else { return all };
+    let title = generate::title(&head.message);
+    let begin = all.iter().rposition(|one| generate::title(&one.message) != title);
+    &all[begin.map_or(0, |other| other + 1)..]
 }
 
 /// Where the lock file of a folder of revisions is or will be.

@@ -215,6 +215,7 @@ fn rehearse(call: &Call, target: &Target, options: &Options<'_>) -> Result<(), F
     let line = |(file, fate): &(String, Fate)| match fate {
         Fate::Fits => format!("ok         {file}"),
         Fate::Fails => format!("fails      {file}"),
+        Fate::Slow => format!("not tried  {file} (a statement takes more than 10 s)"),
         Fate::Outside => format!("not tried  {file} (outside of a transaction)"),
         Fate::Behind => format!("not tried  {file} (may depend on the one before)"),
     };

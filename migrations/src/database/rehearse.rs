@@ -3,10 +3,14 @@
 //! The command line calls it for `--dry-run=live`; it calls `runner` for the plan and `apply` to
 //! send a file.
 //! It promises that neither the schema nor the bookkeeping is changed. It takes real locks until the
-//! rollback, waits for others' at most a second, and sequences keep what they gave out.
+//! rollback, waits for others' at most a second, runs no statement for more than ten, and sequences
+//! keep what they gave out.
 //! It does not know how a file outside of a transaction would fare: that is not tried.
 
+use std::time::Duration;
+
 use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
 
 use crate::database::apply::{self, Direction, RESET_SQL, Step};
 use crate::database::consent;
@@ -19,6 +23,8 @@ use crate::files::target::Target;
 
 /// A live server must not feel a rehearsal.
 const LOCK_TIMEOUT_MS: u32 = 1000;
+/// The locks of all files before it are held meanwhile, whatever the file itself allows.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of the files.
 pub(crate) struct Rehearsal {
@@ -33,6 +39,8 @@ pub(crate) struct Rehearsal {
 pub(crate) enum Fate {
     Fits,
     Fails,
+    /// A statement of it would hold the locks for longer than a rehearsal may.
+    Slow,
     /// It cannot run in a transaction.
     Outside,
     /// One before it was not applied, on which it may depend.
@@ -85,8 +93,14 @@ async fn each(
             Fate::Outside
         } else {
             progress(Event::Running { step: *step });
-            rehearsal.failure = attempt(session, step).await.err();
-            if rehearsal.failure.is_none() { Fate::Fits } else { Fate::Fails }
+            match attempt(session, step).await {
+                Ok(()) => Fate::Fits,
+                Err(Error::Statement { code: SqlState::QUERY_CANCELED, .. }) => Fate::Slow,
+                Err(error) => {
+                    rehearsal.failure = Some(error);
+                    Fate::Fails
+                }
+            }
         };
         rehearsal.files.push((step.script.file.clone(), fate));
     }
@@ -96,7 +110,7 @@ async fn each(
 async fn attempt(session: &Session, step: &Step<'_>) -> Result<(), Error> {
     let settings = format!(
         "{RESET_SQL}; set local lock_timeout = {LOCK_TIMEOUT_MS}; set local statement_timeout = {}",
-        step.script.statement_timeout.as_millis()
+        step.script.statement_timeout.min(STATEMENT_TIMEOUT).as_millis()
     );
     session.execute("setting the timeouts", &settings).await?;
     apply::send(session, step.script).await

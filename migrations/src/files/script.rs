@@ -155,12 +155,17 @@ impl Script {
     }
 }
 
+/// What stands in a new file until somebody writes it.
+pub(crate) const FILL_IN: &str = "-- Write the statements here.\n";
+
 impl Script {
     /// Refuses a file that was never filled in.
     pub(crate) fn refuse_blank(&self) -> Result<(), ChainError> {
         let what = || "there is no statement: write the statements, or remove the pair".to_owned();
         match self.statements {
-            0 => Err(fault(&self.file, self.sql.lines().count().max(1), what())),
+            0 if self.sql.contains(FILL_IN) => {
+                Err(fault(&self.file, self.sql.lines().count().max(1), what()))
+            }
             _ => Ok(()),
         }
     }

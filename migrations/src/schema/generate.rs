@@ -42,7 +42,7 @@ use crate::schema::materialise;
 use crate::schema::scratch::{Scratch, Server};
 
 pub use op::Draft;
-pub(crate) use pairs::{blank, pairs};
+pub(crate) use pairs::{blank, pairs, title};
 pub(crate) use prove::Proof;
 pub use rename::Rename;
 use rename::Renamed;

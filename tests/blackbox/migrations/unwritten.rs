@@ -36,6 +36,28 @@ fn a_column_that_goes_while_another_one_comes_may_have_been_renamed() {
 }
 
 #[test]
+fn what_replaces_values_wants_a_reason() {
+    let turn = Turn::shared();
+    let walk = Walk::begin(&turn, "create table item (id int primary key, a int, b int);");
+    let text = "create table item (id int primary key, a text, b int);";
+    walk.revise(text, &["--using", "item.a=b::text"]).failed(7, "data would be lost");
+    let reason = ["--using", "item.a=b::text", "--allow-destructive", "b is better"];
+    walk.revise(text, &reason).done();
+    walk.run(&["upgrade"]).done();
+}
+
+#[test]
+fn a_value_that_another_one_is_made_of_is_there_first() {
+    let turn = Turn::shared();
+    let walk = Walk::begin(&turn, ITEM);
+    let both =
+        ITEM.replace("size int not null", "size int not null, a text not null, b text not null");
+    let ran = walk.revise(&both, &["--backfill", "item.a='x'", "--backfill", "item.b=a || 'y'"]);
+    assert!(ran.out.contains("item.b reads a, which is filled in the same run"), "{ran:?}");
+    ran.failed(3, "nothing was written");
+}
+
+#[test]
 fn where_the_lock_file_cannot_follow_nothing_stays() {
     let turn = Turn::shared();
     let walk = Walk::begin(&turn, ITEM);
@@ -55,4 +77,11 @@ fn a_pair_that_was_never_filled_in_is_not_applied() {
     let words = "_later.up.sql:6: there is no statement: write the statements, or remove the pair";
     walk.run(&["upgrade"]).failed(1, words);
     assert_eq!(walk.run(&["current"]).done(), "root\n");
+    // One that says why it is empty was not forgotten.
+    for file in walk.bench.files() {
+        let path = walk.bench.versions().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("-- Write the statements here.", "-- Done by hand.")).unwrap();
+    }
+    walk.run(&["upgrade"]).done();
 }

@@ -165,7 +165,8 @@ fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
         "23P01" => constraint(ConstraintKind::Exclusion),
         "40001" | "40P01" => DbError::Conflict(refusal()),
         "42P01" | "42703" => DbError::SchemaBehind(refusal()),
-        "42501" => DbError::NoRight(refusal()),
+        // A policy of row level security has this code too; it refuses a row, and no role lacks it.
+        "42501" if message.starts_with("permission denied") => DbError::NoRight(refusal()),
         // A standby, such as a primary that was one a moment ago.
         "25006" => DbError::unavailable(&refusal().to_string()),
         "57014" | "25P03" => DbError::timeout(&refusal().to_string()),
@@ -241,17 +242,24 @@ mod tests {
             ),
             (&["57014", "25P03"], "Timeout"),
             (&["42P01", "42703"], "SchemaBehind"),
-            (&["42501"], "NoRight"),
             (&["23505", "23503", "23001", "23502", "23514", "23P01"], "Constraint"),
             (&["22001", "22003", "22P02", "22021", "54000"], "BadValue"),
             (&["40001", "40P01"], "Conflict"),
-            (&["42601", "25P02", "XX000", "57000", "0A000", "P0001"], "Other"),
+            (&["42601", "42501", "25P02", "XX000", "57000", "0A000", "P0001"], "Other"),
         ] {
             for sqlstate in sqlstates {
                 let shown = format!("{:?}", error(sqlstate, "said", "name"));
                 assert!(shown.starts_with(expected), "{sqlstate}: {shown}");
             }
         }
+    }
+
+    #[test]
+    fn a_role_without_a_right_is_told_from_a_row_that_a_policy_refuses() {
+        let denied = error("42501", "permission denied for table peace_migration", "");
+        assert!(matches!(denied, DbError::NoRight(_)), "{denied:?}");
+        let refused = error("42501", "new row violates row-level security policy", "");
+        assert!(matches!(refused, DbError::Other { .. }), "{refused:?}");
     }
 
     #[test]

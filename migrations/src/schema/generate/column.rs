@@ -128,7 +128,9 @@ impl Plan<'_> {
         let op = Op::new(Phase::Main, up, steps(key, to, from, back.as_deref()));
         let op = op.note(cost(from, to)).back_note(cost(to, from));
         let op = op.back_note(way_back(from, to, using.is_some()));
+        let is_replaced = using.is_some_and(|value| !text::mentions(&value, &key.name));
         self.ops.push(match fate {
+            _ if is_replaced => op.loses(format!("{key}: its values are replaced")),
             Fate::Narrows => op.loses(format!("{key}: {} -> {}", from.data_type, to.data_type)),
             _ => op,
         });
@@ -146,6 +148,16 @@ impl Plan<'_> {
     /// a table: a row that is written keeps all of its checks.
     pub(super) fn refill(&mut self) {
         for (table, values) in std::mem::take(&mut self.refills) {
+            for (index, (name, expression)) in values.iter().enumerate() {
+                let read =
+                    values[..index].iter().find(|(other, _)| text::mentions(expression, other));
+                if let Some((other, _)) = read {
+                    self.ask(format!(
+                        "--backfill {table}.{name} reads {other}, which is filled in the same run: \
+                         repeat its expression, or make two revisions"
+                    ));
+                }
+            }
             let set = |(name, expression): &(String, String)| match values.len() {
                 1 => format!("{name} = ({expression})"),
                 _ => format!("{name} = coalesce({name}, ({expression}))"),
@@ -297,8 +309,8 @@ fn going_on(Key { of, name, .. }: &Key, to: &Column) -> String {
     let [table, column] = [literal(of), literal(&unquoted(name))];
     format!(
         "-- Numbers go on after those that are there.\n\
-         select setval(pg_get_serial_sequence({table}, {column}), {next}, false)\n    \
-         from {of} having count(*) > 0"
+         select setval(pg_get_serial_sequence({table}, {column}), (select {next} from {of}), false)\n    \
+         where exists (select from {of})"
     )
 }
 

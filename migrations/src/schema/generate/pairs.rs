@@ -12,14 +12,26 @@ use super::op::{Draft, body};
 use crate::files::chain::{Chain, ChainError, Down, SLUG_LEN_MAX};
 use crate::files::folder::{Dates, Heading, Pair, slug};
 use crate::files::lint::{self, Severity};
+use crate::files::script::FILL_IN;
 
 /// So that the message is still told from others.
 const PART_LEN_MAX: usize = 20;
 const NOTHING_BACK: &str =
     "-- Nothing to take back: what was validated goes with its constraint.\n";
+const VALUES_STAY: &str = "-- Nothing to take back: the values stay.\n";
 /// For a statement that takes as long as there are rows, while others work.
 const PATIENCE: &str = "1h";
-const FILL_IN: &str = "-- Write the statements here.\n";
+/// The first words of drafts' parts.
+const PARTS: [&str; 11] = [
+    "rename", "labels", "unlink", "drop", "fill", "guard", "refill", "validate", "build", "finish",
+    "verify",
+];
+
+/// A revision's message without what it is among those that were generated with it.
+pub(crate) fn title(message: &str) -> &str {
+    let part = |part: &str| PARTS.contains(&part.split(' ').next().unwrap_or_default());
+    message.rsplit_once(": ").filter(|(_, last)| part(last)).map_or(message, |(title, _)| title)
+}
 
 /// The files of drafts. `reason`: why data may go.
 pub(crate) fn pairs(
@@ -48,7 +60,11 @@ pub(crate) fn pairs(
             irreversible: None,
         };
         let down = body(&draft.down);
-        let down = if down.is_empty() { NOTHING_BACK } else { &down };
+        let down = match (&*down, &*draft.part) {
+            ("", "fill" | "refill") => VALUES_STAY,
+            ("", _) => NOTHING_BACK,
+            (down, _) => down,
+        };
         pairs.push(pair(&heading, &name(&id, &message, &draft.part), &body(&draft.up), down));
         revises = Some(id);
     }

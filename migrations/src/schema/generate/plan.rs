@@ -215,6 +215,7 @@ impl<'a> Plan<'a> {
     }
 
     fn finished(mut self) -> Result<Vec<Op>, Unwritten> {
+        self.refill();
         if !self.asked.is_empty() {
             return Err(Unwritten::NeedsPeople(self.asked));
         }
@@ -223,7 +224,6 @@ impl<'a> Plan<'a> {
         {
             return Err(Unwritten::Useless(column.clone()));
         }
-        self.refill();
         self.ops.append(&mut self.last);
         let lost: Vec<String> = self.ops.iter().filter_map(|op| op.loses.clone()).collect();
         if !lost.is_empty() && self.wishes.allow_destructive.is_none() {
