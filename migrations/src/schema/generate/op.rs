@@ -168,7 +168,7 @@ impl Phase {
         matches!(self, Self::DropIndex | Self::Build | Self::Replace)
     }
 
-    /// Whether it goes through rows without keeping others from working.
+    /// Whether it goes through rows under no lock of the table: others read, and write other rows.
     fn is_patient(self) -> bool {
         matches!(self, Self::Fill | Self::Refill | Self::Validate | Self::Verify)
     }
