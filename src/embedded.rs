@@ -2,9 +2,10 @@
 //!
 //! What it is for: `cargo run` and `deploy/up` without a database at hand, and the tests' throw-away
 //! cluster. Called by `main` (which locks it), by the children in [`crate::programs`] (which make and
-//! run it), by `peace-migrate` (which finds it running) and by the tests. It promises: nothing but a unix socket in a folder that only its owner
-//! may enter; one server per data folder; a data folder that is whole or absent, since initdb works
-//! in a sibling that is renamed when it is done. It knows no table and no migration.
+//! run it), by `peace-migrate` (which finds it running) and by the tests. It promises: nothing but a
+//! unix socket in a folder that only its owner may enter; one server per data folder; a data folder
+//! that is whole or absent, since initdb works in a sibling that is renamed when it is done. It knows
+//! no table and no migration.
 //!
 //! PostgreSQL refuses to run as root. Started by root, it runs as `postgres` (or `nobody`), with its
 //! files under `/var/lib/peace`, because such a user cannot enter a folder that only root may read.

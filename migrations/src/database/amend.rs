@@ -153,19 +153,8 @@ pub(crate) async fn repair(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::records::tests::record;
     use crate::files::embedded::embedded;
-
-    fn record(index: usize, state: &str) -> Record {
-        let revision = &embedded().unwrap().all()[index];
-        Record {
-            revision: revision.id.clone(),
-            revises: String::new(),
-            name: revision.name.clone(),
-            checksum: revision.checksum.clone(),
-            state: state.to_owned(),
-            applied_at: String::new(),
-        }
-    }
 
     #[test]
     fn a_stamp_changes_only_what_differs() {

@@ -231,12 +231,13 @@ pub(crate) async fn refuse_alembic(session: &Session) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::files::chain::ROOT;
     use crate::files::embedded::embedded;
 
-    fn record(index: usize, state: &str) -> Record {
+    /// The row of one of the embedded revisions.
+    pub(crate) fn record(index: usize, state: &str) -> Record {
         let revision = &embedded().unwrap().all()[index];
         Record {
             revision: revision.id.clone(),

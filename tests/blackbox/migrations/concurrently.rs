@@ -6,7 +6,8 @@ use super::bench::Bench;
 use super::stage::{
     SOON, add, await_parted, await_waiting, log, psql_command, server_errors, start,
 };
-use crate::harness::{Database, Turn};
+use crate::harness::database::Sql;
+use crate::harness::{Database, Peace, Turn};
 
 const STATE: &str =
     "select coalesce((select state from peace_migration where revision = 'bbbb'), '')";
@@ -64,18 +65,24 @@ fn two_runners_that_waited_in_the_lock_would_deadlock() {
     });
 }
 
+/// A build that waits for a transaction which may still write without it; it goes on when that
+/// session has committed.
+fn begun<'a>(turn: &'a Turn, database: &Database<'_>) -> (Bench<'a>, Sql, Peace) {
+    let bench = table_and_index(turn, 10, "create index concurrently t_a_idx on t (a)");
+    bench.run_on(database, &["upgrade", "aaaa"]).done();
+    let old = database.sql();
+    old.run("begin; insert into t values (0)");
+    let run = start(&bench, database, &["upgrade"]);
+    await_waiting(database, "%create index concurrently t_a_idx%", 1);
+    (bench, old, run)
+}
+
 // Case 8.
 #[test]
 fn a_build_that_was_killed_is_cleared_away_and_built_again() {
     let turn = Turn::shared();
     let database = Database::blank(&turn);
-    let bench = table_and_index(&turn, 10, "create index concurrently t_a_idx on t (a)");
-    bench.run_on(&database, &["upgrade", "aaaa"]).done();
-    let old = database.sql();
-    // The build waits for a transaction that may still write without it.
-    old.run("begin; insert into t values (0)");
-    let mut run = start(&bench, &database, &["upgrade"]);
-    await_waiting(&database, "%create index concurrently t_a_idx%", 1);
+    let (bench, old, mut run) = begun(&turn, &database);
     run.kill();
     await_parted(&database);
     assert_eq!(database.sql().value::<String>(STATE, &[]), "running");
@@ -164,12 +171,7 @@ fn a_run_that_was_killed_after_a_drop_is_finished_by_the_next_one() {
 fn a_signal_in_the_middle_of_a_build_is_mended_by_the_next_run() {
     let turn = Turn::shared();
     let database = Database::blank(&turn);
-    let bench = table_and_index(&turn, 10, "create index concurrently t_a_idx on t (a)");
-    bench.run_on(&database, &["upgrade", "aaaa"]).done();
-    let old = database.sql();
-    old.run("begin; insert into t values (0)");
-    let mut run = start(&bench, &database, &["upgrade"]);
-    await_waiting(&database, "%create index concurrently t_a_idx%", 1);
+    let (bench, old, mut run) = begun(&turn, &database);
     run.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(run.end(SOON).code, Some(130));
     await_parted(&database);

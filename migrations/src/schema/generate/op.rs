@@ -51,6 +51,29 @@ pub(super) enum Phase {
     Drop,
 }
 
+/// What a file of the phase is among those of a change; the one that does most has no name.
+const PARTS: [(Phase, &str); 13] = [
+    (Phase::Rename, "rename"),
+    (Phase::Label, "labels"),
+    (Phase::Unlink, "unlink"),
+    (Phase::DropIndex, "drop"),
+    (Phase::Replace, "drop"),
+    (Phase::Fill, "fill"),
+    (Phase::Guard, "guard"),
+    (Phase::Refill, "refill"),
+    (Phase::Validate, "validate"),
+    (Phase::Build, "build"),
+    (Phase::Finish, "finish"),
+    (Phase::Verify, "verify"),
+    (Phase::Drop, "drop"),
+];
+
+/// Whether a draft may be called so: the name of a phase, and of what it is about.
+pub(super) fn is_part(part: &str) -> bool {
+    let first = part.split(' ').next().unwrap_or_default();
+    PARTS.iter().any(|(_, name)| *name == first)
+}
+
 /// A change and its inverse.
 #[derive(Debug, Clone)]
 pub(super) struct Op {
@@ -183,21 +206,7 @@ impl Phase {
     }
 
     fn part(self) -> &'static str {
-        match self {
-            Self::Rename => "rename",
-            Self::Label => "labels",
-            Self::Unlink => "unlink",
-            Self::DropIndex | Self::Replace => "drop",
-            Self::Main => "",
-            Self::Fill => "fill",
-            Self::Guard => "guard",
-            Self::Refill => "refill",
-            Self::Validate => "validate",
-            Self::Build => "build",
-            Self::Finish => "finish",
-            Self::Verify => "verify",
-            Self::Drop => "drop",
-        }
+        PARTS.iter().find(|(phase, _)| *phase == self).map_or("", |(_, part)| part)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::op::{Draft, body};
+use super::op::{Draft, body, is_part};
 use crate::files::chain::{Chain, ChainError, Down, SLUG_LEN_MAX};
 use crate::files::folder::{Dates, Heading, Pair, slug};
 use crate::files::lint::{self, Severity};
@@ -21,16 +21,10 @@ const NOTHING_BACK: &str =
 const VALUES_STAY: &str = "-- Nothing to take back: the values stay.\n";
 /// For a statement that takes as long as there are rows, while others work.
 const PATIENCE: &str = "1h";
-/// The first words of drafts' parts.
-const PARTS: [&str; 11] = [
-    "rename", "labels", "unlink", "drop", "fill", "guard", "refill", "validate", "build", "finish",
-    "verify",
-];
 
 /// A revision's message without what it is among those that were generated with it.
 pub(crate) fn title(message: &str) -> &str {
-    let part = |part: &str| PARTS.contains(&part.split(' ').next().unwrap_or_default());
-    message.rsplit_once(": ").filter(|(_, last)| part(last)).map_or(message, |(title, _)| title)
+    message.rsplit_once(": ").filter(|(_, last)| is_part(last)).map_or(message, |(title, _)| title)
 }
 
 /// The files of drafts. `reason`: why data may go.
