@@ -15,7 +15,8 @@ use toml::{Table, Value};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The only file that may be unsafe.
 const FENCE: &str = "supervisor/src/sys.rs";
-const MEMBERS: [&str; 5] = ["", "supervisor/", "worker/", "migrations/", "tests/e2e/"];
+const MEMBERS: [&str; 6] =
+    ["", "supervisor/", "worker/", "migrations/", "tests/e2e/", "tests/load/"];
 
 /// What a rule complains about in a text.
 type Rule = fn(&str) -> Vec<String>;
