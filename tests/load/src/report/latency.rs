@@ -5,6 +5,7 @@
 //! by merging: histograms add up, percentiles are computed afterwards. Source: HdrHistogram's V2
 //! encoding.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -36,18 +37,6 @@ impl Durations {
         self.0.saturating_record(u64::try_from(rounded_us).unwrap_or(MAX_US));
     }
 
-    /// Everything that `other` has counted, too. Both have the same bounds, or they are not ours.
-    ///
-    /// # Errors
-    /// When `other` holds what does not fit.
-    pub(crate) fn add(&mut self, other: &Self) -> Result<(), String> {
-        self.0.add(&other.0).map_err(|error| error.to_string())
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.0.reset();
-    }
-
     /// Milliseconds that so many percent of the durations do not exceed; 0 when there are none.
     pub(crate) fn percentile_ms(&self, percent: f64) -> f64 {
         to_ms(self.0.value_at_percentile(percent))
@@ -74,6 +63,13 @@ impl Durations {
     }
 }
 
+/// All have the same bounds, so that this cannot fail.
+impl AddAssign<&Self> for Durations {
+    fn add_assign(&mut self, other: &Self) {
+        self.0 += &other.0;
+    }
+}
+
 impl Latency {
     /// What was counted; a `Latency` that nobody wrote (no text) counts nothing.
     ///
@@ -84,7 +80,8 @@ impl Latency {
         if !self.histogram.is_empty() {
             let bytes = STANDARD.decode(&self.histogram).map_err(|error| broken(&error))?;
             let histogram = Deserializer::new().deserialize::<u64, _>(&mut bytes.as_slice());
-            durations.add(&Durations(histogram.map_err(|error| broken(&error))?))?;
+            let histogram = histogram.map_err(|error| broken(&error))?;
+            durations.0.add(histogram).map_err(|error| broken(&error))?;
         }
         Ok(durations)
     }
@@ -96,7 +93,7 @@ impl Latency {
     pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<Self, String> {
         let mut merged = Durations::new()?;
         for latency in all {
-            merged.add(&latency.durations()?)?;
+            merged += &latency.durations()?;
         }
         merged.told()
     }
