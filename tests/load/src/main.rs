@@ -4,5 +4,6 @@
 mod generator;
 mod report;
 mod scenario;
+mod watch;
 
 fn main() {}
