@@ -156,10 +156,8 @@ impl Conductor<'_> {
             let own = peaks.iter().find(|(one, _)| *one == contestant);
             let offers = self.plan.offers(own.map_or(0.0, |(_, peak)| *peak), smallest);
             let duration = self.plan.duration;
-            let phases: Vec<Phase> = offers
-                .into_iter()
-                .map(|(load, rate)| Phase { load, rate, duration })
-                .collect();
+            let phases: Vec<Phase> =
+                offers.into_iter().map(|(load, rate)| Phase { load, rate, duration }).collect();
             let name = self.name(contestant);
             let label = format!("round {} of {}, {name}", round + 1, self.plan.rounds);
             lives.push(self.life(contestant, round, label, &phases)?);
@@ -263,7 +261,9 @@ impl Conductor<'_> {
         let postmaster = self.database.as_ref().and_then(|database| database.postmaster);
         let before = requests_by_slot(stage.server);
         let at_s = self.started.elapsed().as_secs_f64();
-        let mut meter = Meter::start(stage.server.pid(), postmaster, &generators.pids());
+        let pids: Vec<Pid> =
+            generators.pids().into_iter().map(|pid| Pid::from_raw(pid.cast_signed())).collect();
+        let mut meter = Meter::start(stage.server.pid(), postmaster, &pids);
         generators.begin().map_err(|error| error.to_string())?;
         let begun = Instant::now();
         while let Some(left) = phase.duration.checked_sub(begun.elapsed()) {
@@ -352,7 +352,10 @@ fn requests_by_slot(server: &Server) -> Option<Vec<(usize, u64)>> {
 }
 
 /// What each slot has answered between.
-fn share(before: &Option<Vec<(usize, u64)>>, after: &Option<Vec<(usize, u64)>>) -> Option<Vec<u64>> {
+fn share(
+    before: &Option<Vec<(usize, u64)>>,
+    after: &Option<Vec<(usize, u64)>>,
+) -> Option<Vec<u64>> {
     let (before, after) = (before.as_ref()?, after.as_ref()?);
     let earlier = |slot: usize| before.iter().find(|(one, _)| *one == slot).map_or(0, |(_, n)| *n);
     Some(after.iter().map(|(slot, count)| count.saturating_sub(earlier(*slot))).collect())

@@ -18,9 +18,12 @@ impl Progress {
     /// Of so many measurements, that take about so long together.
     pub(crate) fn new(measurements: usize, about: Duration) -> Self {
         let is_terminal = stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new(measurements as u64) } else { ProgressBar::hidden() };
+        let bar =
+            if is_terminal { ProgressBar::new(measurements as u64) } else { ProgressBar::hidden() };
         // A template that is wrong would be seen in the first run.
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {elapsed}\n{wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{wide_bar} {pos}/{len} {elapsed}\n{wide_msg}")
+        {
             bar.set_style(style);
         }
         let progress = Self { bar, is_terminal, what: String::new() };

@@ -230,8 +230,11 @@ impl Server {
     fn end(&mut self, guard: &mut Guard) {
         let Some(process) = &mut self.process else { return };
         let group = Pid::from_raw(process.held.pid());
-        // The first process ends its children; if it cannot, the whole group is killed.
-        let _ = kill(group, Signal::SIGTERM);
+        // Ours ends its children; of another command we do not know who is to be told.
+        let _ = match process.control {
+            Some(_) => kill(group, Signal::SIGTERM),
+            None => killpg(group, Signal::SIGTERM),
+        };
         let started = Instant::now();
         while matches!(process.held.child().try_wait(), Ok(None)) && started.elapsed() < STOP {
             pause();
