@@ -88,7 +88,7 @@ fn lines(steps: &[Step]) -> Vec<Line> {
     let mut lines = vec![Line::new("requests/s at the peak", |step| {
         peak(step.spread(Load::Closed, Metric::Rate)?)
     })];
-    for load in common_rate(steps) {
+    if let Some(load) = common_rate(steps) {
         for metric in [Metric::P50, Metric::P99] {
             let name = format!("{} at {}, ms", metric.name(), verdict::told(load));
             lines.push(Line::of(&name, load, metric));
