@@ -12,5 +12,6 @@ pub(crate) mod model;
 pub(crate) mod number;
 pub(crate) mod statistics;
 pub(crate) mod summary;
+pub(crate) mod table;
 pub(crate) mod verdict;
 pub(crate) mod warnings;
