@@ -101,7 +101,8 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
 #[test]
 fn what_the_packages_do_not_have_is_said_in_one_line() {
     // The manager cannot get it; what else it was asked for is there by then.
-    let line = "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more";
+    let line =
+        "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more";
     let (output, said) = run(line, &["dnf", "chromium"]);
     assert!(!output.status.success(), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
