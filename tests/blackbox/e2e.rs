@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -12,29 +12,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::api::log_in;
-use crate::harness::{Database, Launch, Peace, Turn, get};
+use crate::harness::{Database, Launch, Peace, Turn, built, get};
 
 /// How long it may take to see that nobody is there.
 const SOON: Duration = Duration::from_secs(3);
 
-/// The program, built as the tests' own one was. Cargo builds no other package's for a test.
+/// The program.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_BIN_EXE_peace-supervisor")).parent().unwrap();
-        let profile = match folder.file_name().and_then(|name| name.to_str()).unwrap() {
-            "debug" => "dev",
-            profile => profile,
-        };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "-p", "peace-e2e", "--profile", profile, "--target-dir"])
-            .arg(folder.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        folder.join("peace-e2e")
-    })
+    PROGRAM.get_or_init(|| built::program("peace-e2e"))
 }
 
 /// Runs it to its end.

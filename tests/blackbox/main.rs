@@ -27,6 +27,8 @@ mod hashing;
 mod items;
 /// Stops, crashes and failed boots of workers.
 mod lifecycle;
+/// `peace-loadtest`: what it measures, and what it leaves.
+mod loadtest;
 /// `peace-migrate`.
 mod migrations;
 /// Stop delay, pause, pid file, `ctl`.

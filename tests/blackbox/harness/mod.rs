@@ -1,6 +1,7 @@
 //! What the tests work with: a cluster, databases, the program, a client, the kernel's view.
 
 pub(crate) mod api;
+pub(crate) mod built;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod database;

@@ -5,6 +5,7 @@
 
 pub(crate) mod file;
 pub(crate) mod ladder;
+pub(crate) mod latency;
 #[cfg(test)]
 pub(crate) mod made;
 pub(crate) mod model;

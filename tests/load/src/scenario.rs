@@ -3,10 +3,36 @@
 //! A scenario is a TOML file; the built-in ones are such files too (`scenarios/`), so that whoever
 //! reads one can write one. Read by the command line, carried as JSON to the generators. It knows
 //! placeholders and no resource: what a name in braces stands for comes from [`Rows`].
+//!
+//! Values are put in as they are, nothing is escaped: what stands in a path has to be fit for a path,
+//! what stands in a body for its media type.
 
-use std::collections::BTreeMap;
+mod template;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use hyper::http::{HeaderName, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use template::{Part, Template};
+
+/// Scenarios that need no file: their names and texts.
+pub(crate) const BUILTIN: &[(&str, &str)] = &[
+    ("reads", include_str!("../scenarios/reads.toml")),
+    ("writes", include_str!("../scenarios/writes.toml")),
+    ("mixed", include_str!("../scenarios/mixed.toml")),
+    ("logins", include_str!("../scenarios/logins.toml")),
+    ("short-connections", include_str!("../scenarios/short-connections.toml")),
+    ("health", include_str!("../scenarios/health.toml")),
+];
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Headers that say how a message is sent, which is the client's affair.
+const OWN_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +63,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// With placeholders, as `/items/{item.pubid}`; braces around anything but such names are just braces.
     pub(crate) path: String,
+    /// Their values with placeholders.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     /// With placeholders.
@@ -49,12 +76,21 @@ pub(crate) struct Request {
 
 /// Where rows of the user's own come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, untagged)]
+#[serde(untagged, try_from = "Written")]
 pub(crate) enum Source {
     /// What this statement gives, at the start of every server; columns by their names, read as text.
     Sql { sql: String },
     /// These.
     Given { columns: Vec<String>, rows: Vec<Vec<String>> },
+}
+
+/// A [`Source`] as it stands in the file: what is missing or too much is then told in words.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    sql: Option<String>,
+    columns: Option<Vec<String>>,
+    rows: Option<Vec<Vec<String>>>,
 }
 
 /// What placeholders stand for: `{item.pubid}` is the column `pubid` of a random row of `item`; within
@@ -69,10 +105,353 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<String>>,
 }
 
+impl Scenario {
+    /// The scenario of a built-in name or of a file: its name, its text, and what it says.
+    ///
+    /// # Errors
+    /// When there is neither, or the file says what cannot be done; a line that says where.
+    pub(crate) fn load(name_or_path: &str) -> Result<(String, String, Self), String> {
+        if let Some((name, text)) = BUILTIN.iter().find(|(name, _)| *name == name_or_path) {
+            return Ok(((*name).to_owned(), (*text).to_owned(), Self::parse(text)?));
+        }
+        let is_path = name_or_path.contains('/') || name_or_path.ends_with(".toml");
+        if !is_path {
+            let names: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
+            let names = names.join(", ");
+            return Err(format!(
+                "no scenario `{name_or_path}`: there are {names}, and any file whose name ends \
+                 with `.toml`"
+            ));
+        }
+        let path = Path::new(name_or_path);
+        let text = read(path).map_err(|error| format!("scenario {name_or_path}: {error}"))?;
+        let scenario = Self::parse(&text).map_err(|error| format!("{name_or_path}: {error}"))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, text, scenario))
+    }
+
+    /// One of [`BUILTIN`].
+    pub(crate) fn builtin(name: &str) -> Option<Self> {
+        let (_, text) = BUILTIN.iter().find(|(builtin, _)| *builtin == name)?;
+        Self::parse(text).ok()
+    }
+
+    /// What a file says, its sense checked as far as that goes without rows.
+    ///
+    /// # Errors
+    /// One line: which request, what is wrong, how to mend it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let scenario: Self = toml::from_str(text).map_err(|error| located(text, &error))?;
+        if scenario.requests.is_empty() {
+            return Err("no request: add one that begins with `[[request]]`".to_owned());
+        }
+        if scenario.requests_per_connection == Some(0) {
+            return Err("`requests_per_connection` is 0: leave it out to keep connections".into());
+        }
+        for request in &scenario.requests {
+            request.check().map_err(|error| request.complaint(&error))?;
+        }
+        for (name, source) in &scenario.rows {
+            source.check().map_err(|error| format!("rows `{name}`: {error}"))?;
+        }
+        Ok(scenario)
+    }
+
+    /// The rows that its requests need and that it does not bring itself: of them the caller has to
+    /// know where they come from.
+    pub(crate) fn names_used(&self) -> BTreeSet<String> {
+        let templates = self.requests.iter().flat_map(|request| request.templates());
+        let tables: BTreeSet<String> = templates
+            .filter_map(Result::ok)
+            .flat_map(|template| {
+                template.columns().map(|(table, _)| table.to_owned()).collect::<Vec<_>>()
+            })
+            .collect();
+        tables.into_iter().filter(|table| !self.rows.contains_key(table)).collect()
+    }
+
+    /// The rows that stand in the file itself.
+    pub(crate) fn given_rows(&self) -> Rows {
+        let given = self.rows.iter().filter_map(|(name, source)| match source {
+            Source::Sql { .. } => None,
+            Source::Given { columns, rows } => {
+                Some((name.clone(), Table { columns: columns.clone(), rows: rows.clone() }))
+            }
+        });
+        given.collect()
+    }
+
+    /// Whether these rows have all that its placeholders name.
+    ///
+    /// # Errors
+    /// One line: which request, what is missing, what there is.
+    pub(crate) fn check(&self, rows: &Rows) -> Result<(), String> {
+        for request in &self.requests {
+            for template in request.templates() {
+                let missing = template.and_then(|template| has_all(&template, rows));
+                missing.map_err(|error| request.complaint(&error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Request {
+    fn complaint(&self, error: &str) -> String {
+        format!("request `{}`: {error}", self.name)
+    }
+
+    /// Path, headers and body, taken apart.
+    fn templates(&self) -> impl Iterator<Item = Result<Template, String>> {
+        let texts = [Some(&self.path), self.body.as_ref()].into_iter().flatten();
+        texts.chain(self.headers.values()).map(|text| Template::parse(text))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.weight == 0 {
+            return Err("weight 0: leave the request out, or let it weigh 1 or more".to_owned());
+        }
+        if !METHODS.contains(&self.method.as_str()) {
+            let methods = METHODS.join(", ");
+            return Err(format!("method `{}`: it has to be one of {methods}", self.method));
+        }
+        if let Some(status) = self.status.filter(|status| !(200..600).contains(status)) {
+            return Err(format!("status {status}: it has to be one from 200 to 599"));
+        }
+        self.templates().try_for_each(|template| template.map(drop))?;
+        check_path(&self.path)?;
+        self.headers.iter().try_for_each(|(name, value)| check_header(name, value))
+    }
+}
+
+impl Source {
+    fn check(&self) -> Result<(), String> {
+        let Self::Given { columns, rows } = self else { return Ok(()) };
+        match rows.iter().position(|row| row.len() != columns.len()) {
+            None => Ok(()),
+            Some(index) => Err(format!(
+                "row {} has {} values for {} columns",
+                index + 1,
+                rows[index].len(),
+                columns.len()
+            )),
+        }
+    }
+}
+
+impl TryFrom<Written> for Source {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written { sql: Some(sql), columns: None, rows: None } => Ok(Self::Sql { sql }),
+            Written { sql: None, columns: Some(columns), rows: Some(rows) } => {
+                Ok(Self::Given { columns, rows })
+            }
+            _ => Err("rows are either `sql`, or `columns` and `rows`".to_owned()),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
+    let bytes = read.map_err(|error| error.to_string())?;
+    match bytes as u64 > FILE_BYTES_MAX {
+        true => Err("longer than 1 MiB: rows of that number are better read with `sql`".to_owned()),
+        false => Ok(text),
+    }
+}
+
+/// The parser's complaint in one line, with the request that it is about.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let end = text.bytes().skip(start).position(|byte| byte == b'\n');
+    let upto = text.get(..end.map_or(text.len(), |length| start + length)).unwrap_or_default();
+    let line = upto.lines().count().max(1);
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    match upto.matches("[[request]]").count() {
+        0 => format!("line {line}: {message}"),
+        request => format!("line {line}, request {request}: {message}"),
+    }
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    let filled = Template::parse(path)?.filled_with("x");
+    if !filled.starts_with('/') {
+        return Err(format!("path `{path}`: it has to begin with `/`"));
+    }
+    match filled.parse::<Uri>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("path `{path}`: {error}; write odd characters as `%20`")),
+    }
+}
+
+fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let known: HeaderName =
+        name.parse().map_err(|_| format!("header `{name}`: that is no name of a header"))?;
+    if OWN_HEADERS.contains(&known.as_str()) {
+        return Err(format!("header `{name}`: the client sets it itself; leave it out"));
+    }
+    match HeaderValue::from_str(&Template::parse(value)?.filled_with("x")) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("header `{name}`: its value has to be one line of visible ASCII")),
+    }
+}
+
+fn has_all(template: &Template, rows: &Rows) -> Result<(), String> {
+    let listed = |names: Vec<&str>| match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    };
+    for (name, column) in template.columns() {
+        let Some(table) = rows.get(name) else {
+            let names = listed(rows.keys().map(String::as_str).collect());
+            return Err(format!("no rows `{name}` for `{{{name}.{column}}}`: there are {names}"));
+        };
+        if !table.columns.iter().any(|known| known == column) {
+            let names = listed(table.columns.iter().map(String::as_str).collect());
+            return Err(format!("`{name}` has no column `{column}`: it has {names}"));
+        }
+        if table.rows.is_empty() {
+            return Err(format!("there is no row of `{name}` to take `{column}` from"));
+        }
+    }
+    Ok(())
+}
+
 fn one() -> u32 {
     1
 }
 
 fn get() -> String {
     "GET".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABOUT: &str = "about = 'x'\n";
+
+    fn error_of(rest: &str) -> String {
+        let error = Scenario::parse(&format!("{ABOUT}{rest}")).unwrap_err();
+        assert!(!error.contains('\n'), "{error:?}");
+        error
+    }
+
+    fn error_of_request(lines: &str) -> String {
+        let error = error_of(&format!("[[request]]\nname = 'r'\n{lines}"));
+        assert!(error.contains("`r`") || error.contains("request 1"), "{error}");
+        error
+    }
+
+    fn table(columns: &[&str], rows: &[&[&str]]) -> Table {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Table { columns: owned(columns), rows: rows.iter().map(|row| owned(row)).collect() }
+    }
+
+    #[test]
+    fn the_built_in_scenarios_are_right_and_need_only_known_rows() {
+        let known = Rows::from([
+            ("user".to_owned(), table(&["pubid", "name", "password"], &[&["1", "2", "3"]])),
+            ("item".to_owned(), table(&["pubid", "user"], &[&["1", "2"]])),
+            ("writer".to_owned(), table(&["pubid", "token"], &[&["1", "2"]])),
+            ("writer_item".to_owned(), table(&["pubid", "user", "token"], &[&["1", "2", "3"]])),
+        ]);
+        for (name, text) in BUILTIN {
+            let (loaded, _, scenario) = Scenario::load(name).unwrap();
+            assert_eq!((loaded.as_str(), scenario.check(&known)), (*name, Ok(())));
+            assert_eq!(Scenario::builtin(name).unwrap(), Scenario::parse(text).unwrap());
+            assert!(scenario.about.ends_with('.') && scenario.about.len() > 20, "{name}");
+        }
+        let used = |name| Scenario::builtin(name).unwrap().names_used().into_iter().collect();
+        let used: [Vec<String>; 3] = [used("health"), used("writes"), used("mixed")];
+        let expected: [&[&str]; 3] =
+            [&[], &["writer", "writer_item"], &["item", "user", "writer", "writer_item"]];
+        assert_eq!(used, expected);
+    }
+
+    #[test]
+    fn a_request_needs_a_name_and_a_path_only() {
+        let text = format!("{ABOUT}[[request]]\nname = 'r'\npath = '/'");
+        let request = &Scenario::parse(&text).unwrap().requests[0];
+        assert_eq!((request.weight, request.method.as_str()), (1, "GET"));
+        assert_eq!((request.status, request.body.as_ref()), (None, None));
+    }
+
+    #[test]
+    fn a_bad_file_is_told_in_one_line_that_says_where_and_what() {
+        assert!(error_of("").contains("request"));
+        assert!(error_of("request = []").contains("[[request]]"));
+        let error = error_of("requests_per_connection = 0\n[[request]]\nname='r'\npath='/'");
+        assert!(error.contains("requests_per_connection"), "{error}");
+        assert!(error_of("colour = 1").contains("line 2: unknown field `colour`"));
+        assert!(error_of("[rows.x]\nsql = 'a'\nrows = []").contains("either `sql`"));
+        let short = "[[request]]\nname='r'\npath='/'\n[rows.x]\ncolumns=['a','b']\nrows=[['1']]";
+        assert_eq!(error_of(short), "rows `x`: row 1 has 1 values for 2 columns");
+    }
+
+    #[test]
+    fn a_bad_request_is_told_in_one_line_that_names_it() {
+        let error = error_of_request("path = '/'\nwieght = 2");
+        assert!(error.contains("line 5") && error.contains("`weight`"), "{error}");
+        assert!(error_of_request("weight = 1").contains("missing field `path`"));
+        assert!(error_of_request("path = '/'\nweight = 0").contains("weight 0"));
+        assert!(error_of_request("path = '/'\nmethod = 'get'").contains("GET, HEAD"));
+        assert!(error_of_request("path = 'items'").contains("begin with `/`"));
+        assert!(error_of_request("path = '/a b'").contains("%20"));
+        assert!(error_of_request("path = '/{item}'").contains("`{unique}`"));
+        assert!(error_of_request("path = '/'\nbody = '{item}'").contains("`{unique}`"));
+        assert!(error_of_request("path = '/'\nheaders = {'a b' = 'x'}").contains("`a b`"));
+        assert!(error_of_request("path = '/'\nheaders = {Host = 'x'}").contains("`Host`"));
+        assert!(error_of_request("path = '/'\nheaders = {a = \"x\\n\"}").contains("one line"));
+        assert!(error_of_request("path = '/'\nstatus = 99").contains("status 99"));
+    }
+
+    #[test]
+    fn rows_that_are_not_there_are_told_with_those_that_are() {
+        let text = format!("{ABOUT}[[request]]\nname = 'r'\npath = '/{{city.code}}'");
+        let scenario = Scenario::parse(&text).unwrap();
+        let check = |rows: &[(&str, Table)]| {
+            let rows = rows.iter().map(|(name, table)| ((*name).to_owned(), table.clone()));
+            scenario.check(&rows.collect())
+        };
+        let rows = table(&["name"], &[&["1"]]);
+        let error = check(&[("user", rows.clone())]).unwrap_err();
+        assert_eq!(error, "request `r`: no rows `city` for `{city.code}`: there are user");
+        let error = check(&[("city", rows)]).unwrap_err();
+        assert_eq!(error, "request `r`: `city` has no column `code`: it has name");
+        assert!(check(&[("city", table(&["code"], &[]))]).unwrap_err().contains("no row"));
+        assert_eq!(check(&[("city", table(&["code"], &[&["1"]]))]), Ok(()));
+    }
+
+    #[test]
+    fn rows_of_the_files_own_need_no_others() {
+        let text = format!(
+            "{ABOUT}[[request]]\nname = 'r'\npath = '/{{city.code}}/{{town.id}}'\n\
+             [rows.city]\ncolumns = ['code']\nrows = [['b']]\n[rows.town]\nsql = 'select 1 as id'"
+        );
+        let scenario = Scenario::parse(&text).unwrap();
+        assert!(scenario.names_used().is_empty());
+        assert_eq!(
+            scenario.given_rows(),
+            Rows::from([("city".to_owned(), table(&["code"], &[&["b"]]))])
+        );
+        let json = serde_json::to_string(&scenario).unwrap();
+        assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario);
+    }
+
+    #[test]
+    fn a_scenario_is_found_by_name_or_by_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.toml");
+        std::fs::write(&path, BUILTIN[0].1).unwrap();
+        let (name, text, scenario) = Scenario::load(path.to_str().unwrap()).unwrap();
+        assert_eq!((name.as_str(), text.as_str()), ("own", BUILTIN[0].1));
+        assert_eq!(scenario, Scenario::builtin("reads").unwrap());
+        assert!(Scenario::load("raeds").unwrap_err().contains("reads, writes"));
+        assert!(Scenario::load("./none.toml").unwrap_err().contains("./none.toml"));
+    }
 }

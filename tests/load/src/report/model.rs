@@ -236,6 +236,11 @@ pub(crate) struct Life {
 }
 
 impl Traffic {
+    /// Requests that got the right answer.
+    pub(crate) fn answered(&self) -> u64 {
+        self.ok + self.late
+    }
+
     /// Requests that ended without the right answer.
     pub(crate) fn failed(&self) -> u64 {
         self.errors.values().sum()

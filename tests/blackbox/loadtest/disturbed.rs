@@ -1,0 +1,46 @@
+//! Workers killed and settings read again under load: the report says when, and what it cost.
+
+use serde_json::{Value, json};
+
+use super::{Bench, answered, empty, errors, runs};
+use crate::harness::Turn;
+
+fn events<'a>(run: &'a Value, kind: &str) -> Vec<&'a Value> {
+    let events = run["events"].as_array().unwrap();
+    events.iter().filter(|event| event["kind"] == kind).collect()
+}
+
+#[test]
+fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let words = ["--workers", "2", "--rounds", "1", "--rate", "300", "--connections", "16"];
+    let more = ["--duration", "3s", "--kill-worker-every", "1s", "--reload-every", "1500ms"];
+    let report = Bench::new().report(&database, words.into_iter().chain(more));
+    let [run] = runs(&report, &json!({ "rate": 300 }))[..] else { panic!("{report}") };
+    let (kills, reloads) = (events(run, "kill"), events(run, "reload"));
+    assert_eq!((kills.len(), reloads.len()), (2, 1), "{}", run["events"]);
+    for (event, at_s) in kills.iter().zip([1.0, 2.0]).chain(reloads.iter().zip([1.5])) {
+        assert!((event["at_s"].as_f64().unwrap() - at_s).abs() < 0.5, "{event}");
+    }
+    // Whatever was offered was answered, failed, or was never sent; nothing is missing.
+    let unsent = run["traffic"]["unsent"].as_u64().unwrap();
+    assert_eq!(answered(run) + errors(run) + unsent, 900, "{}", run["traffic"]["errors"]);
+    // A killed worker takes with it what it was answering, at most one request of each connection.
+    assert!(errors(run) <= 2 * 16, "{}", run["traffic"]["errors"]);
+    let kinds = run["traffic"]["errors"].as_object().unwrap().keys();
+    assert!(kinds.clone().all(|kind| kind == "closed" || kind == "reset"), "{kinds:?}");
+    assert_eq!(report["card"]["events"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn workers_come_and_go_when_they_are_told_to() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let words = ["--workers", "1", "--rounds", "1", "--rate", "100", "--duration", "2s"];
+    let report = Bench::new().report(&database, words.into_iter().chain(["--scale", "3@500ms"]));
+    let [run] = runs(&report, &json!({ "rate": 100 }))[..] else { panic!("{report}") };
+    assert_eq!(events(run, "scale").len(), 1);
+    assert_eq!(errors(run), 0, "{}", run["traffic"]["errors"]);
+    assert_eq!(run["share"].as_array().unwrap().len(), 3, "{}", run["share"]);
+}

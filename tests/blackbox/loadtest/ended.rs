@@ -1,0 +1,80 @@
+//! What a signal leaves: whole rounds, or nothing; never a process.
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Bench, SHORT, empty};
+use crate::harness::Turn;
+
+/// More rounds than anybody waits for.
+const LONG: [&str; 6] = ["--workers", "1,2", "--rounds", "100", "--rate", "100"];
+
+/// Reads what it says until a line has this in it.
+fn await_line(child: &mut Child, what: &str) {
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        if line.contains(what) {
+            return;
+        }
+        seen.push(line);
+    }
+    panic!("it never said '{what}', but: {seen:?}");
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+}
+
+#[test]
+fn an_interruption_keeps_the_rounds_that_were_whole() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    let url = database.url();
+    let words = ["run", "--out", "report", "--database-url", &url];
+    let mut child = bench.start(words.into_iter().chain(SHORT).chain(LONG));
+    await_line(&mut child, "round 2 of 100");
+    signal(&child, Signal::SIGINT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    bench.check_nothing_is_left();
+    let report = bench.read_report();
+    let rounds: Vec<_> =
+        report["runs"].as_array().unwrap().iter().map(|run| &run["round"]).collect();
+    assert_eq!(rounds, [0, 0], "two counts, one whole round");
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("1 of 100 rounds"), "{warning}");
+}
+
+#[test]
+fn killed_it_takes_everything_with_it() {
+    let _turn = Turn::alone();
+    let bench = Bench::new();
+    let words = ["run", "--out", "report"];
+    let mut child = bench.start(words.into_iter().chain(SHORT).chain(LONG));
+    await_line(&mut child, "round 1 of 100");
+    let processes = bench.processes().len();
+    // The supervisor, its workers, PostgreSQL and its own, a generator.
+    assert!(processes > 5, "{processes}");
+    signal(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    bench.check_nothing_is_left();
+}
+
+#[test]
+fn a_second_signal_is_obeyed_at_once() {
+    let _turn = Turn::alone();
+    let bench = Bench::new();
+    let words = ["run", "--out", "report", "--warm-up", "5min"];
+    let mut child = bench.start(words);
+    await_line(&mut child, "measurements, about");
+    signal(&child, Signal::SIGTERM);
+    signal(&child, Signal::SIGTERM);
+    let limit = Duration::from_secs(20);
+    crate::harness::wait::until_true("it ends", limit, || child.try_wait().unwrap().is_some());
+    bench.check_nothing_is_left();
+}

@@ -1,0 +1,154 @@
+//! What is measured is what was there.
+
+use serde_json::json;
+
+use super::{Bench, SHORT, answered, empty, errors, number, runs};
+use crate::harness::{Launch, Turn, get};
+
+#[test]
+fn a_comparison_leaves_a_report_that_agrees_with_server_and_database() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    let report = bench.report(&database, ["--workers", "1,2", "--rounds", "2"]);
+    assert_eq!((&report["format"], &report["card"]["rounds"]), (&json!(1), &json!(2)));
+    let closed = runs(&report, &json!("closed"));
+    let workers: Vec<_> = closed.iter().map(|run| run["workers"].as_u64().unwrap()).collect();
+    assert_eq!(workers, [1, 2, 2, 1], "rounds are interleaved, there and back");
+    for run in report["runs"].as_array().unwrap() {
+        assert_eq!(errors(run), 0, "{}", run["traffic"]["errors"]);
+        // Every slot told what it has answered; in flight at the edges are at most the connections.
+        let share: Vec<u64> =
+            run["share"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+        assert_eq!(share.len() as u64, run["workers"].as_u64().unwrap());
+        let told: u64 = share.iter().sum();
+        assert!(told.abs_diff(answered(run)) <= 2 * 64, "{told} and {}", answered(run));
+        let cpu = &run["cpu"];
+        for meter in ["server_s", "generator_s"] {
+            assert!(number(&cpu[meter]) > 0.0, "{meter}: {cpu}");
+        }
+        assert!(number(&run["memory"]["total_bytes"]) > 1e6, "{}", run["memory"]);
+    }
+    for life in report["lives"].as_array().unwrap() {
+        // A read is one transaction; the server's own at its start come on top.
+        let per_request = number(&life["transactions"]) / number(&life["requests"]);
+        assert!((0.98..1.1).contains(&per_request), "{per_request}: {life}");
+        assert!(number(&life["ready_s"]) > 0.0);
+    }
+    let page = std::fs::read_to_string(bench.folder.path().join("report/report.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("2 workers"), "{page:.200}");
+}
+
+#[test]
+fn an_offered_rate_is_reached_and_said() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let report =
+        Bench::new().report(&database, ["--workers", "1", "--rounds", "1", "--rate", "200,400"]);
+    for rate in [200, 400] {
+        let [run] = runs(&report, &json!({ "rate": rate }))[..] else { panic!("{report}") };
+        let reached = number(&run["traffic"]["ok"]) / number(&run["duration_s"]);
+        assert!((reached / f64::from(rate) - 1.0).abs() < 0.05, "{reached}/s of {rate}/s");
+    }
+}
+
+#[test]
+fn every_built_in_scenario_is_answered() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    let list = bench.run(["scenarios"]);
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.lines().count() >= 5, "{list}");
+    for name in list.lines() {
+        let words = ["--workers", "1", "--rounds", "1", "--rate", "30", "--connections", "4"];
+        let report = bench.report(&database, words.into_iter().chain(["--scenario", name]));
+        let runs = report["runs"].as_array().unwrap();
+        assert!(runs.iter().all(|run| errors(run) == 0 && answered(run) > 5), "{name}: {report}");
+    }
+}
+
+#[test]
+fn a_scenario_of_ones_own_is_a_small_file() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    bench.folder.write(
+        "orders.toml",
+        r#"
+        about = "Users by rows of our own."
+        [rows.buyer]
+        sql = 'select id as pubid from "user" limit 7'
+        [rows.page]
+        columns = ["limit"]
+        rows = [["1"], ["2"]]
+        [[request]]
+        name = "a buyer"
+        weight = 3
+        path = "/users/{buyer.pubid}"
+        [[request]]
+        name = "a page"
+        path = "/users?limit={page.limit}"
+        status = 200
+        "#,
+    );
+    let words = ["--workers", "1", "--rounds", "1", "--rate", "50", "--scenario", "orders.toml"];
+    let report = bench.report(&database, words);
+    assert!(report["runs"].as_array().unwrap().iter().all(|run| errors(run) == 0), "{report}");
+    assert_eq!(report["card"]["scenario"]["about"], "Users by rows of our own.");
+}
+
+/// The other server is ours, too, so that it can answer; it is measured as any command is.
+#[test]
+fn another_server_is_a_series_of_its_own() {
+    let turn = Turn::alone();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    let command = format!(
+        "cd {}; {} --bind 127.0.0.1:{{port}} --workers {{workers}} --access-log off",
+        bench.folder.path().display(),
+        env!("CARGO_BIN_EXE_peace-supervisor")
+    );
+    let words =
+        ["--workers", "1,2", "--rounds", "1", "--rate", "50", "--name", "Other", "--command"];
+    let report = bench.report(&database, words.into_iter().chain([command.as_str()]));
+    assert_eq!(report["series"][1]["name"], "Other");
+    let others = report["runs"].as_array().unwrap().iter().filter(|run| run["series"] == 1);
+    let workers: Vec<_> = others.map(|run| (&run["workers"], answered(run) > 5)).collect();
+    assert_eq!(workers, [(&json!(1), true), (&json!(2), true)]);
+}
+
+#[test]
+fn a_running_server_keeps_nothing_of_it() {
+    let turn = Turn::alone();
+    let database = crate::harness::Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(2).serve();
+    let bench = Bench::new();
+    let url = format!("http://{}", peace.address());
+    let words = ["run", "--out", "report", "--rounds", "1", "--rate", "50", "--scenario", "mixed"];
+    let output = bench
+        .run(words.into_iter().chain(["--url", &url]).chain(&SHORT[..4].to_vec()).map(|word| word));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = bench.read_report();
+    assert_eq!(report["runs"][0]["workers"], json!(null));
+    assert_eq!(errors(&report["runs"][0]), 0, "{report}");
+    assert_eq!(peace.ask(&get("/users")).json()["users"], json!([]), "its users are deleted");
+}
+
+/// Nothing is given: neither a database nor a number of workers.
+#[test]
+fn a_first_look_needs_nothing_but_postgresql() {
+    let _turn = Turn::alone();
+    let bench = Bench::new();
+    let words = ["run", "--quick", "--rounds", "1", "--out", "report"];
+    let output = bench.run(words.into_iter().chain(SHORT));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let report = bench.read_report();
+    assert_eq!(report["card"]["is_quick"], true);
+    let database = report["card"]["database"].as_str().unwrap();
+    assert!(database.contains("embedded"), "{database}");
+    for run in report["runs"].as_array().unwrap() {
+        assert!(number(&run["cpu"]["postgres_s"]) > 0.0, "the embedded server is seen: {run}");
+    }
+}

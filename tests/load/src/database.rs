@@ -1,0 +1,376 @@
+//! The database that the servers share: an embedded one for the time of the measurement, or a given
+//! one. Filled with rows that are known, and asked what it saw.
+//!
+//! The conductor calls it. Everybody finds the same rows: what a load adds is removed before the next
+//! server starts. It promises to fill no database that holds somebody's users.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use migrations::{Options, Target};
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use peace::embedded::{self, Place, Tuning};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+use uuid::Uuid;
+
+use crate::guard::{Guard, Held};
+use crate::population::{Item, Population, User};
+use crate::scenario::Table;
+
+/// How long the embedded server may take until it answers.
+const START: Duration = Duration::from_secs(30);
+/// How long sessions of a server that has left may take to leave.
+const LEAVE: Duration = Duration::from_secs(3);
+const POLL_MS: u8 = 10;
+/// Rows in one statement.
+const BATCH: usize = 10_000;
+/// Rows of a kind that the generators know; drawn evenly from all.
+const SAMPLE_MAX: i64 = 10_000;
+/// What the names of our rows begin with.
+const OURS: &str = "load-";
+/// Settings of PostgreSQL without which a measurement cannot be repeated.
+const SETTINGS: [&str; 7] = [
+    "fsync",
+    "synchronous_commit",
+    "shared_buffers",
+    "max_connections",
+    "wal_level",
+    "work_mem",
+    "max_parallel_workers_per_gather",
+];
+
+/// A database, connected.
+pub(crate) struct Database {
+    runtime: Runtime,
+    client: Client,
+    /// For the servers.
+    pub(crate) url: String,
+    /// In words, without a secret.
+    pub(crate) description: String,
+    /// The first process of its server, where we can see it.
+    pub(crate) postmaster: Option<Pid>,
+    own: Option<Held>,
+}
+
+/// What the database counted until now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    pub(crate) transactions: u64,
+    pub(crate) deadlocks: u64,
+}
+
+/// What the database says of itself.
+pub(crate) struct Portrait {
+    pub(crate) version: String,
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Database {
+    /// A new one, that is gone when we are. **Blocks** for some seconds.
+    ///
+    /// # Errors
+    /// In one line.
+    pub(crate) fn embedded(guard: &mut Guard, connections_max: usize) -> Result<Self, String> {
+        let failed = |error: embedded::EmbeddedError| error.to_string();
+        let place = Place::inside(&guard.folder().join("postgres")).map_err(failed)?;
+        let cluster = embedded::Cluster::new(place).map_err(failed)?;
+        let mut initdb = cluster.initdb().map_err(failed)?;
+        cluster.run_as_owner(&mut initdb);
+        let mut made = guard
+            .spawn(initdb.arg("--no-sync"), Signal::SIGKILL)
+            .map_err(|error| format!("cannot run initdb: {error}"))?;
+        let status = made.child().wait();
+        guard.forget(&made);
+        if !status.is_ok_and(|status| status.success()) {
+            return Err(format!("initdb failed{}", last_line(&cluster.place().log)));
+        }
+        cluster.adopt().map_err(failed)?;
+        // Durable as a real one: writes wait for the disk.
+        let tuning = Tuning { connections_max, settings: vec![("shared_buffers", "256MB")] };
+        let mut server = cluster.server(&tuning).map_err(failed)?;
+        cluster.run_as_owner(&mut server);
+        let own = guard.spawn(server.stdin(Stdio::null()).process_group(0), Signal::SIGQUIT);
+        let own = own.map_err(|error| format!("cannot run postgres: {error}"))?;
+        let socket = cluster.place().socket.display().to_string();
+        let runtime = event_loop()?;
+        let maintenance = url_of(&socket, "postgres");
+        let client = await_connection(&runtime, &maintenance)
+            .map_err(|why| format!("{why}{}", last_line(&cluster.place().log)))?;
+        let create = format!("create database {}", cluster.database());
+        runtime.block_on(client.batch_execute(&create)).map_err(in_words)?;
+        drop(client);
+        let url = url_of(&socket, cluster.database());
+        let client = await_connection(&runtime, &url)?;
+        let postmaster = Some(Pid::from_raw(own.pid()));
+        let description = "embedded PostgreSQL, made for this measurement".to_owned();
+        let database = Self { runtime, client, url, description, postmaster, own: Some(own) };
+        database.bring_to_head()?;
+        Ok(database)
+    }
+
+    /// Somebody's, that is empty or holds nothing but what an earlier measurement has left.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or is in use.
+    pub(crate) fn given(url: &str) -> Result<Self, String> {
+        let config =
+            migrations::parse_url(url).map_err(|wrong| format!("--database-url: {wrong}"))?;
+        let runtime = event_loop()?;
+        let place =
+            format!("{:?}, database {}", config.get_hosts(), config.get_dbname().unwrap_or("?"));
+        let client = connect(&runtime, &config)
+            .map_err(|why| format!("--database-url: cannot connect: {why}"))?;
+        let description = format!("given: {place}");
+        let url = url.to_owned();
+        let mut database = Self { runtime, client, url, description, postmaster: None, own: None };
+        database.bring_to_head()?;
+        database.refuse_somebodys()?;
+        database.postmaster = database.find_postmaster();
+        Ok(database)
+    }
+
+    fn bring_to_head(&self) -> Result<(), String> {
+        let config = migrations::parse_url(&self.url).map_err(|wrong| wrong.to_string())?;
+        let chain = migrations::embedded().map_err(|error| error.to_string())?;
+        let options = Options::new(chain);
+        let work =
+            async { migrations::upgrade(&config, &Target::Head, &options, &mut |_| ()).await };
+        let done = self.runtime.block_on(work);
+        done.map(|_| ()).map_err(|error| format!("the database cannot be migrated: {error}"))
+    }
+
+    fn refuse_somebodys(&self) -> Result<(), String> {
+        let theirs = format!(r#"select count(*) from "user" where name not like '{OURS}%'"#);
+        match self.number(&theirs)? {
+            0 => Ok(()),
+            count => Err(format!(
+                "the database of --database-url holds {count} users: give an empty one, \
+                 everything in it is replaced"
+            )),
+        }
+    }
+
+    /// The parent of our session's process, if that is one of this machine.
+    fn find_postmaster(&self) -> Option<Pid> {
+        let backend =
+            "select pg_backend_pid() where coalesce(inet_server_addr() << '127.0.0.0/8', true)";
+        let backend = self.runtime.block_on(self.client.query_opt(backend, &[])).ok()??;
+        let backend: i32 = backend.get(0);
+        let stat = fs::read_to_string(format!("/proc/{backend}/stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(')')?;
+        let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
+        name.contains("postgres").then(|| Pid::from_raw(parent))
+    }
+
+    /// Replaces what is in it by so many rows; all users have this password.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub(crate) fn fill(
+        &self,
+        users: u32,
+        items: u32,
+        password: &str,
+    ) -> Result<Population, String> {
+        let hash = crate::population::hash(password)?;
+        let done = self.runtime.block_on(async {
+            self.client.batch_execute(r#"truncate item, "user""#).await?;
+            let ids: Vec<Uuid> = (0..users).map(|_| Uuid::now_v7()).collect();
+            for (batch, ids) in ids.chunks(BATCH).enumerate() {
+                let first = batch * BATCH;
+                let names: Vec<String> =
+                    (0..ids.len()).map(|k| format!("{OURS}user-{}", first + k)).collect();
+                let insert = r#"insert into "user" (id, name, password_hash)
+                    select id, name, $3 from unnest($1::uuid[], $2::text[]) as new (id, name)"#;
+                self.client.execute(insert, &[&ids, &names, &hash]).await?;
+            }
+            let numbers: Vec<u32> = (0..items).collect();
+            for numbers in numbers.chunks(BATCH) {
+                let new: Vec<Uuid> = numbers.iter().map(|_| Uuid::now_v7()).collect();
+                let owners: Vec<Uuid> =
+                    numbers.iter().map(|number| ids[*number as usize % ids.len()]).collect();
+                let names: Vec<String> =
+                    numbers.iter().map(|number| format!("{OURS}item-{number}")).collect();
+                let insert = "insert into item (id, user_id, name, added)
+                    select id, user_id, name, now() at time zone 'utc'
+                    from unnest($1::uuid[], $2::uuid[], $3::text[]) as new (id, user_id, name)";
+                self.client.execute(insert, &[&new, &owners, &names]).await?;
+            }
+            self.client.batch_execute("vacuum analyze; checkpoint").await
+        });
+        done.map_err(|error| format!("the database cannot be filled: {}", in_words(error)))?;
+        self.population(password)
+    }
+
+    /// Some of the rows, drawn evenly; the same ones each time.
+    fn population(&self, password: &str) -> Result<Population, String> {
+        let users =
+            format!(r#"select id, name from "user" order by md5(id::text) limit {SAMPLE_MAX}"#);
+        let user = |row: &Row| User {
+            pubid: row.get::<_, Uuid>(0).to_string(),
+            name: row.get(1),
+            password: password.to_owned(),
+        };
+        let users: Vec<User> = self.rows(&users)?.iter().map(user).collect();
+        let item = |row: &Row| Item {
+            pubid: row.get::<_, Uuid>(0).to_string(),
+            user: row.get::<_, Uuid>(1).to_string(),
+        };
+        let items =
+            format!("select id, user_id from item order by md5(id::text) limit {SAMPLE_MAX}");
+        let items: Vec<Item> = self.rows(&items)?.iter().map(item).collect();
+        let writers: Vec<Uuid> = users
+            .iter()
+            .take(crate::population::WRITERS_MAX)
+            .filter_map(|user| user.pubid.parse().ok())
+            .collect();
+        let theirs = format!(
+            "select id, user_id from item where user_id = any($1) order by md5(id::text) limit {SAMPLE_MAX}"
+        );
+        let theirs =
+            self.runtime.block_on(self.client.query(&theirs, &[&writers])).map_err(in_words)?;
+        let writer_items = theirs.iter().map(item).collect();
+        Ok(Population { users, items, writer_items })
+    }
+
+    /// Removes what a load has added.
+    pub(crate) fn forget_new_rows(&self) -> Result<(), String> {
+        let new = format!("delete from item where name not like '{OURS}item-%'");
+        let removed = self.runtime.block_on(self.client.execute(&new, &[])).map_err(in_words)?;
+        if removed > 0 {
+            self.runtime
+                .block_on(self.client.batch_execute("vacuum analyze item"))
+                .map_err(in_words)?;
+        }
+        Ok(())
+    }
+
+    /// What this statement gives, everything as text.
+    ///
+    /// # Errors
+    /// When the database refuses it.
+    pub(crate) fn table(&self, sql: &str) -> Result<Table, String> {
+        let messages = self.runtime.block_on(self.client.simple_query(sql)).map_err(in_words)?;
+        let mut table = Table::default();
+        for message in messages {
+            match message {
+                SimpleQueryMessage::RowDescription(columns) => {
+                    table.columns = columns.iter().map(|one| one.name().to_owned()).collect();
+                }
+                SimpleQueryMessage::Row(row) => {
+                    let cells = (0..row.len()).map(|at| row.get(at).unwrap_or_default().to_owned());
+                    table.rows.push(cells.collect());
+                }
+                _ => {}
+            }
+        }
+        Ok(table)
+    }
+
+    /// Connections to this database, ours apart.
+    pub(crate) fn connections(&self) -> Option<u64> {
+        let others = "select count(*) from pg_stat_activity \
+            where datname = current_database() and pid <> pg_backend_pid()";
+        self.number(others).ok()?.try_into().ok()
+    }
+
+    /// What it has counted, when the sessions of a server that left are gone, too: they report at
+    /// their end. **Blocks** for up to 3 s.
+    pub(crate) fn counted(&self) -> Option<Counted> {
+        let started = Instant::now();
+        while self.connections()? > 0 && started.elapsed() < LEAVE {
+            let _ = poll(&mut [], PollTimeout::from(POLL_MS));
+        }
+        let counted = "select xact_commit + xact_rollback, deadlocks \
+            from pg_stat_database where datname = current_database()";
+        let row = self.runtime.block_on(self.client.query_one(counted, &[])).ok()?;
+        let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).ok();
+        Some(Counted { transactions: number(0)?, deadlocks: number(1)? })
+    }
+
+    /// Version and settings.
+    pub(crate) fn portrait(&self) -> Portrait {
+        let settings = SETTINGS
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.text(&format!("show {name}"))?)));
+        Portrait {
+            version: self.text("show server_version").unwrap_or_default(),
+            settings: settings.collect(),
+        }
+    }
+
+    fn text(&self, sql: &str) -> Option<String> {
+        self.runtime.block_on(self.client.query_one(sql, &[])).ok()?.try_get(0).ok()
+    }
+
+    fn number(&self, sql: &str) -> Result<i64, String> {
+        let row = self.runtime.block_on(self.client.query_one(sql, &[]));
+        Ok(row.map_err(in_words)?.get(0))
+    }
+
+    fn rows(&self, sql: &str) -> Result<Vec<Row>, String> {
+        self.runtime.block_on(self.client.query(sql, &[])).map_err(in_words)
+    }
+
+    /// Ends our own server; its files go with the scratch folder.
+    pub(crate) fn stop(mut self, guard: &mut Guard) {
+        if let Some(mut own) = self.own.take() {
+            let _ = nix::sys::signal::kill(Pid::from_raw(own.pid()), Signal::SIGQUIT);
+            let _ = own.child().wait();
+            guard.forget(&own);
+        }
+    }
+}
+
+fn event_loop() -> Result<Runtime, String> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
+}
+
+/// As every client library reads it.
+fn url_of(socket: &str, database: &str) -> String {
+    format!("postgresql://peace@/{database}?host={socket}")
+}
+
+fn await_connection(runtime: &Runtime, url: &str) -> Result<Client, String> {
+    let config: Config = url.parse().map_err(in_words)?;
+    let started = Instant::now();
+    loop {
+        match connect(runtime, &config) {
+            Ok(client) => return Ok(client),
+            Err(why) if started.elapsed() > START => {
+                return Err(format!("the embedded PostgreSQL does not answer: {why}"));
+            }
+            Err(_) => drop(poll(&mut [], PollTimeout::from(POLL_MS))),
+        }
+    }
+}
+
+fn connect(runtime: &Runtime, config: &Config) -> Result<Client, String> {
+    runtime.block_on(async {
+        let mut config = config.clone();
+        config.connect_timeout(START).application_name("peace-loadtest");
+        let (client, connection) = config.connect(NoTls).await.map_err(in_words)?;
+        tokio::spawn(connection);
+        Ok(client)
+    })
+}
+
+/// PostgreSQL's own words, where there are some.
+fn in_words(error: tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(told) => told.message().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+fn last_line(log: &Path) -> String {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    log.lines().last().map_or_else(String::new, |line| format!("; it said: {line}"))
+}

@@ -1,0 +1,268 @@
+//! `peace-loadtest run`: from the options to a report.
+//!
+//! Called by `main`. Looks for everything that can be wrong before it measures anything, lets the
+//! conductor measure, and writes what was seen. Knows neither how it is measured nor how it is shown.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use jiff::Zoned;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::command::RunOptions;
+use crate::conductor::{Conductor, Halt, Seen};
+use crate::database::Database;
+use crate::events::Disturbances;
+use crate::guard::Guard;
+use crate::plan::{Plan, Start};
+use crate::population::Population;
+use crate::progress::Progress;
+use crate::report::model::{Card, FORMAT, Report, ScenarioCard, Series};
+use crate::report::warnings::warnings;
+use crate::report::{file, verdict};
+use crate::scenario::Scenario;
+use crate::target::Target;
+use crate::watch::machine;
+
+/// Rows of an own database.
+const USERS: u32 = 10_000;
+const ITEMS: u32 = 100_000;
+/// With `--quick`.
+const FEWER: u32 = 10;
+/// Rows made over the API of a running server; every user costs it a hash of a password.
+const USERS_OVER_API: u32 = 16;
+const ITEMS_OVER_API: u32 = 160;
+/// What starting and stopping a server takes, about.
+const CHANGE: Duration = Duration::from_millis(1500);
+/// Names of the report's files.
+const JSON: &str = "report.json";
+const PAGE: &str = "report.html";
+
+/// Measures, writes the report, and prints the table. Whether somebody ended it early.
+///
+/// # Errors
+/// What is wrong, and how to mend it, in one line (and the last words of a server that failed).
+pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Halt> {
+    let cpus = machine::machine().cpus;
+    let plan = Plan::new(options, cpus)?;
+    let (name, text, scenario) = Scenario::load(&options.scenario)?;
+    let ourselves = std::env::current_exe().map_err(|error| format!("where are we? {error}"))?;
+    let program = server_program(options, &plan, &ourselves)?;
+    let folder = report_folder(options)?;
+    let guard = Guard::start().map_err(|error| format!("no room for scratch files: {error}"))?;
+    let stop = stop_at_signals()?;
+    let started = Instant::now();
+    let progress = Progress::new(plan.phases_of_a_round() * plan.rounds as usize, about(&plan));
+    let generators = options.generators.map_or(cpus.div_ceil(4), |count| count as usize);
+    let mut card = Card {
+        started: Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        took_s: 0.0,
+        command: command_line(),
+        is_quick: options.quick,
+        scenario: ScenarioCard { name, about: scenario.about.clone(), text },
+        connections: options.connections as usize,
+        generators,
+        rounds: plan.rounds,
+        warm_up_s: plan.warm_up.as_secs_f64(),
+        duration_s: plan.duration.as_secs_f64(),
+        timeout_s: options.timeout.as_secs_f64(),
+        users: 0,
+        items: 0,
+        database: None,
+        events: Disturbances::of(options).words(),
+        commit: machine::commit(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: machine::machine(),
+    };
+    let mut conductor = Conductor {
+        options,
+        plan: &plan,
+        scenario: &scenario,
+        generators,
+        ourselves,
+        program: program.clone(),
+        guard,
+        database: None,
+        population: Population::default(),
+        stop,
+        progress,
+        started,
+    };
+    let seen = match options.url.as_deref() {
+        Some(url) => on_a_running_server(&mut conductor, url),
+        None => on_a_database(&mut conductor, &mut card),
+    };
+    conductor.progress.end();
+    let Seen { runs, lives, rounds, is_interrupted } = seen?;
+    card.took_s = started.elapsed().as_secs_f64();
+    let series = plan.series.iter().map(|one| series(one, &program)).collect();
+    let mut report = Report { format: FORMAT, card, series, runs, lives, warnings: Vec::new() };
+    report.warnings = warnings(&report);
+    if is_interrupted {
+        let told = format!("Interrupted: {rounds} of {} rounds were measured.", plan.rounds);
+        report.warnings.insert(0, told);
+    }
+    write(&report, &folder)?;
+    let told = show(&report, &folder, &mut out);
+    told.map_err(|error| format!("the report is in {}, but: {error}", folder.display()))?;
+    Ok(is_interrupted)
+}
+
+/// Makes a database, fills it, measures, and takes it away.
+fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen, Halt> {
+    let options = conductor.options;
+    conductor.progress.begin("making the database".to_owned());
+    let most = options.workers.iter().copied().chain([64]).max().unwrap_or(64) as usize;
+    let database = match &options.database_url {
+        Some(url) => Database::given(url)?,
+        // Workers, their successors during a reload, and some more, with five connections each.
+        None => Database::embedded(&mut conductor.guard, 100 + most * 12)?,
+    };
+    let scale = if options.quick { FEWER } else { 1 };
+    let users = options.users.unwrap_or(USERS / scale);
+    let items = options.items.unwrap_or(ITEMS / scale);
+    let password = format!("{:032x}", fastrand::u128(..));
+    conductor.population = database.fill(users, items, &password)?;
+    let portrait = database.portrait();
+    card.users = users.into();
+    card.items = items.into();
+    card.database = Some(database.description.clone());
+    card.machine.postgres = Some(portrait.version);
+    card.machine.postgres_settings = portrait.settings;
+    conductor.database = Some(database);
+    let seen = conductor.perform();
+    if let Some(database) = conductor.database.take() {
+        database.stop(&mut conductor.guard);
+    }
+    seen
+}
+
+/// Makes users over the API if the scenario needs any, measures, and deletes them.
+fn on_a_running_server(conductor: &mut Conductor<'_>, url: &str) -> Result<Seen, Halt> {
+    let target = Target::parse(url)?;
+    let needed = conductor.scenario.names_used();
+    let ours = ["user", "item", "writer", "writer_item"];
+    if ours.iter().any(|name| needed.contains(*name)) {
+        conductor.progress.begin("creating users and items".to_owned());
+        let users = conductor.options.users.unwrap_or(USERS_OVER_API);
+        let items = conductor.options.items.unwrap_or(ITEMS_OVER_API);
+        conductor.population = Population::create(&target, users, items)?;
+    }
+    let seen = conductor.perform();
+    let left = conductor.population.delete(&target);
+    if left > 0 {
+        conductor.progress.say(&format!("{left} users, named load-…, could not be deleted"));
+    }
+    seen
+}
+
+/// Where `peace-supervisor` is, if the plan needs it.
+fn server_program(options: &RunOptions, plan: &Plan, ourselves: &Path) -> Result<PathBuf, String> {
+    if let Some(given) = &options.server {
+        let given = given.canonicalize();
+        return given.map_err(|error| format!("--server: {error}"));
+    }
+    let beside = ourselves.with_file_name("peace-supervisor");
+    if !plan.series.iter().any(|one| one.start == Start::Peace) {
+        return Ok(beside);
+    }
+    if !beside.exists() {
+        return Err(format!("no {}: `cargo build --release`, or give --server", beside.display()));
+    }
+    match newer_source(&beside) {
+        Some(source) => Err(format!(
+            "peace-supervisor was built before {source} was changed: `cargo build --release`, or \
+             give --server to measure it all the same"
+        )),
+        None => Ok(beside),
+    }
+}
+
+/// A source file that was changed after the program was built, by the list that cargo has left beside
+/// it. `cargo run` builds this program, and not that one.
+fn newer_source(program: &Path) -> Option<String> {
+    let built = fs::metadata(program).and_then(|it| it.modified()).ok()?;
+    let list = fs::read_to_string(program.with_extension("d")).ok()?;
+    let (_, sources) = list.split_once(": ")?;
+    // Blanks within a path are written with a backslash; such a tree goes unchecked.
+    let newer = |source: &&str| {
+        fs::metadata(source).and_then(|it| it.modified()).is_ok_and(|changed| changed > built)
+    };
+    sources.split_whitespace().find(newer).map(str::to_owned)
+}
+
+/// The folder, made and writable: that it is not should be known before anything is measured.
+fn report_folder(options: &RunOptions) -> Result<PathBuf, String> {
+    let now = || PathBuf::from("loadtest").join(Zoned::now().strftime("%Y%m%d-%H%M%S").to_string());
+    let folder = options.out.clone().unwrap_or_else(now);
+    let refused = |error| format!("the report cannot be written to {}: {error}", folder.display());
+    fs::create_dir_all(&folder).map_err(refused)?;
+    let probe = folder.join(".probe");
+    fs::write(&probe, []).and_then(|()| fs::remove_file(&probe)).map_err(refused)?;
+    Ok(folder)
+}
+
+/// The first signal asks for an end in good order; the second one is obeyed at once.
+fn stop_at_signals() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| format!("signals cannot be handled: {error}"))?;
+    }
+    Ok(stop)
+}
+
+fn about(plan: &Plan) -> Duration {
+    let contestants = u32::try_from(plan.contestants.len()).unwrap_or(u32::MAX);
+    let phases = u32::try_from(plan.phases_of_a_round()).unwrap_or(u32::MAX);
+    let lives = (plan.warm_up + CHANGE) * contestants;
+    let look =
+        if plan.looks_for_peaks() { lives + plan.look() * contestants } else { Duration::ZERO };
+    look + (lives + plan.duration * phases) * plan.rounds
+}
+
+fn command_line() -> String {
+    let words = std::env::args().skip(1);
+    shell_words::join(["peace-loadtest".to_owned()].into_iter().chain(words))
+}
+
+fn series(program: &crate::plan::Program, ours: &Path) -> Series {
+    let (command, version) = match &program.start {
+        Start::Peace => ("peace-supervisor --workers {workers}".to_owned(), version_of(ours)),
+        Start::Command(command) => (command.clone(), None),
+        Start::Running(url) => (url.clone(), None),
+    };
+    Series { name: program.name.clone(), command, version }
+}
+
+fn version_of(program: &Path) -> Option<String> {
+    let output = std::process::Command::new(program).arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn write(report: &Report, folder: &Path) -> Result<(), String> {
+    file::write(&folder.join(JSON), report).map_err(|error| error.to_string())?;
+    write_page(report, &folder.join(PAGE))
+}
+
+/// Writes the page of a report.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn write_page(report: &Report, path: &Path) -> Result<(), String> {
+    let text = String::new(); //page::render(report, &verdict::verdict(report));
+    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn show(report: &Report, folder: &Path, out: &mut impl Write) -> std::io::Result<()> {
+    for sentence in verdict::verdict(report).iter().chain(&report.warnings) {
+        writeln!(out, "{sentence}")?;
+    }
+    writeln!(out, "{}", folder.join(PAGE).display())
+}
