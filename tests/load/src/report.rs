@@ -4,12 +4,15 @@
 //! these two and nothing else, so that everything that is shown can be shown again from the file.
 
 pub(crate) mod file;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod ladder;
 pub(crate) mod latency;
 #[cfg(test)]
 pub(crate) mod made;
 pub(crate) mod model;
 pub(crate) mod number;
+pub(crate) mod page;
 pub(crate) mod statistics;
 pub(crate) mod summary;
 pub(crate) mod table;

@@ -1,0 +1,122 @@
+//! What went wrong, by kind. No error at all is told as loudly as many.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::axis::Axis;
+use super::bars::{Bars, Piece, Row};
+use super::contestants::{Contestant, Contestants};
+use super::figure::{Drawn, Figure, Key, Picture, Table};
+use super::number;
+use crate::report::model::Run;
+
+/// Colours that the style sheet has for kinds, `e0` and so on; after them they repeat.
+const COLOURS: usize = 8;
+/// In an open loop: due, and never sent.
+const UNSENT: &str = "unsent";
+
+/// Of one contestant.
+struct Sum {
+    by_kind: BTreeMap<String, u64>,
+    all: u64,
+}
+
+/// Over all loads and rounds.
+pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
+    let sums: Vec<(&Contestant<'_>, Sum)> =
+        contestants.all.iter().map(|one| (one, Sum::of(one.runs()))).collect();
+    let kinds: BTreeSet<&String> = sums.iter().flat_map(|(_, sum)| sum.by_kind.keys()).collect();
+    let kinds: Vec<&str> = kinds.into_iter().map(String::as_str).collect();
+    let most = sums.iter().map(|(_, sum)| sum.share(sum.failed())).fold(0.0, f64::max);
+    let axis = Axis::from_zero("share of all requests", most, number::plain_percent);
+    let rows = sums.iter().map(|(one, sum)| row(one, sum, &kinds)).collect();
+    let legend = kinds.iter().enumerate().map(|(place, kind)| key(place, kind)).collect();
+    let (failed, all) =
+        sums.iter().fold((0, 0), |(failed, all), (_, sum)| (failed + sum.failed(), all + sum.all));
+    Figure::Drawn(Box::new(Drawn {
+        title: match failed {
+            0 => "No errors".to_owned(),
+            failed => number::counted(failed, "error"),
+        },
+        note: format!(
+            "Of {} under all loads, in all rounds: without the right answer, or never sent because no \
+             connection was free.",
+            number::counted(all, "request")
+        ),
+        legend,
+        pictures: vec![Picture::Bars(Bars { axis, rows, rule: None })],
+        table: table(contestants, &kinds),
+    }))
+}
+
+impl Sum {
+    fn of<'a>(runs: impl Iterator<Item = &'a Run>) -> Self {
+        let mut sum = Self { by_kind: BTreeMap::new(), all: 0 };
+        for run in runs {
+            let traffic = &run.traffic;
+            let unsent = (UNSENT.to_owned(), traffic.unsent);
+            let kinds = traffic.errors.iter().map(|(kind, count)| (kind.clone(), *count));
+            for (kind, count) in kinds.chain([unsent]).filter(|(_, count)| *count > 0) {
+                *sum.by_kind.entry(kind).or_default() += count;
+            }
+            sum.all += traffic.ok + traffic.late + traffic.failed() + traffic.unsent;
+        }
+        sum
+    }
+
+    fn failed(&self) -> u64 {
+        self.by_kind.values().sum()
+    }
+
+    fn share(&self, count: u64) -> f64 {
+        if self.all == 0 { 0.0 } else { count as f64 / self.all as f64 }
+    }
+}
+
+fn class(place: usize) -> String {
+    format!("e{}", place % COLOURS)
+}
+
+fn key(place: usize, kind: &str) -> Key {
+    Key::Piece(class(place), kind.to_owned())
+}
+
+fn row(one: &Contestant<'_>, sum: &Sum, kinds: &[&str]) -> Row {
+    let piece = |(place, kind): (usize, &&str)| {
+        let count = sum.by_kind.get(*kind).copied().unwrap_or(0);
+        let share = sum.share(count);
+        let told = format!("{} ({})", number::count(count), number::percent(share));
+        Piece { class: class(place), value: share, title: format!("{}, {kind}: {told}", one.label) }
+    };
+    let failed = sum.failed();
+    let told = match failed {
+        0 => format!("0 of {}", number::count(sum.all)),
+        failed => {
+            let share = number::percent(sum.share(failed));
+            format!("{} of {} · {share}", number::count(failed), number::count(sum.all))
+        }
+    };
+    Row {
+        look: one.look,
+        name: one.label.clone(),
+        sum: told,
+        pieces: kinds.iter().enumerate().map(piece).collect(),
+        dots: Vec::new(),
+    }
+}
+
+fn table(contestants: &Contestants<'_>, kinds: &[&str]) -> Table {
+    let mut table =
+        Table::new("Errors by kind, over all rounds", ["", "load", "requests", "errors"]);
+    table.head.extend(kinds.iter().map(|kind| (*kind).to_owned()));
+    for one in &contestants.all {
+        for point in &one.points {
+            let sum = Sum::of(point.runs.iter().copied());
+            let mut row = vec![one.label.clone(), point.load.to_string()];
+            row.extend([sum.all, sum.failed()].map(number::count));
+            let of_kind = |kind: &&str| sum.by_kind.get(*kind).copied().unwrap_or(0);
+            row.extend(kinds.iter().map(|kind| number::count(of_kind(kind))));
+            table.rows.push(row);
+        }
+    }
+    table
+}

@@ -1,0 +1,151 @@
+//! A chart on the page: heading, one sentence that tells how to read it, the picture, its numbers.
+//!
+//! The charts make [`Figure`]s; [`super::render`] puts them in order. Each picture is drawn twice, for
+//! a wide and for a narrow place (phones, two columns on paper), so that its words are as large as the
+//! page's own; the style sheet shows one of them.
+
+use super::bars::Bars;
+use super::contestants::Look;
+use super::markup::Tag;
+use super::plot::Plot;
+
+/// Pixels of a column on a wide screen, and on a phone.
+const WIDTHS: [(&str, f64); 2] = [("wide", 528.0), ("narrow", 340.0)];
+
+/// A chart, or why there is none.
+pub(crate) enum Figure {
+    Drawn(Box<Drawn>),
+    /// Its heading, and a sentence.
+    LeftOut(&'static str, String),
+}
+
+pub(crate) struct Drawn {
+    pub(crate) title: String,
+    /// How it is read.
+    pub(crate) note: String,
+    /// What colours and shapes stand for.
+    pub(crate) legend: Vec<Key>,
+    pub(crate) pictures: Vec<Picture>,
+    pub(crate) table: Table,
+}
+
+/// An entry of a legend.
+pub(crate) enum Key {
+    Line(Look, String),
+    /// Of this class of the style sheet.
+    Piece(String, String),
+}
+
+pub(crate) enum Picture {
+    Plot(Plot),
+    Bars(Bars),
+}
+
+/// Numbers in rows; the first cell of each is its name.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) caption: String,
+    pub(crate) head: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Figure {
+    /// As HTML; `id` is of the page.
+    pub(crate) fn tag(&self, id: &str) -> Tag {
+        match self {
+            Self::LeftOut(title, why) => Tag::of("div", "left-out")
+                .put(Tag::new("h3").text(title))
+                .put(Tag::new("p").text(why)),
+            Self::Drawn(drawn) => drawn.tag(id),
+        }
+    }
+}
+
+impl Drawn {
+    fn tag(&self, id: &str) -> Tag {
+        let caption = Tag::new("figcaption")
+            .put(Tag::new("h3").text(&self.title))
+            .put(Tag::new("p").text(&self.note));
+        let figure = Tag::new("figure").set("id", id).put(caption);
+        let figure = match self.legend.is_empty() {
+            true => figure,
+            false => figure.put(self.legend()),
+        };
+        let figure = figure.put_all(WIDTHS.map(|(class, width)| self.pictures(id, class, width)));
+        let numbers = Tag::new("details").put(Tag::new("summary").text("Numbers"));
+        figure.put(numbers.put(self.table.tag("")))
+    }
+
+    /// Names at the ends of lines make it needless where the place is wide.
+    fn legend(&self) -> Tag {
+        let has_ends = self.pictures.iter().any(|picture| match picture {
+            Picture::Plot(plot) => plot.has_short_ends(),
+            Picture::Bars(_) => false,
+        });
+        let class = if has_ends { "legend narrow" } else { "legend" };
+        Tag::of("ul", class).put_all(self.legend.iter().map(Key::tag))
+    }
+
+    fn pictures(&self, id: &str, class: &str, width: f64) -> Tag {
+        let draw = |(index, picture): (usize, &Picture)| {
+            let (height, tags) = match picture {
+                Picture::Plot(plot) => plot.draw(width, class == "wide"),
+                Picture::Bars(bars) => bars.draw(width),
+            };
+            let (title, about) =
+                (format!("{id}-{index}-{class}"), format!("{id}-{index}-{class}-d"));
+            Tag::new("svg")
+                .set("role", "img")
+                .set("aria-labelledby", format_args!("{title} {about}"))
+                .set("viewBox", format_args!("0 0 {width:.0} {height:.0}"))
+                .put(Tag::new("title").set("id", &title).text(&self.title))
+                .put(Tag::new("desc").set("id", about).text(&self.note))
+                .put_all(tags)
+        };
+        Tag::of("div", class).put_all(self.pictures.iter().enumerate().map(draw))
+    }
+}
+
+impl Key {
+    fn tag(&self) -> Tag {
+        let sample = Tag::new("svg").set("viewBox", "0 0 14 14").set("aria-hidden", "true");
+        let (sample, name) = match self {
+            Self::Line(look, name) => {
+                let mark = look.paint(Tag::of("g", "look").put(look.mark(7.0, 7.0, 4.6)));
+                (sample.put(mark), name)
+            }
+            Self::Piece(class, name) => {
+                let piece = Tag::of("rect", &format!("piece {class}"));
+                let piece = piece.set("x", 1).set("y", 1).set("width", 12).set("height", 12);
+                (sample.put(piece), name)
+            }
+        };
+        Tag::new("li").put(sample).text(name)
+    }
+}
+
+impl Table {
+    pub(crate) fn new<const N: usize>(caption: &str, head: [&str; N]) -> Self {
+        let head = head.map(str::to_owned).to_vec();
+        Self { caption: caption.to_owned(), head, rows: Vec::new() }
+    }
+
+    /// In a frame of its own that scrolls, since it may be wider than a phone.
+    pub(crate) fn tag(&self, class: &str) -> Tag {
+        let head = self.head.iter().map(|name| Tag::new("th").set("scope", "col").text(name));
+        let head = Tag::new("thead").put(Tag::new("tr").put_all(head));
+        let body = Tag::new("tbody").put_all(self.rows.iter().map(|row| table_row(row)));
+        let caption = Tag::new("caption").text(&self.caption);
+        let table = Tag::new("table").put(caption).put(head).put(body);
+        let frame = Tag::of("div", format!("scroll {class}").trim());
+        frame.set("tabindex", 0).set("role", "region").set("aria-label", &self.caption).put(table)
+    }
+}
+
+fn table_row(cells: &[String]) -> Tag {
+    let cells = cells.iter().enumerate().map(|(place, cell)| match place {
+        0 => Tag::new("th").set("scope", "row").text(cell),
+        _ => Tag::new("td").text(cell),
+    });
+    Tag::new("tr").put_all(cells)
+}

@@ -1,0 +1,383 @@
+//! Lines and marks over two axes, as SVG.
+//!
+//! Charts say what is to be seen, in values; this draws it at a width, in pixels. Why not a library:
+//! kuva 0.6 and plotters 0.3 draw with literal colours and without a title for each mark, and neither
+//! puts a tick at each measured number of workers; what is left of them after that is less than this.
+//!
+//! Promises that labels do not cover one another: those that would are moved, or left out, in the
+//! order in which they were given. Knows nothing of what is measured.
+
+use super::axis::Axis;
+use super::contestants::Look;
+use super::markup::Tag;
+
+/// Width of a letter of labels, at most on average.
+pub(crate) const LETTER: f64 = 6.7;
+/// Distance of labels from line to line.
+const LINE: f64 = 15.0;
+/// Labels at the ends of lines get no more than this.
+const ENDS_MAX: f64 = 150.0;
+
+/// Everything in one picture.
+pub(crate) struct Plot {
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    /// Drawn in this order.
+    pub(crate) layers: Vec<Layer>,
+    /// Height where there is room.
+    pub(crate) height: f64,
+}
+
+/// What is drawn. Values belong to the axes, colours to what looks.
+pub(crate) enum Layer {
+    /// A line; a point that is no number interrupts it.
+    Curve {
+        look: Look,
+        is_faint: bool,
+        points: Vec<(f64, f64)>,
+    },
+    /// An area between low and high.
+    Band {
+        look: Look,
+        points: Vec<(f64, f64, f64)>,
+    },
+    /// From low to high, shifted by some pixels so that others are seen beside it.
+    Whisker {
+        look: Look,
+        x: f64,
+        low: f64,
+        high: f64,
+        shift: f64,
+    },
+    /// A small point without a name: one round.
+    Dot {
+        look: Look,
+        x: f64,
+        y: f64,
+        shift: f64,
+    },
+    Mark {
+        look: Look,
+        x: f64,
+        y: f64,
+        shift: f64,
+        title: String,
+    },
+    /// Seen only by those who point at it, where marks would hide the line.
+    Point {
+        look: Look,
+        x: f64,
+        y: f64,
+        title: String,
+    },
+    /// Words above a place.
+    Words {
+        x: f64,
+        y: f64,
+        text: String,
+    },
+    /// A vertical line with a word at its top.
+    Upright {
+        class: &'static str,
+        x: f64,
+        text: String,
+        title: String,
+    },
+    /// A horizontal line with words above its end.
+    Level {
+        look: Look,
+        y: f64,
+        text: String,
+        title: String,
+    },
+    /// Errors in a piece of time, from one instant to another.
+    Stain {
+        from: f64,
+        to: f64,
+        title: String,
+    },
+    /// The name of a line, at its end.
+    End {
+        look: Look,
+        y: f64,
+        text: String,
+    },
+}
+
+/// What it is drawn on: the plot in the middle, margins around it.
+struct Canvas<'a> {
+    plot: &'a Plot,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    /// Where words are already.
+    taken: Vec<Area>,
+}
+
+#[derive(Clone, Copy)]
+struct Area {
+    x: f64,
+    y: f64,
+    width: f64,
+}
+
+impl Plot {
+    /// At a width; with the names of lines at their ends, where they fit.
+    pub(crate) fn draw(&self, width: f64, has_ends: bool) -> (f64, Vec<Tag>) {
+        let height = if has_ends { self.height } else { self.height * 0.86 };
+        let y_label = self.y.ticks.iter().map(|(_, label)| text_width(label)).fold(0.0, f64::max);
+        let end = if has_ends && self.has_short_ends() { self.ends_width() } else { 0.0 };
+        let mut canvas = Canvas {
+            plot: self,
+            left: y_label + 10.0,
+            right: width - end.max(14.0),
+            top: 30.0,
+            bottom: height - 40.0,
+            taken: Vec::new(),
+        };
+        let mut tags = canvas.frame();
+        tags.extend(self.layers.iter().filter_map(|layer| canvas.layer(layer)));
+        if end > 0.0 {
+            tags.extend(canvas.ends());
+        }
+        (height, tags)
+    }
+
+    /// Whether the names of lines fit beside them; otherwise a legend has to tell them.
+    pub(crate) fn has_short_ends(&self) -> bool {
+        let width = self.ends_width();
+        width > 0.0 && width <= ENDS_MAX
+    }
+
+    fn ends_width(&self) -> f64 {
+        let of_end = |layer: &Layer| match layer {
+            Layer::End { text, .. } => text_width(text) + 26.0,
+            _ => 0.0,
+        };
+        self.layers.iter().map(of_end).fold(0.0, f64::max)
+    }
+}
+
+impl Canvas<'_> {
+    fn x(&self, value: f64) -> f64 {
+        self.left + self.plot.x.place(value) * (self.right - self.left)
+    }
+
+    /// Pixels go down.
+    fn y(&self, value: f64) -> f64 {
+        self.bottom - self.plot.y.place(value) * (self.bottom - self.top)
+    }
+
+    /// Grid, ticks and titles of the axes.
+    fn frame(&mut self) -> Vec<Tag> {
+        let mut tags = Vec::new();
+        for (value, label) in &self.plot.y.ticks {
+            let y = self.y(*value);
+            tags.push(line("grid", (self.left, y), (self.right, y)));
+            tags.push(words("tick", self.left - 7.0, y + 4.0, "end", label));
+        }
+        let mut free = f64::NEG_INFINITY;
+        for (value, label) in &self.plot.x.ticks {
+            let (x, half) = (self.x(*value), text_width(label) / 2.0);
+            tags.push(line("tick", (x, self.bottom), (x, self.bottom + 4.0)));
+            if x - half > free {
+                tags.push(words("tick", x, self.bottom + 17.0, "middle", label));
+                free = x + half + 4.0;
+            }
+        }
+        tags.push(line("axis", (self.left, self.bottom), (self.right, self.bottom)));
+        tags.push(words("title", 0.0, 12.0, "start", &self.plot.y.title));
+        let middle = f64::midpoint(self.left, self.right);
+        tags.push(words("title", middle, self.bottom + 34.0, "middle", &self.plot.x.title));
+        tags
+    }
+
+    fn layer(&mut self, layer: &Layer) -> Option<Tag> {
+        match layer {
+            Layer::Curve { look, is_faint, points } => {
+                let class = if *is_faint { "look faint curve" } else { "look curve" };
+                let path = Tag::of("path", class).set("d", self.path(points));
+                Some(look.paint(path))
+            }
+            Layer::Band { look, points } => Some(self.band(*look, points)),
+            Layer::Whisker { look, x, low, high, shift } => {
+                Some(self.whisker(*look, self.x(*x) + shift, (self.y(*low), self.y(*high))))
+            }
+            Layer::Dot { look, x, y, shift } => {
+                let (x, y) = (self.x(*x) + shift, self.y(*y));
+                let dot = Tag::of("circle", "look dot").px("cx", x).px("cy", y).px("r", 2.0);
+                Some(look.paint(dot))
+            }
+            Layer::Mark { look, x, y, shift, title } => {
+                Some(titled_mark(*look, (self.x(*x) + shift, self.y(*y)), title))
+            }
+            Layer::Point { look, x, y, title } => {
+                Some(titled_point(*look, (self.x(*x), self.y(*y)), title))
+            }
+            Layer::Words { x, y, text } => {
+                let (x, y) = (self.x(*x), self.y(*y) - 9.0);
+                self.take(x - text_width(text) / 2.0, y, text)
+                    .then(|| words("value", x, y, "middle", text))
+            }
+            Layer::Upright { class, x, text, title } => Some(self.upright(class, *x, text, title)),
+            Layer::Level { look, y, text, title } => Some(self.level(*look, *y, text, title)),
+            Layer::Stain { from, to, title } => Some(self.stain(*from, *to, title)),
+            Layer::End { .. } => None,
+        }
+    }
+
+    /// A path along the points, a new piece after each gap.
+    fn path(&self, points: &[(f64, f64)]) -> String {
+        let mut path = String::new();
+        let mut is_down = false;
+        for (x, y) in points {
+            if !y.is_finite() {
+                is_down = false;
+                continue;
+            }
+            let letter = if is_down { 'L' } else { 'M' };
+            path += &format!("{letter}{:.1} {:.1}", self.x(*x), self.y(*y));
+            is_down = true;
+        }
+        path
+    }
+
+    fn band(&self, look: Look, points: &[(f64, f64, f64)]) -> Tag {
+        let there = points.iter().map(|(x, low, _)| (*x, *low));
+        let back = points.iter().rev().map(|(x, _, high)| (*x, *high));
+        let around: Vec<(f64, f64)> = there.chain(back).collect();
+        look.paint(Tag::of("path", "look band").set("d", self.path(&around) + "Z"))
+    }
+
+    fn whisker(&self, look: Look, x: f64, (low, high): (f64, f64)) -> Tag {
+        let caps = format!("M{:.1} {low:.1}h8M{:.1} {high:.1}h8", x - 4.0, x - 4.0);
+        let d = format!("M{x:.1} {low:.1}V{high:.1}{caps}");
+        look.paint(Tag::of("path", "look whisker").set("d", d))
+    }
+
+    /// Its word stands in one of two rows, or nowhere.
+    fn upright(&mut self, class: &str, x: f64, text: &str, title: &str) -> Tag {
+        let x = self.x(x);
+        let group = Tag::of("g", class).put(Tag::new("title").text(title));
+        let group = group.put(line("upright", (x, self.top - 2.0), (x, self.bottom)));
+        let is_right = x + 4.0 + text_width(text) > self.right;
+        let (place, anchor) = if is_right { (x - 4.0, "end") } else { (x + 4.0, "start") };
+        let start = if is_right { place - text_width(text) } else { place };
+        for y in [self.top + 8.0, self.top + 8.0 + LINE] {
+            if self.take(start, y, text) {
+                return group.put(words("event", place, y, anchor, text));
+            }
+        }
+        group
+    }
+
+    fn level(&mut self, look: Look, y: f64, text: &str, title: &str) -> Tag {
+        let y = self.y(y);
+        let row = Tag::of("g", "look hit").put(Tag::new("title").text(title));
+        let row = row.put(line("mark level", (self.left, y), (self.right, y)));
+        let start = self.right - text_width(text);
+        let row = match self.take(start, y - 6.0, text) {
+            true => row.put(words("end", self.right, y - 6.0, "end", text)),
+            false => row,
+        };
+        look.paint(row)
+    }
+
+    fn stain(&self, from: f64, to: f64, title: &str) -> Tag {
+        let (from, to) = (self.x(from), self.x(to));
+        let stain = Tag::of("rect", "stain").px("x", from).px("y", self.bottom - 5.0);
+        let stain = stain.px("width", (to - from - 1.0).max(2.0)).px("height", 5.0);
+        stain.put(Tag::new("title").text(title))
+    }
+
+    /// The names of the lines at the right, each as near to its end as the others let it.
+    fn ends(&self) -> Vec<Tag> {
+        let mut ends: Vec<(f64, Look, &str)> = Vec::new();
+        for layer in &self.plot.layers {
+            if let Layer::End { look, y, text } = layer {
+                ends.push((self.y(*y), *look, text));
+            }
+        }
+        ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let wanted: Vec<f64> = ends.iter().map(|end| end.0).collect();
+        let places = spread(&wanted, self.top, self.bottom);
+        let label = |((_, look, text), y): (&(f64, Look, &str), f64)| {
+            let group = look.paint(Tag::of("g", "look"));
+            let group = group.put(look.mark(self.right + 13.0, y, 4.0));
+            group.put(words("end", self.right + 22.0, y + 4.0, "start", text))
+        };
+        ends.iter().zip(places).map(label).collect()
+    }
+
+    /// Takes a place for words; answers whether it was free.
+    fn take(&mut self, x: f64, y: f64, text: &str) -> bool {
+        let area = Area { x, y, width: text_width(text) };
+        let is_free = self.taken.iter().all(|other| !area.covers(other));
+        if is_free {
+            self.taken.push(area);
+        }
+        is_free
+    }
+}
+
+impl Area {
+    fn covers(&self, other: &Self) -> bool {
+        let is_beside =
+            self.x >= other.x + other.width + 4.0 || other.x >= self.x + self.width + 4.0;
+        !is_beside && (self.y - other.y).abs() < LINE - 2.0
+    }
+}
+
+/// Places at least a line apart, between the bounds as far as that goes; `wanted` is in order.
+fn spread(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
+    let mut places: Vec<f64> = Vec::with_capacity(wanted.len());
+    for y in wanted {
+        let least = places.last().map_or(top, |last| last + LINE);
+        places.push(y.max(least));
+    }
+    let mut most = bottom;
+    for place in places.iter_mut().rev() {
+        *place = place.min(most);
+        most = *place - LINE;
+    }
+    places
+}
+
+/// A mark with words for those who point at it, and a ground that is easier to hit than the mark.
+pub(crate) fn titled_mark(look: Look, (x, y): (f64, f64), title: &str) -> Tag {
+    let ground = Tag::of("circle", "ground").px("cx", x).px("cy", y).px("r", 11.0);
+    let group = Tag::of("g", "look hit").put(Tag::new("title").text(title)).put(ground);
+    look.paint(group.put(look.mark(x, y, 4.6)))
+}
+
+/// The same with a small circle that shows when it is pointed at.
+fn titled_point(look: Look, (x, y): (f64, f64), title: &str) -> Tag {
+    let circle = |class, radius| Tag::of("circle", class).px("cx", x).px("cy", y).px("r", radius);
+    let group = Tag::of("g", "look hit").put(Tag::new("title").text(title));
+    look.paint(group.put(circle("ground", 8.0)).put(circle("point", 3.5)))
+}
+
+pub(crate) fn line(class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) -> Tag {
+    Tag::of("line", class).px("x1", x1).px("y1", y1).px("x2", x2).px("y2", y2)
+}
+
+pub(crate) fn words(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> Tag {
+    Tag::of("text", class).px("x", x).px("y", y).set("text-anchor", anchor).text(text)
+}
+
+pub(crate) fn text_width(text: &str) -> f64 {
+    text.chars().count() as f64 * LETTER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_at_the_ends_keep_their_distance_and_stay_inside() {
+        assert_eq!(spread(&[10.0, 11.0, 100.0], 0.0, 200.0), [10.0, 25.0, 100.0]);
+        assert_eq!(spread(&[98.0, 99.0, 100.0], 0.0, 100.0), [70.0, 85.0, 100.0]);
+        assert_eq!(spread(&[], 0.0, 100.0), [0.0; 0]);
+    }
+}

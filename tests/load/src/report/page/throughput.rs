@@ -1,0 +1,170 @@
+//! The first question's picture: right answers per second against the number of workers.
+
+use super::axis::Axis;
+use super::contestants::{Contestant, Contestants, Look};
+use super::figure::{Drawn, Figure, Key, Picture, Table};
+use super::number;
+use super::plot::{Layer, Plot};
+use crate::report::summary::{Load, Metric, Point, Spread};
+
+const TITLE: &str = "Requests per second against workers";
+/// Beside one another, where servers have the same number of workers.
+const SHIFT: f64 = 9.0;
+
+/// A measured number of workers.
+struct Peak<'a> {
+    one: &'a Contestant<'a>,
+    point: &'a Point<'a>,
+    rate: Spread,
+}
+
+/// In the closed loop.
+pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
+    let peaks: Vec<Peak<'_>> = contestants
+        .at(Some(Load::Closed))
+        .into_iter()
+        .filter_map(|(one, point)| Some(Peak { one, point, rate: point.spread(Metric::Rate)? }))
+        .collect();
+    if peaks.is_empty() {
+        return Figure::LeftOut(
+            TITLE,
+            "No closed loop was measured: the peak is not known.".into(),
+        );
+    }
+    if peaks.iter().all(|peak| peak.rate.max == 0.0) {
+        return Figure::LeftOut(TITLE, "No request was answered in the closed loop.".into());
+    }
+    let rounds = peaks.iter().map(|peak| peak.point.runs.len()).max().unwrap_or(1);
+    let cpus = contestants.report.card.machine.cpus;
+    Figure::Drawn(Box::new(Drawn {
+        title: TITLE.to_owned(),
+        note: note(rounds),
+        legend: legend(contestants, &peaks),
+        pictures: vec![Picture::Plot(plot(&peaks, cpus, contestants.report.series.len()))],
+        table: table(&peaks),
+    }))
+}
+
+fn note(rounds: usize) -> String {
+    let spread = match rounds {
+        1 => "One round: how far it spreads is not known.".to_owned(),
+        rounds => format!(
+            "Marks are medians of {rounds} rounds, bars reach from the lowest to the highest."
+        ),
+    };
+    format!(
+        "Closed loop, every connection always busy. {spread} Dashed: the same again from each worker."
+    )
+}
+
+fn legend(contestants: &Contestants<'_>, peaks: &[Peak<'_>]) -> Vec<Key> {
+    let is_there = |series: usize| peaks.iter().any(|peak| peak.one.series == series);
+    let series = contestants.report.series.iter().enumerate().filter(|(index, _)| is_there(*index));
+    match contestants.report.series.len() {
+        0 | 1 => Vec::new(),
+        _ => series.map(|(index, s)| Key::Line(Look::of_series(index), s.name.clone())).collect(),
+    }
+}
+
+fn plot(peaks: &[Peak<'_>], cpus: usize, series: usize) -> Plot {
+    let counts: Vec<u32> = peaks.iter().filter_map(|peak| peak.one.workers).collect();
+    let last = counts.iter().copied().max().unwrap_or(1);
+    let top = peaks.iter().map(|peak| peak.rate.max).fold(0.0, f64::max);
+    let y = Axis::from_zero("requests/s", top * 1.12, number::plain);
+    let mut layers = Vec::new();
+    if cpus as f64 <= f64::from(last) && !counts.is_empty() {
+        layers.push(processors(cpus));
+    }
+    for series in 0..series {
+        let of_series: Vec<&Peak<'_>> =
+            peaks.iter().filter(|peak| peak.one.series == series).collect();
+        layers.extend(line(&of_series, y.end()));
+    }
+    Plot { x: workers_axis(&counts, last), y, layers, height: 330.0 }
+}
+
+/// Each measured number is a tick.
+fn workers_axis(counts: &[u32], last: u32) -> Axis {
+    let mut counts = counts.to_vec();
+    counts.sort_unstable();
+    counts.dedup();
+    let ticks = counts.iter().map(|count| (f64::from(*count), number::count(u64::from(*count))));
+    let title = if counts.is_empty() { "" } else { "workers" };
+    let end = f64::from(last);
+    Axis::with_ticks(title, 0.0, end + (end * 0.08).max(0.4), ticks.collect())
+}
+
+fn processors(cpus: usize) -> Layer {
+    let text = number::counted(cpus as u64, "processor");
+    let title = format!("{text}: from here on workers share them");
+    Layer::Upright { class: "processors", x: cpus as f64, text, title }
+}
+
+/// One server: its line, its ideal, its rounds; without a number of workers a level over all of them.
+fn line(peaks: &[&Peak<'_>], top: f64) -> Vec<Layer> {
+    let Some(first) = peaks.first() else { return Vec::new() };
+    let look = Look::of_series(first.one.series);
+    let Some(least) = first.one.workers.map(f64::from) else {
+        let told = number::rounded(first.rate.median);
+        let text = format!("{}: {told}/s", first.one.label);
+        return vec![Layer::Level { look, y: first.rate.median, title: title(first), text }];
+    };
+    let x = |peak: &Peak<'_>| peak.one.workers.map_or(0.0, f64::from);
+    let mut layers = Vec::new();
+    if peaks.len() > 1 {
+        let each = first.rate.median / least;
+        let end = x(peaks[peaks.len() - 1]).min(top / each.max(f64::MIN_POSITIVE));
+        let ideal = vec![(least, first.rate.median), (end, each * end)];
+        layers.push(Layer::Curve { look, is_faint: true, points: ideal });
+        layers.push(Layer::Words { x: end, y: each * end * 0.93, text: "ideal".to_owned() });
+        let points = peaks.iter().map(|peak| (x(peak), peak.rate.median)).collect();
+        layers.push(Layer::Curve { look, is_faint: false, points });
+    }
+    for peak in peaks {
+        layers.extend(marks(peak, x(peak), first));
+    }
+    layers
+}
+
+fn marks(peak: &Peak<'_>, x: f64, first: &Peak<'_>) -> Vec<Layer> {
+    let (look, rate) = (peak.one.look, peak.rate);
+    let shift = peak.one.series as f64 * SHIFT;
+    let rounds = peak.point.samples(Metric::Rate);
+    let mut layers = Vec::new();
+    if rounds.len() > 1 {
+        layers.push(Layer::Whisker { look, x, low: rate.min, high: rate.max, shift });
+        layers.extend(rounds.into_iter().map(|y| Layer::Dot { look, x, y, shift }));
+    }
+    layers.push(Layer::Mark { look, x, y: rate.median, shift, title: title(peak) });
+    let is_first = peak.one.workers == first.one.workers;
+    let text = match is_first || first.rate.median == 0.0 {
+        true => format!("{}/s", number::rounded(rate.median)),
+        false => format!("{:.2} ×", rate.median / first.rate.median),
+    };
+    layers.push(Layer::Words { x, y: rate.max, text });
+    layers
+}
+
+fn title(peak: &Peak<'_>) -> String {
+    let Spread { median, min, max } = peak.rate;
+    let [median, min, max] = [median, min, max].map(number::rounded);
+    format!("{}: {median} requests/s, rounds from {min} to {max}", peak.one.label)
+}
+
+fn table(peaks: &[Peak<'_>]) -> Table {
+    let head = ["", "median, requests/s", "lowest", "highest", "against the first", "rounds"];
+    let mut table = Table::new("Requests per second in the closed loop", head);
+    for peak in peaks {
+        let same = |other: &&Peak<'_>| other.one.series == peak.one.series;
+        let first = peaks.iter().find(same).map_or(0.0, |first| first.rate.median);
+        let ratio = match first > 0.0 {
+            true => format!("{:.2} ×", peak.rate.median / first),
+            false => "–".to_owned(),
+        };
+        let Spread { median, min, max } = peak.rate;
+        let [median, min, max] = [median, min, max].map(number::rounded);
+        let rounds = peak.point.runs.len().to_string();
+        table.rows.push(vec![peak.one.label.clone(), median, min, max, ratio, rounds]);
+    }
+    table
+}
