@@ -256,7 +256,7 @@ fn write(report: &Report, folder: &Path) -> Result<(), String> {
 /// # Errors
 /// When the file cannot be written.
 pub(crate) fn write_page(report: &Report, path: &Path) -> Result<(), String> {
-    let text = String::new(); //page::render(report, &verdict::verdict(report));
+    let text = page::render(report, &verdict::verdict(report));
     fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
