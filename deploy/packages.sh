@@ -24,6 +24,13 @@ postgres_major() {
     echo "$newest"
 }
 
+# Steps as one command line.
+joined() {
+    local all
+    printf -v all ' && %s' "$@"
+    echo "${all# && }"
+}
+
 # The command that installs what `$1` (linker) and `$2` (server) name, on this system.
 install_command() {
     local linker=$1 server=$2 packages=() steps=()
@@ -44,9 +51,7 @@ install_command() {
     else
         return 1
     fi
-    local command=${steps[0]} step
-    for step in "${steps[@]:1}"; do command+=" && $step"; done
-    echo "$command"
+    joined "${steps[@]}"
 }
 
 # Runs a command line as root: as who we are, or through sudo.
@@ -94,10 +99,26 @@ has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 # It is where only root has it in PATH.
 has_pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; }
 
+has_wrk() { command -v wrk >/dev/null; }
+
+# Whatever its package calls it.
+has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+
+# What `provide_more` does not find, in words.
+missing_more() {
+    local missing=''
+    has_python || missing+=', Python 3 with venv'
+    has_pgbouncer || missing+=', pgbouncer'
+    has_wrk || missing+=', wrk'
+    has_chromium || missing+=', Chromium'
+    echo "${missing#, }"
+}
+
 # The command that installs what is missing of `provide_more`, on this system.
 install_more_command() {
-    local packages=() options=()
+    local packages=() options=() steps=() apt='apt-get install -y --no-install-recommends'
     if command -v apt-get >/dev/null; then
+        steps=("apt-get update")
         has_python || packages+=(python3-venv)
         # Debian's package starts a service, now and with each boot; without its files it cannot.
         if ! has_pgbouncer; then
@@ -105,24 +126,30 @@ install_more_command() {
             options=(-o "DPkg::Options::=--path-exclude='*/pgbouncer.service'"
                 -o "DPkg::Options::=--path-exclude='/etc/init.d/pgbouncer'")
         fi
-        echo "apt-get update && apt-get install -y --no-install-recommends ${options[*]:+${options[*]} }${packages[*]}"
+        has_wrk || packages+=(wrk)
+        ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
+        # Last and by itself: Ubuntu has it as a snap only.
+        has_chromium || steps+=("$apt chromium")
     elif command -v dnf >/dev/null; then
         has_python || packages+=(python3)
         has_pgbouncer || packages+=(pgbouncer)
-        echo "dnf install -y ${packages[*]}"
+        has_chromium || packages+=(chromium)
+        has_wrk || packages+=(wrk)
+        steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
     fi
+    joined "${steps[@]}"
 }
 
-# Sees to Python 3 with venv and to pgbouncer.
+# Sees to Python 3 with venv, pgbouncer, wrk and Chromium (or Chrome).
 provide_more() {
-    local missing='' command
-    has_python || missing='Python 3 with venv'
-    has_pgbouncer || missing+="${missing:+ and }pgbouncer"
+    local missing command
+    missing=$(missing_more)
     [[ -n $missing ]] || return 0
     command=$(install_more_command) || fail "install $missing: this system has neither apt-get nor dnf"
-    install "$missing" "$command"
-    has_python || fail "there is still no Python 3 with venv"
-    has_pgbouncer || fail "there is still no pgbouncer"
+    # What its packages do not have, it has told by then; the rest is there.
+    install "$missing" "$command" || true
+    missing=$(missing_more)
+    [[ -z $missing ]] || fail "still missing: $missing. This system's packages lack it: install it by hand, then start again"
 }

@@ -79,17 +79,34 @@ fn a_debian_server_package_starts_no_cluster_of_its_own() {
 fn what_only_some_tests_need_is_asked_for_by_name() {
     // Where the system keeps its pgbouncer is looked at whatever PATH says.
     let without = "has_pgbouncer() { false; }; provide_more";
-    for (manager, packages) in [("apt-get", "python3-venv pgbouncer"), ("dnf", "python3 pgbouncer")]
-    {
+    let all = "Python 3 with venv, pgbouncer, wrk, Chromium";
+    let apt = "wrk && apt-get install -y --no-install-recommends chromium";
+    for (manager, packages) in [
+        ("apt-get", format!("python3-venv pgbouncer {apt}")),
+        ("dnf", "python3 pgbouncer chromium wrk".to_owned()),
+    ] {
         let (output, said) = run(without, &[manager]);
         assert!(!output.status.success(), "{said}");
-        assert!(said.contains("This will install Python 3 with venv and pgbouncer"), "{said}");
+        assert!(said.contains(&format!("This will install {all}")), "{said}");
         assert!(said.contains(&format!("{packages}\n")), "{said}");
         assert!(said.contains("neither root nor sudo"), "{said}");
     }
-    let (output, said) =
-        run("has_pgbouncer() { true; }; has_python() { true; }; provide_more", &[]);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let with = "has_pgbouncer() { true; }; has_python() { true; }; provide_more";
+    for browser in ["chromium", "chromium-browser", "google-chrome"] {
+        let (output, said) = run(with, &["wrk", browser]);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn what_the_packages_do_not_have_is_said_in_one_line() {
+    // The manager cannot get it; what else it was asked for is there by then.
+    let line =
+        "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more";
+    let (output, said) = run(line, &["dnf", "chromium"]);
+    assert!(!output.status.success(), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("still missing: wrk. "), "{said}");
 }
 
 #[test]

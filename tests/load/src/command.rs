@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::events::ScaleAt;
+use crate::{compare, recommend};
 
 /// How many workers? Measure this server with several, compare, and leave a page to read.
 #[derive(Debug, Parser)]
@@ -24,6 +25,10 @@ pub(crate) enum Verb {
     Run(Box<RunOptions>),
     /// Write the page of a report anew.
     Page(PageOptions),
+    /// Tell whether reports differ, and fail on thresholds.
+    Compare(compare::Options),
+    /// Tell which number of workers a report speaks for.
+    Recommend(recommend::Options),
     /// List the built-in scenarios, or show the file of one.
     Scenarios {
         /// Which one.

@@ -13,6 +13,8 @@ pub(crate) mod process;
 mod requests;
 mod socket;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::thread;

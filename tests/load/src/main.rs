@@ -8,6 +8,7 @@
 
 mod api;
 mod command;
+mod compare;
 mod conductor;
 mod database;
 mod events;
@@ -16,6 +17,7 @@ mod guard;
 mod plan;
 mod population;
 mod progress;
+mod recommend;
 mod report;
 mod run;
 mod scenario;
@@ -56,6 +58,12 @@ fn perform(verb: Verb) -> ExitCode {
             Ok(true) | Err(Halt::Interrupted) => Ok(INTERRUPTED),
             Err(Halt::Failed(why)) => Err(why),
         },
+        Verb::Compare(options) => compare::run(&options, &mut io::stdout().lock())
+            .map(|holds| if holds { 0 } else { FAILED })
+            .map_err(|error| error.to_string()),
+        Verb::Recommend(options) => recommend::run(&options, &mut io::stdout().lock())
+            .map(|fits| if fits { 0 } else { FAILED })
+            .map_err(|error| error.to_string()),
         Verb::Page(options) => page(&options).map(|()| 0),
         Verb::Scenarios { name } => scenarios(name.as_deref()).map(|()| 0),
         Verb::Generate => Ok(generator::serve(io::stdin(), io::stdout())),

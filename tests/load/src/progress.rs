@@ -54,7 +54,7 @@ impl Progress {
     /// A line that stays.
     pub(crate) fn say(&self, line: &str) {
         // Without a reader there is nobody to tell.
-        let mut write = || drop(writeln!(stderr(), "{line}"));
+        let write = || drop(writeln!(stderr(), "{line}"));
         if self.is_terminal { self.bar.suspend(write) } else { write() }
     }
 

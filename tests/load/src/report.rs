@@ -15,5 +15,6 @@ pub(crate) mod number;
 pub(crate) mod page;
 pub(crate) mod statistics;
 pub(crate) mod summary;
+pub(crate) mod table;
 pub(crate) mod verdict;
 pub(crate) mod warnings;

@@ -24,7 +24,7 @@ use crate::population::Population;
 use crate::progress::Progress;
 use crate::report::model::{Card, FORMAT, Report, ScenarioCard, Series};
 use crate::report::warnings::warnings;
-use crate::report::{file, verdict};
+use crate::report::{file, page, table, verdict};
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::watch::machine;
@@ -261,6 +261,7 @@ pub(crate) fn write_page(report: &Report, path: &Path) -> Result<(), String> {
 }
 
 fn show(report: &Report, folder: &Path, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "{}", table::table(report, table::terminal_width()))?;
     for sentence in verdict::verdict(report).iter().chain(&report.warnings) {
         writeln!(out, "{sentence}")?;
     }

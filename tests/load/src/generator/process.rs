@@ -315,3 +315,133 @@ fn sum(outcomes: &[Outcome]) -> Result<Traffic, String> {
         connects: all().map(|traffic| traffic.connects).sum(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{self, Read};
+    use std::net::TcpListener;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use tempfile::TempDir;
+
+    use super::super::tests::{Server, order};
+    use super::*;
+
+    /// Set for the copies of this test program that are to be generators.
+    const IS_GENERATOR: &str = "PEACE_LOADTEST_IS_GENERATOR";
+
+    /// Also the generators of the other tests: they start this program with this test.
+    #[test]
+    fn a_generator_without_an_order_says_so_and_fails() {
+        if std::env::var_os(IS_GENERATOR).is_some() {
+            let output = File::options().write(true).open("/proc/self/fd/3").unwrap();
+            super::super::serve(io::stdin(), output);
+            return;
+        }
+        let (mut lines, output) = io::pipe().unwrap();
+        assert_eq!(super::super::serve(io::empty(), output), 1);
+        let mut text = String::new();
+        lines.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "{\"failed\":\"no order came\"}\n");
+    }
+
+    /// A program that does this. Another process writes it: what this one holds open for writing, if
+    /// only for a moment, a child of another test may hold, too, and then nobody can execute it.
+    fn program(folder: &TempDir, script: &str) -> std::path::PathBuf {
+        let path = folder.path().join("generator");
+        let mut write = Command::new("/bin/sh");
+        write.args(["-c", "printf '#!/bin/sh\n%s\n' \"$1\" >\"$2\" && chmod 700 \"$2\"", "sh"]);
+        assert!(write.arg(script).arg(&path).status().unwrap().success());
+        path
+    }
+
+    /// The generator itself. What the test harness prints is not for the conductor.
+    fn generator(folder: &TempDir) -> std::path::PathBuf {
+        let ourselves = std::env::current_exe().unwrap();
+        let test = "generator::process::tests::a_generator_without_an_order_says_so_and_fails";
+        let script = format!(
+            "exec 3>&1 >/dev/null\n{IS_GENERATOR}=1 exec '{}' --exact {test} --nocapture",
+            ourselves.display()
+        );
+        program(folder, &script)
+    }
+
+    fn is_gone(pid: u32) -> bool {
+        kill(Pid::from_raw(pid as i32), None::<Signal>).is_err()
+    }
+
+    #[test]
+    fn generators_share_the_work_and_their_parts_make_the_whole() {
+        let (folder, server) = (tempfile::tempdir().unwrap(), Server::answering());
+        let order = Order { connections: 5, rate: Some(200.0), ..order(server.address, 1.0) };
+        let mut load = Load::start(&generator(&folder), &order, 2).unwrap();
+        let pids = load.pids();
+        assert_eq!(pids.len(), 2);
+        assert_eq!(load.next(Duration::ZERO).unwrap(), None);
+        load.begin().unwrap();
+        let first = load.next(Duration::from_secs(20)).unwrap().unwrap();
+        assert_eq!((first.at_s, first.length_s), (0.0, 0.5));
+        let ended = load.end().unwrap();
+        let traffic = &ended.traffic;
+        assert_eq!(traffic.ok + traffic.late + traffic.unsent, 200);
+        assert_eq!((traffic.connects, server.connections()), (5, 5));
+        assert_eq!(traffic.latency.count, 200);
+        assert!(traffic.lateness.as_ref().unwrap().count > 0);
+        assert_eq!(ended.windows.iter().map(|window| window.at_s).collect::<Vec<_>>(), [0.0, 0.5]);
+        assert_eq!(ended.windows[0], first);
+        assert_eq!(ended.windows.iter().map(|window| window.ok).sum::<u64>(), traffic.ok);
+        assert!(pids.into_iter().all(is_gone));
+    }
+
+    #[test]
+    fn a_load_that_is_given_up_leaves_no_process() {
+        let (folder, server) = (tempfile::tempdir().unwrap(), Server::answering());
+        let mut load = Load::start(&generator(&folder), &order(server.address, 60.0), 2).unwrap();
+        load.begin().unwrap();
+        let pids = load.pids();
+        assert!(!pids.iter().any(|pid| is_gone(*pid)));
+        drop(load);
+        assert!(pids.into_iter().all(is_gone));
+    }
+
+    #[test]
+    fn a_generator_that_dies_is_an_error_and_takes_the_others_with_it() {
+        let (folder, server) = (tempfile::tempdir().unwrap(), Server::answering());
+        let mut load = Load::start(&generator(&folder), &order(server.address, 60.0), 2).unwrap();
+        load.begin().unwrap();
+        let pids = load.pids();
+        kill(Pid::from_raw(pids[0] as i32), Signal::SIGKILL).unwrap();
+        let error = load.end().unwrap_err();
+        assert!(matches!(error, LoadError::Ended(pid) if pid == pids[0]), "{error}");
+        assert!(pids.into_iter().all(is_gone));
+    }
+
+    #[test]
+    fn what_cannot_be_started_or_done_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let order = order(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(), 1.0);
+        let start = |program: &Path, order: &Order| Load::start(program, order, 2).unwrap_err();
+        let none = start(&folder.path().join("none"), &order);
+        assert!(matches!(none, LoadError::Start(_)), "{none}");
+        let error = start(&program(&folder, "echo hello"), &order);
+        assert!(matches!(error, LoadError::Noise(_)), "{error}");
+        let error = start(&program(&folder, "exit 0"), &order);
+        assert!(matches!(error, LoadError::Ended(_)), "{error}");
+        let error = start(&generator(&folder), &Order { duration_s: -1.0, ..order });
+        assert!(error.to_string().contains("duration"), "{error}");
+    }
+
+    #[test]
+    fn connections_and_rate_are_divided_without_a_rest() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let order = Order { connections: 5, rate: Some(100.0), ..order(server, 1.0) };
+        let parts = shares(&order, 3);
+        assert_eq!(parts.iter().map(|part| part.connections).collect::<Vec<_>>(), [2, 2, 1]);
+        let rates: Vec<f64> = parts.iter().filter_map(|part| part.rate).collect();
+        assert_eq!(rates, [40.0, 40.0, 20.0]);
+        assert!(parts[0].seed != parts[1].seed && parts[1].seed != parts[2].seed);
+        assert_eq!(shares(&order, 9).len(), 5, "none without a connection");
+    }
+}

@@ -198,3 +198,75 @@ impl Window {
         Ok(Piece { index: self.index, ok: self.ok, errors: self.errors, latency })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A second, in windows of 400 ms.
+    fn tally(is_open: bool) -> (Tally, Instant) {
+        let start = Instant::now();
+        let (end, window) = (start + 1000 * MS, 400 * MS);
+        (Tally::new(Span { start, end, window, is_open }).unwrap(), start)
+    }
+
+    /// Due, sent and ended so many milliseconds after the start.
+    fn times(start: Instant, due: u32, sent: u32, ended: u32) -> Times {
+        let at = |ms| start + ms * MS;
+        Times { due: at(due), sent: at(sent), ended: at(ended), was_free: true }
+    }
+
+    #[test]
+    fn answers_belong_to_the_window_in_which_they_came() {
+        let (mut tally, start) = tally(false);
+        for ended in [10, 399, 400, 900, 999, 1000, 1500] {
+            tally.right(times(start, ended - 10, ended - 10, ended));
+        }
+        let pieces = tally.take_windows(start + 2000 * MS).unwrap();
+        let seen = |piece: &Piece| (piece.index, piece.ok, piece.latency.count);
+        assert_eq!(pieces.iter().map(seen).collect::<Vec<_>>(), [(0, 2, 2), (1, 1, 1), (2, 2, 2)]);
+        assert!(tally.take_windows(start + 3000 * MS).unwrap().is_empty());
+        let traffic = tally.told(1, 2, 3).unwrap().traffic;
+        assert_eq!((traffic.ok, traffic.late, traffic.latency.count), (5, 2, 7));
+        assert_eq!((traffic.sent_bytes, traffic.received_bytes, traffic.connects), (1, 2, 3));
+    }
+
+    #[test]
+    fn a_window_is_told_although_nothing_came_in_it() {
+        let (mut tally, start) = tally(false);
+        assert!(tally.take_windows(start + 399 * MS).unwrap().is_empty());
+        let pieces = tally.take_windows(start + 400 * MS).unwrap();
+        assert_eq!((pieces.len(), pieces[0].ok, pieces[0].latency.count), (1, 0, 0));
+    }
+
+    #[test]
+    fn latency_counts_from_the_due_instant_and_lateness_only_where_a_connection_was_free() {
+        let (mut tally, start) = tally(true);
+        tally.right(times(start, 0, 5, 15));
+        tally.right(Times { was_free: false, ..times(start, 0, 200, 210) });
+        let traffic = tally.told(0, 0, 0).unwrap().traffic;
+        let near = |value: f64, expected: f64| (value - expected).abs() < expected * 0.001;
+        assert!(near(traffic.latency.max_ms, 210.0), "{:?}", traffic.latency);
+        assert!(near(traffic.service.max_ms, 10.0), "{:?}", traffic.service);
+        let lateness = traffic.lateness.unwrap();
+        assert!(lateness.count == 1 && near(lateness.max_ms, 5.0), "{lateness:?}");
+    }
+
+    #[test]
+    fn errors_count_and_only_a_timeout_counts_as_waiting() {
+        let (mut tally, start) = tally(false);
+        let fault = |kind| Fault::new(kind, "oh");
+        for kind in [Kind::Refused, Kind::Reset, Kind::Reset, Kind::Timeout, Kind::Status(503)] {
+            tally.wrong(times(start, 0, 0, 100), "get", &fault(kind));
+        }
+        tally.wrong(times(start, 0, 0, 100), "put", &fault(Kind::Reset));
+        let outcome = tally.told(0, 0, 0).unwrap();
+        let errors: Vec<(&str, u64)> =
+            outcome.traffic.errors.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+        assert_eq!(errors, [("refused", 1), ("reset", 3), ("status 503", 1), ("timeout", 1)]);
+        assert_eq!(outcome.traffic.latency.count, 1);
+        assert_eq!(outcome.examples.len(), 5, "each kind of each request once");
+    }
+}

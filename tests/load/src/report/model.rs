@@ -130,11 +130,14 @@ pub(crate) struct Traffic {
     pub(crate) ok: u64,
     /// Requests with the right answer that came later. They count in the latencies.
     pub(crate) late: u64,
-    /// The others, by kind: `refused`, `reset`, `closed`, `timeout`, `malformed`, `status 503`.
+    /// The others, by kind: `refused`, `reset`, `closed`, `timeout`, `malformed`, `unreachable`,
+    /// `unsendable`, `status 503`.
     pub(crate) errors: BTreeMap<String, u64>,
     /// Open loop: requests that were due and never sent, because no connection was free.
     pub(crate) unsent: u64,
     /// From the instant at which a request was to be sent (closed loop: was sent) to the whole answer.
+    /// Those that had none within the timeout, and those that were never sent, count with the time that
+    /// they had waited by then; other errors do not count.
     pub(crate) latency: Latency,
     /// From the instant at which it was really sent.
     pub(crate) service: Latency,

@@ -145,6 +145,15 @@ impl Difference {
             Scale::Points => self.change > 0.0,
         }
     }
+
+    /// How large it is, whichever way; for an order among differences.
+    pub(crate) fn size(&self) -> f64 {
+        match self.scale {
+            Scale::Ratio => self.change.ln().abs(),
+            // Two points of errors are about as bad as everything else by a fifth.
+            Scale::Points => self.change.abs() / 10.0,
+        }
+    }
 }
 
 /// Of a set of samples, the assumed ones included in variance and freedom.

@@ -198,7 +198,7 @@ pub(super) fn tell_kinds(kinds: &BTreeMap<&str, u64>) -> String {
 }
 
 /// A load, short enough for the end of a clause.
-pub(super) fn told(load: Load) -> String {
+pub(crate) fn told(load: Load) -> String {
     match load {
         Load::Closed => "the peak".to_owned(),
         Load::PercentOfPeak(percent) => format!("{percent} % of its peak"),
