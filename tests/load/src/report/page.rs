@@ -58,7 +58,7 @@ fn body(report: &Report, verdict: &[String]) -> Tag {
     let contestants = Contestants::of(report);
     let main = Tag::new("main").put(card::header(report, verdict)).put(card::card(report));
     let main = main.put_all(charts(&contestants));
-    let all = Tag::new("section").put(Tag::new("h2").text("All numbers"));
+    let all = Tag::of("section", "numbers").put(Tag::new("h2").text("All numbers"));
     let main =
         main.put(all.put(tables::points(&contestants)).put(tables::lives(report).tag("lives")));
     Tag::new("body").put(main.put(card::repeat(&report.card)).put(card::reading()))
@@ -66,19 +66,19 @@ fn body(report: &Report, verdict: &[String]) -> Tag {
 
 /// The charts under their headings.
 fn charts(contestants: &Contestants<'_>) -> Vec<Tag> {
+    let mut speed = vec![throughput::figure(contestants), latency::percentiles(contestants)];
+    speed.extend(latency::knee(contestants));
+    let cost = vec![
+        balance::figure(contestants),
+        processors::cost(contestants),
+        processors::busy(contestants),
+        memory::figure(contestants),
+    ];
     let parts = [
-        ("Speed", vec![throughput::figure(contestants), latency::percentiles(contestants)]),
-        ("Limits", vec![latency::knee(contestants), errors::figure(contestants)]),
+        ("Speed", speed),
+        ("Errors", vec![errors::figure(contestants)]),
         ("Over time", timeline::figures(contestants)),
-        (
-            "Cost",
-            vec![
-                balance::figure(contestants),
-                processors::cost(contestants),
-                processors::busy(contestants),
-                memory::figure(contestants),
-            ],
-        ),
+        ("Cost", cost),
     ];
     let mut count = 0;
     let mut section = |(heading, figures): (&str, Vec<Figure>)| {

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Report, Run};
+use super::number;
 
 /// What was offered to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -187,7 +188,7 @@ impl fmt::Display for Load {
         match self {
             Self::Closed => write!(f, "closed loop"),
             Self::PercentOfPeak(percent) => write!(f, "{percent} % of its peak"),
-            Self::Rate(rate) => write!(f, "{rate}/s offered"),
+            Self::Rate(rate) => write!(f, "{}/s offered", number::count(*rate)),
         }
     }
 }

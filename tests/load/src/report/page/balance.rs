@@ -30,6 +30,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
         legend: Vec::new(),
         pictures: vec![Picture::Bars(Bars { axis, rows, rule })],
         table: table(&at),
+        is_open: false,
     }))
 }
 

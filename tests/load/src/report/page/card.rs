@@ -5,7 +5,7 @@ use super::number;
 use crate::report::model::{Card, Machine, Report, Series};
 
 /// Said under a shortened measurement.
-const QUICK: &str =
+pub(crate) const QUICK: &str =
     "Quick look: shortened phases and rounds. Good for a first impression, not for a decision.";
 
 /// Title, verdict, warnings.
@@ -68,7 +68,7 @@ pub(crate) fn card(report: &Report) -> Tag {
 fn machine_line(machine: &Machine) -> String {
     let cpus = number::counted(machine.cpus as u64, "processor");
     let memory = machine.memory_bytes as f64 / f64::from(1 << 30);
-    format!("{cpus}, {}, {} GiB", machine.cpu, number::plain(memory))
+    format!("{cpus}, {}, {}\u{a0}GiB", machine.cpu, number::plain(memory))
 }
 
 fn load_line(card: &Card) -> String {

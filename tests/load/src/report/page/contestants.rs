@@ -4,6 +4,7 @@
 //! and one shape wherever it appears: the hue tells the server, the depth the number of workers, and
 //! the shape both, for those who see no colour and for paper.
 
+use super::figure::Key;
 use super::markup::Tag;
 use crate::report::model::{Report, Run};
 use crate::report::summary::{Load, Point};
@@ -73,6 +74,21 @@ impl<'a> Contestants<'a> {
         let find = |one: &'_ &Contestant<'a>| one.points.iter().position(|p| Some(p.load) == load);
         let with = |one| find(&one).map(|place| (one, &one.points[place]));
         self.all.iter().filter_map(with).collect()
+    }
+
+    /// What their marks stand for: an entry for each server.
+    pub(crate) fn legend<'b>(&self, shown: impl Iterator<Item = &'b Contestant<'b>>) -> Vec<Key> {
+        let shown: Vec<&Contestant<'_>> = shown.collect();
+        let of_series = |same: &[&Contestant<'_>]| {
+            let name = &self.report.series[same[0].series].name;
+            let count = |one: &&Contestant<'_>| match one.workers {
+                Some(1) => (one.look, "1 worker".to_owned()),
+                Some(count) => (one.look, format!("{count} workers")),
+                None => (one.look, "as it is".to_owned()),
+            };
+            Key::Lines(name.clone(), same.iter().map(count).collect())
+        };
+        shown.chunk_by(|a, b| a.series == b.series).map(of_series).collect()
     }
 
     /// A heading with the peak load in it.

@@ -44,7 +44,8 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
         ),
         legend,
         pictures: vec![Picture::Bars(Bars { axis, rows, rule: None })],
-        table: table(contestants, &kinds),
+        table: table(&sums, &kinds),
+        is_open: true,
     }))
 }
 
@@ -104,19 +105,14 @@ fn row(one: &Contestant<'_>, sum: &Sum, kinds: &[&str]) -> Row {
     }
 }
 
-fn table(contestants: &Contestants<'_>, kinds: &[&str]) -> Table {
-    let mut table =
-        Table::new("Errors by kind, over all rounds", ["", "load", "requests", "errors"]);
+fn table(sums: &[(&Contestant<'_>, Sum)], kinds: &[&str]) -> Table {
+    let mut table = Table::new("Errors by kind", ["", "requests", "errors"]);
     table.head.extend(kinds.iter().map(|kind| (*kind).to_owned()));
-    for one in &contestants.all {
-        for point in &one.points {
-            let sum = Sum::of(point.runs.iter().copied());
-            let mut row = vec![one.label.clone(), point.load.to_string()];
-            row.extend([sum.all, sum.failed()].map(number::count));
-            let of_kind = |kind: &&str| sum.by_kind.get(*kind).copied().unwrap_or(0);
-            row.extend(kinds.iter().map(|kind| number::count(of_kind(kind))));
-            table.rows.push(row);
-        }
+    for (one, sum) in sums {
+        let mut row = vec![one.label.clone(), number::count(sum.all), number::count(sum.failed())];
+        let of_kind = |kind: &&str| sum.by_kind.get(*kind).copied().unwrap_or(0);
+        row.extend(kinds.iter().map(|kind| number::count(of_kind(kind))));
+        table.rows.push(row);
     }
     table
 }

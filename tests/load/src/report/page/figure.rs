@@ -27,11 +27,14 @@ pub(crate) struct Drawn {
     pub(crate) legend: Vec<Key>,
     pub(crate) pictures: Vec<Picture>,
     pub(crate) table: Table,
+    /// Whether the numbers are shown at once.
+    pub(crate) is_open: bool,
 }
 
 /// An entry of a legend.
 pub(crate) enum Key {
-    Line(Look, String),
+    /// A server, and those that stand for its numbers of workers.
+    Lines(String, Vec<(Look, String)>),
     /// Of this class of the style sheet.
     Piece(String, String),
 }
@@ -53,9 +56,10 @@ impl Figure {
     /// As HTML; `id` is of the page.
     pub(crate) fn tag(&self, id: &str) -> Tag {
         match self {
-            Self::LeftOut(title, why) => Tag::of("div", "left-out")
-                .put(Tag::new("h3").text(title))
-                .put(Tag::new("p").text(why)),
+            Self::LeftOut(title, why) => {
+                let words = Tag::new("div").put(Tag::new("h3").text(title));
+                Tag::of("div", "left-out").put(words.put(Tag::new("p").text(why)))
+            }
             Self::Drawn(drawn) => drawn.tag(id),
         }
     }
@@ -73,6 +77,7 @@ impl Drawn {
         };
         let figure = figure.put_all(WIDTHS.map(|(class, width)| self.pictures(id, class, width)));
         let numbers = Tag::new("details").put(Tag::new("summary").text("Numbers"));
+        let numbers = if self.is_open { numbers.set("open", "") } else { numbers };
         figure.put(numbers.put(self.table.tag("")))
     }
 
@@ -87,9 +92,15 @@ impl Drawn {
     }
 
     fn pictures(&self, id: &str, class: &str, width: f64) -> Tag {
+        let left = |picture: &Picture| match picture {
+            Picture::Plot(plot) => plot.left(),
+            Picture::Bars(_) => 0.0,
+        };
+        // The same for all, so that what happened at the same instant stands below one another.
+        let left = self.pictures.iter().map(left).fold(0.0, f64::max);
         let draw = |(index, picture): (usize, &Picture)| {
             let (height, tags) = match picture {
-                Picture::Plot(plot) => plot.draw(width, class == "wide"),
+                Picture::Plot(plot) => plot.draw(width, left, class == "wide"),
                 Picture::Bars(bars) => bars.draw(width),
             };
             let (title, about) =
@@ -108,20 +119,25 @@ impl Drawn {
 
 impl Key {
     fn tag(&self) -> Tag {
-        let sample = Tag::new("svg").set("viewBox", "0 0 14 14").set("aria-hidden", "true");
-        let (sample, name) = match self {
-            Self::Line(look, name) => {
-                let mark = look.paint(Tag::of("g", "look").put(look.mark(7.0, 7.0, 4.6)));
-                (sample.put(mark), name)
-            }
+        match self {
             Self::Piece(class, name) => {
                 let piece = Tag::of("rect", &format!("piece {class}"));
                 let piece = piece.set("x", 1).set("y", 1).set("width", 12).set("height", 12);
-                (sample.put(piece), name)
+                Tag::new("li").put(sample(piece)).text(name)
             }
-        };
-        Tag::new("li").put(sample).text(name)
+            Self::Lines(name, lines) => {
+                let line = |(look, name): &(Look, String)| {
+                    let mark = look.paint(Tag::of("g", "look").put(look.mark(7.0, 7.0, 4.6)));
+                    Tag::new("span").put(sample(mark)).text(name)
+                };
+                Tag::new("li").text(name).put_all(lines.iter().map(line))
+            }
+        }
     }
+}
+
+fn sample(of: Tag) -> Tag {
+    Tag::new("svg").set("viewBox", "0 0 14 14").set("aria-hidden", "true").put(of)
 }
 
 impl Table {

@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::contestants::{Contestant, Contestants};
-use super::figure::{Drawn, Figure, Key, Picture, Table};
+use super::figure::{Drawn, Figure, Picture, Table};
 use super::number;
 use super::plot::{Layer, Plot};
 use crate::report::latency::Durations;
@@ -38,9 +38,10 @@ pub(crate) fn percentiles(contestants: &Contestants<'_>) -> Figure {
     Figure::Drawn(Box::new(Drawn {
         title: format!("{PERCENTILES}, {load}"),
         note: percentiles_note(load),
-        legend: legend(at.iter().map(|(one, _)| *one)),
+        legend: contestants.legend(at.iter().map(|(one, _)| *one)),
         pictures: vec![Picture::Plot(Plot { x, y, layers, height: 330.0 })],
         table: percentiles_table(load, &at),
+        is_open: false,
     }))
 }
 
@@ -75,8 +76,8 @@ fn curve(one: &Contestant<'_>, point: &Point<'_>) -> Vec<Layer> {
         let title = format!("{}, {name}: {}", one.label, told_spread(*spread));
         layers.push(Layer::Mark { look, x: *x, y: spread.median, shift: 0.0, title });
     }
-    if let Some((_, _, last)) = told.last() {
-        layers.push(Layer::End { look, y: last.median, text: one.label.clone() });
+    if let Some((x, _, last)) = told.last() {
+        layers.push(Layer::End { look, x: *x, y: last.median, text: one.label.clone() });
     }
     layers
 }
@@ -103,14 +104,14 @@ fn percentiles_table(load: Load, at: &[(&Contestant<'_>, &Point<'_>)]) -> Table 
     let head = ["", "p50", "p90", "p99", "p99.9"];
     let mut table = Table::new(&format!("Latency, {load}: median (lowest to highest round)"), head);
     for (one, point) in at {
-        let cells = TOLD.map(|(metric, _)| point.spread(metric).map_or("–".into(), told_spread));
+        let cells = TOLD.map(|(metric, _)| point.spread(metric).map_or("-".into(), told_spread));
         table.rows.push([vec![one.label.clone()], cells.to_vec()].concat());
     }
     table
 }
 
-/// p50 and p99 over what was offered.
-pub(crate) fn knee(contestants: &Contestants<'_>) -> Figure {
+/// p50 and p99 over what was offered, on the same axes.
+pub(crate) fn knee(contestants: &Contestants<'_>) -> Vec<Figure> {
     let curves: Vec<(&Contestant<'_>, Vec<&Point<'_>>)> = contestants
         .all
         .iter()
@@ -121,28 +122,35 @@ pub(crate) fn knee(contestants: &Contestants<'_>) -> Figure {
     let values = all().flat_map(|point| {
         [Metric::P50, Metric::P99].into_iter().flat_map(|metric| point.samples(metric))
     });
-    let Some(y) = Axis::log_ms("", values) else {
+    let Some(y) = Axis::log_ms("latency", values) else {
         let why =
             "Nothing was answered at an offered rate: every phase was a closed loop, or failed.";
-        return Figure::LeftOut(KNEE, why.to_owned());
+        return vec![Figure::LeftOut(KNEE, why.to_owned())];
     };
     let most = all().filter_map(|point| offered(point)).fold(0.0, f64::max);
     let x = Axis::from_zero("offered requests/s", most, number::plain);
-    let picture = |metric: Metric| {
+    let figure = |metric: Metric| {
         let layers = curves.iter().flat_map(|(one, points)| knee_line(one, points, metric));
-        let y = y.titled(&format!("latency, {}", metric.name()));
-        Picture::Plot(Plot { x: x.clone(), y, layers: layers.collect(), height: 290.0 })
+        let plot = Plot { x: x.clone(), y: y.clone(), layers: layers.collect(), height: 330.0 };
+        Figure::Drawn(Box::new(Drawn {
+            title: format!("{KNEE}, {}", metric.name()),
+            note: knee_note(metric),
+            legend: contestants.legend(curves.iter().map(|(one, _)| *one)),
+            pictures: vec![Picture::Plot(plot)],
+            table: knee_table(&curves, metric),
+            is_open: false,
+        }))
     };
-    Figure::Drawn(Box::new(Drawn {
-        title: KNEE.to_owned(),
-        note:
-            "Open loop: requests are sent at fixed instants, whether or not answers come. Where a \
-               line turns up, the server is near its end."
-                .to_owned(),
-        legend: legend(curves.iter().map(|(one, _)| *one)),
-        pictures: vec![picture(Metric::P50), picture(Metric::P99)],
-        table: knee_table(&curves),
-    }))
+    [Metric::P50, Metric::P99].map(figure).into()
+}
+
+fn knee_note(metric: Metric) -> String {
+    let part =
+        if metric == Metric::P50 { "Half of the requests" } else { "One request in a hundred" };
+    let turn = "where a line turns up, the server is near its end.";
+    format!(
+        "{part} took longer. Open loop, sent at fixed instants whether or not answers come: {turn}"
+    )
 }
 
 fn offered(point: &Point<'_>) -> Option<f64> {
@@ -169,40 +177,34 @@ fn knee_line(one: &Contestant<'_>, points: &[&Point<'_>], metric: Metric) -> Vec
     for (x, spread, load) in &told {
         let name = metric.name();
         let told = format!("{name} {}", told_spread(*spread));
-        let rate = number::rounded(*x);
+        let rate = number::short(*x);
         let title = format!("{}, {load}, {rate} requests/s offered: {told}", one.label);
         let (low, high) = (spread.min, spread.max);
         layers.push(Layer::Whisker { look, x: *x, low, high, shift: 0.0 });
         layers.push(Layer::Mark { look, x: *x, y: spread.median, shift: 0.0, title });
     }
-    if let Some((_, last, _)) = told.last() {
-        layers.push(Layer::End { look, y: last.median, text: one.label.clone() });
+    if let Some((x, last, _)) = told.last() {
+        layers.push(Layer::End { look, x: *x, y: last.median, text: one.label.clone() });
     }
     layers
 }
 
-fn knee_table(curves: &[(&Contestant<'_>, Vec<&Point<'_>>)]) -> Table {
-    let head = ["", "load", "offered, requests/s", "answered, requests/s", "p50", "p99"];
+fn knee_table(curves: &[(&Contestant<'_>, Vec<&Point<'_>>)], metric: Metric) -> Table {
+    let head = ["", "load", "offered, requests/s", "answered, requests/s", metric.name()];
     let mut table = Table::new("Latency by offered rate: median (lowest to highest round)", head);
     for (one, points) in curves {
         for point in points {
-            let told = |metric| point.spread(metric).map_or("–".to_owned(), told_spread);
             let rate = point.spread(Metric::Rate).map_or(0.0, |spread| spread.median);
             table.rows.push(vec![
                 one.label.clone(),
                 point.load.to_string(),
-                number::rounded(offered(point).unwrap_or(0.0)),
-                number::rounded(rate),
-                told(Metric::P50),
-                told(Metric::P99),
+                number::short(offered(point).unwrap_or(0.0)),
+                number::short(rate),
+                point.spread(metric).map_or("-".to_owned(), told_spread),
             ]);
         }
     }
     table
-}
-
-fn legend<'a>(all: impl Iterator<Item = &'a Contestant<'a>>) -> Vec<Key> {
-    all.map(|one| Key::Line(one.look, one.label.clone())).collect()
 }
 
 /// `1.23 ms (1.1 ms to 1.4 ms)`.

@@ -35,6 +35,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
         ],
         pictures: vec![Picture::Bars(Bars { axis, rows, rule: None })],
         table: table(&at),
+        is_open: false,
     }))
 }
 
@@ -72,7 +73,7 @@ fn table(at: &[(&Contestant<'_>, &Point<'_>, &Memory)]) -> Table {
     let mut table = Table::new("Memory (PSS)", head);
     for (one, point, memory) in at {
         let workers: Vec<String> =
-            memory.worker_bytes.iter().map(|bytes| number::rounded(mebi(*bytes))).collect();
+            memory.worker_bytes.iter().map(|bytes| number::short(mebi(*bytes))).collect();
         let total = tables::told(Metric::Memory, point);
         table.rows.push(vec![one.label.clone(), total, workers.join("  ")]);
     }

@@ -15,6 +15,8 @@ use super::markup::Tag;
 pub(crate) const LETTER: f64 = 6.7;
 /// Distance of labels from line to line.
 const LINE: f64 = 15.0;
+/// Words of events stand in so many rows.
+const EVENT_ROWS: u8 = 3;
 /// Labels at the ends of lines get no more than this.
 const ENDS_MAX: f64 = 150.0;
 
@@ -70,15 +72,22 @@ pub(crate) enum Layer {
         y: f64,
         title: String,
     },
-    /// Words above a place.
+    /// Words, so many pixels to the right of a place and below it.
     Words {
         x: f64,
         y: f64,
+        aside: (f64, f64),
         text: String,
     },
-    /// A vertical line with a word at its top.
+    /// A vertical line with a word at its top: an event.
     Upright {
         class: &'static str,
+        x: f64,
+        text: String,
+        title: String,
+    },
+    /// A vertical line with words at its foot: a limit.
+    Limit {
         x: f64,
         text: String,
         title: String,
@@ -96,9 +105,10 @@ pub(crate) enum Layer {
         to: f64,
         title: String,
     },
-    /// The name of a line, at its end.
+    /// The name of a line, where it ends.
     End {
         look: Look,
+        x: f64,
         y: f64,
         text: String,
     },
@@ -113,6 +123,16 @@ struct Canvas<'a> {
     bottom: f64,
     /// Where words are already.
     taken: Vec<Area>,
+    /// Words, to be drawn over everything else.
+    words: Vec<Tag>,
+}
+
+/// The name of a line, and where it goes.
+struct End<'a> {
+    look: Look,
+    x: f64,
+    y: f64,
+    text: &'a str,
 }
 
 #[derive(Clone, Copy)]
@@ -123,25 +143,33 @@ struct Area {
 }
 
 impl Plot {
-    /// At a width; with the names of lines at their ends, where they fit.
-    pub(crate) fn draw(&self, width: f64, has_ends: bool) -> (f64, Vec<Tag>) {
+    /// At a width, with a margin for the labels of its y axis; with the names of lines at their ends,
+    /// where they fit.
+    pub(crate) fn draw(&self, width: f64, left: f64, has_ends: bool) -> (f64, Vec<Tag>) {
         let height = if has_ends { self.height } else { self.height * 0.86 };
-        let y_label = self.y.ticks.iter().map(|(_, label)| text_width(label)).fold(0.0, f64::max);
+        let last = self.x.ticks.last().map_or(0.0, |(_, label)| text_width(label) / 2.0);
         let end = if has_ends && self.has_short_ends() { self.ends_width() } else { 0.0 };
         let mut canvas = Canvas {
             plot: self,
-            left: y_label + 10.0,
-            right: width - end.max(14.0),
+            left,
+            right: width - end.max(last).max(14.0),
             top: 30.0,
             bottom: height - 40.0,
             taken: Vec::new(),
+            words: Vec::new(),
         };
         let mut tags = canvas.frame();
         tags.extend(self.layers.iter().filter_map(|layer| canvas.layer(layer)));
+        tags.append(&mut canvas.words);
         if end > 0.0 {
             tags.extend(canvas.ends());
         }
         (height, tags)
+    }
+
+    /// The margin that the labels of its y axis need.
+    pub(crate) fn left(&self) -> f64 {
+        self.y.ticks.iter().map(|(_, label)| text_width(label)).fold(0.0, f64::max) + 10.0
     }
 
     /// Whether the names of lines fit beside them; otherwise a legend has to tell them.
@@ -215,11 +243,13 @@ impl Canvas<'_> {
             Layer::Point { look, x, y, title } => {
                 Some(titled_point(*look, (self.x(*x), self.y(*y)), title))
             }
-            Layer::Words { x, y, text } => {
-                let (x, y) = (self.x(*x), self.y(*y) - 9.0);
-                self.take(x - text_width(text) / 2.0, y, text)
-                    .then(|| words("value", x, y, "middle", text))
+            Layer::Words { x, y, aside, text } => {
+                let (x, y) = (self.x(*x) + aside.0, self.y(*y) + aside.1);
+                let x = x.min(self.right + 14.0 - text_width(text));
+                self.say("value", (x, y), x, "start", text);
+                None
             }
+            Layer::Limit { x, text, title } => Some(self.limit(*x, text, title)),
             Layer::Upright { class, x, text, title } => Some(self.upright(class, *x, text, title)),
             Layer::Level { look, y, text, title } => Some(self.level(*look, *y, text, title)),
             Layer::Stain { from, to, title } => Some(self.stain(*from, *to, title)),
@@ -256,32 +286,37 @@ impl Canvas<'_> {
         look.paint(Tag::of("path", "look whisker").set("d", d))
     }
 
-    /// Its word stands in one of two rows, or nowhere.
-    fn upright(&mut self, class: &str, x: f64, text: &str, title: &str) -> Tag {
+    /// Its word stands in one of some rows, or nowhere.
+    fn upright(&mut self, class: &'static str, x: f64, text: &str, title: &str) -> Tag {
         let x = self.x(x);
-        let group = Tag::of("g", class).put(Tag::new("title").text(title));
-        let group = group.put(line("upright", (x, self.top - 2.0), (x, self.bottom)));
-        let is_right = x + 4.0 + text_width(text) > self.right;
+        let is_right = x + 4.0 + text_width(text) > self.right + 14.0;
         let (place, anchor) = if is_right { (x - 4.0, "end") } else { (x + 4.0, "start") };
         let start = if is_right { place - text_width(text) } else { place };
-        for y in [self.top + 8.0, self.top + 8.0 + LINE] {
-            if self.take(start, y, text) {
-                return group.put(words("event", place, y, anchor, text));
-            }
-        }
-        group
+        let top = self.top + 8.0;
+        let mut rows = (0..EVENT_ROWS).map(|row| top + LINE * f64::from(row));
+        let class_of_word = format!("event {class}");
+        rows.any(|y| self.say(&class_of_word, (place, y), start, anchor, text));
+        self.pole(class, x, title)
+    }
+
+    fn limit(&mut self, x: f64, text: &str, title: &str) -> Tag {
+        let (x, y) = (self.x(x), self.bottom - 7.0);
+        self.say("tick", (x + 5.0, y), x + 5.0, "start", text);
+        self.pole("limit", x, title)
+    }
+
+    /// From top to bottom, and easy to hit.
+    fn pole(&self, class: &str, x: f64, title: &str) -> Tag {
+        let (top, bottom) = ((x, self.top - 2.0), (x, self.bottom));
+        let group = Tag::of("g", class).put(Tag::new("title").text(title));
+        group.put(line("catch", top, bottom)).put(line("upright", top, bottom))
     }
 
     fn level(&mut self, look: Look, y: f64, text: &str, title: &str) -> Tag {
         let y = self.y(y);
+        self.say("value", (self.right, y - 6.0), self.right - text_width(text), "end", text);
         let row = Tag::of("g", "look hit").put(Tag::new("title").text(title));
-        let row = row.put(line("mark level", (self.left, y), (self.right, y)));
-        let start = self.right - text_width(text);
-        let row = match self.take(start, y - 6.0, text) {
-            true => row.put(words("end", self.right, y - 6.0, "end", text)),
-            false => row,
-        };
-        look.paint(row)
+        look.paint(row.put(line("mark level", (self.left, y), (self.right, y))))
     }
 
     fn stain(&self, from: f64, to: f64, title: &str) -> Tag {
@@ -291,33 +326,53 @@ impl Canvas<'_> {
         stain.put(Tag::new("title").text(title))
     }
 
-    /// The names of the lines at the right, each as near to its end as the others let it.
+    /// The names of the lines, each as near to the end of its line as the others let it.
     fn ends(&self) -> Vec<Tag> {
-        let mut ends: Vec<(f64, Look, &str)> = Vec::new();
+        let width = self.plot.ends_width();
+        let mut ends: Vec<End<'_>> = Vec::new();
         for layer in &self.plot.layers {
-            if let Layer::End { look, y, text } = layer {
-                ends.push((self.y(*y), *look, text));
+            if let Layer::End { look, x, y, text } = layer {
+                // One that would reach the edge stands at the edge, beside all lines.
+                let x = self.x(*x);
+                let x = if x + width > self.right { self.right } else { x };
+                ends.push(End { look: *look, x, y: self.y(*y), text });
             }
         }
-        ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let wanted: Vec<f64> = ends.iter().map(|end| end.0).collect();
-        let places = spread(&wanted, self.top, self.bottom);
-        let label = |((_, look, text), y): (&(f64, Look, &str), f64)| {
-            let group = look.paint(Tag::of("g", "look"));
-            let group = group.put(look.mark(self.right + 13.0, y, 4.0));
-            group.put(words("end", self.right + 22.0, y + 4.0, "start", text))
-        };
-        ends.iter().zip(places).map(label).collect()
+        ends.sort_by(|a, b| a.x.total_cmp(&b.x));
+        let meets = |a: &End<'_>, b: &End<'_>| b.x - a.x < width;
+        for column in ends.chunk_by_mut(meets) {
+            column.sort_by(|a, b| a.y.total_cmp(&b.y));
+            let wanted: Vec<f64> = column.iter().map(|end| end.y).collect();
+            let places = spread(&wanted, self.top, self.bottom);
+            column.iter_mut().zip(places).for_each(|(end, y)| end.y = y);
+        }
+        ends.iter().map(End::tag).collect()
     }
 
-    /// Takes a place for words; answers whether it was free.
-    fn take(&mut self, x: f64, y: f64, text: &str) -> bool {
-        let area = Area { x, y, width: text_width(text) };
+    /// Puts words where they begin at `start`, unless others are there; answers whether it did.
+    fn say(
+        &mut self,
+        class: &str,
+        (x, y): (f64, f64),
+        start: f64,
+        anchor: &str,
+        text: &str,
+    ) -> bool {
+        let area = Area { x: start, y, width: text_width(text) };
         let is_free = self.taken.iter().all(|other| !area.covers(other));
         if is_free {
             self.taken.push(area);
+            self.words.push(words(class, x, y, anchor, text));
         }
         is_free
+    }
+}
+
+impl End<'_> {
+    fn tag(&self) -> Tag {
+        let Self { look, x, y, text } = *self;
+        let group = look.paint(Tag::of("g", "look")).put(look.mark(x + 13.0, y, 4.0));
+        group.put(words("end", x + 22.0, y + 4.0, "start", text))
     }
 }
 

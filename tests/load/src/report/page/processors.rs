@@ -40,6 +40,7 @@ pub(crate) fn cost(contestants: &Contestants<'_>) -> Figure {
         legend: COSTS.map(|(_, class, name)| Key::Piece(class.into(), name.into())).into(),
         pictures: vec![Picture::Bars(Bars { axis, rows, rule: None })],
         table: cost_table(&at),
+        is_open: false,
     }))
 }
 
@@ -50,10 +51,10 @@ fn median(point: &Point<'_>, metric: Metric) -> Option<f64> {
 fn cost_row(one: &Contestant<'_>, point: &Point<'_>) -> Row {
     let piece = |(metric, class, name): (Metric, &str, &str)| {
         let value = median(point, metric)?;
-        let title = format!("{}, {name}: {} µs per request", one.label, number::rounded(value));
+        let title = format!("{}, {name}: {} µs per request", one.label, number::short(value));
         Some(Piece { class: class.to_owned(), value, title })
     };
-    let told = |metric| median(point, metric).map_or("not seen".to_owned(), number::rounded);
+    let told = |metric| median(point, metric).map_or("not seen".to_owned(), number::short);
     let (server, postgres) = (told(Metric::CpuServer), told(Metric::CpuPostgres));
     Row {
         look: one.look,
@@ -109,6 +110,7 @@ pub(crate) fn busy(contestants: &Contestants<'_>) -> Figure {
         legend,
         pictures: vec![Picture::Bars(Bars { axis, rows, rule: None })],
         table: busy_table(&at),
+        is_open: false,
     }))
 }
 

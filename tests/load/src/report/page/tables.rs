@@ -51,12 +51,12 @@ fn group(load: Load, at: &[(&Contestant<'_>, &Point<'_>)]) -> Tag {
 }
 
 fn cell(spread: Option<Spread>) -> Tag {
-    let Some(Spread { median, min, max }) = spread else { return Tag::new("td").text("–") };
-    let told = Tag::new("td").text(&number::rounded(median));
+    let Some(Spread { median, min, max }) = spread else { return Tag::new("td").text("-") };
+    let told = Tag::new("td").text(&number::short(median));
     match min == max {
         true => told,
         false => {
-            let ends = format!("{} … {}", number::rounded(min), number::rounded(max));
+            let ends = format!("{} … {}", number::short(min), number::short(max));
             told.put(Tag::new("small").text(&ends))
         }
     }
@@ -70,8 +70,8 @@ fn sentence(text: &str) -> String {
 
 /// `1,230 (1,200 to 1,250)`, or a dash for what was not seen.
 pub(crate) fn told(metric: Metric, point: &Point<'_>) -> String {
-    let Some(Spread { median, min, max }) = point.spread(metric) else { return "–".to_owned() };
-    let [median, low, high] = [median, min, max].map(number::rounded);
+    let Some(Spread { median, min, max }) = point.spread(metric) else { return "-".to_owned() };
+    let [median, low, high] = [median, min, max].map(number::short);
     if min == max { median } else { format!("{median} ({low} to {high})") }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn lives(report: &Report) -> Table {
         table.rows.push(vec![
             report.label(series, workers),
             lives.len().to_string(),
-            Spread::of(&ready).map_or("–".to_owned(), spread),
+            Spread::of(&ready).map_or("-".to_owned(), spread),
             number::count(requests),
             transactions_per_request(&lives),
             sum(&lives, |life| life.deadlocks),
@@ -108,7 +108,7 @@ pub(crate) fn lives(report: &Report) -> Table {
 }
 
 fn spread(Spread { median, min, max }: Spread) -> String {
-    let [middle, low, high] = [median, min, max].map(number::rounded);
+    let [middle, low, high] = [median, min, max].map(number::short);
     if min == max { middle } else { format!("{middle} ({low} to {high})") }
 }
 
@@ -116,13 +116,13 @@ fn transactions_per_request(lives: &[&Life]) -> String {
     let seen = lives.iter().filter_map(|life| Some((life.transactions?, life.requests)));
     let (transactions, requests) = seen.fold((0, 0), |(t, r), (more, of)| (t + more, r + of));
     match requests {
-        0 => "–".to_owned(),
-        requests => number::rounded(transactions as f64 / requests as f64),
+        0 => "-".to_owned(),
+        requests => number::short(transactions as f64 / requests as f64),
     }
 }
 
 /// A dash where nobody could tell.
 fn sum(lives: &[&Life], of: fn(&Life) -> Option<u64>) -> String {
     let seen: Option<Vec<u64>> = lives.iter().map(|life| of(life)).collect();
-    seen.map_or("–".to_owned(), |seen| number::count(seen.iter().sum()))
+    seen.map_or("-".to_owned(), |seen| number::count(seen.iter().sum()))
 }

@@ -1,9 +1,8 @@
 //! The page of made-up reports: it is whole, says what it leaves out, and lets nothing escape.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
+use super::card::QUICK;
 use super::*;
 use crate::report::fixture::{Fixture, HOSTILE, USUAL};
 use crate::report::latency::Durations;
@@ -20,12 +19,13 @@ fn encode(samples: &[f64]) -> String {
     durations.told().unwrap().histogram
 }
 
-fn report(fixture: &Fixture) -> Report {
-    serde_json::from_value(fixture.report(&encode)).unwrap()
-}
-
 fn page(fixture: &Fixture) -> String {
     render(&report(fixture), &VERDICT.map(str::to_owned))
+}
+
+/// Quicker: without histograms.
+fn report(fixture: &Fixture) -> Report {
+    serde_json::from_value(fixture.report(&|_| String::new())).unwrap()
 }
 
 /// All kinds of reports, by name.
@@ -60,11 +60,106 @@ fn kinds() -> Vec<(&'static str, Fixture)> {
     ]
 }
 
+/// How often a text stands in another.
+fn times(page: &str, text: &str) -> usize {
+    page.matches(text).count()
+}
+
 #[test]
-fn spit() {
-    let out = Path::new("/tmp/page-out");
-    fs::create_dir_all(out).unwrap();
-    for (name, fixture) in kinds() {
-        fs::write(out.join(format!("{name}.html")), page(&fixture)).unwrap();
+fn every_chart_of_the_usual_report_is_drawn_and_has_its_numbers() {
+    let page = page(&USUAL);
+    // Throughput, percentiles, two knees, errors, three courses, balance, two of processors, memory.
+    assert_eq!((times(&page, "<figure"), times(&page, "</figure>")), (12, 12));
+    assert_eq!(times(&page, "class=\"left-out\""), 0);
+    // Each is drawn for a wide and a narrow place; a course has two pictures.
+    assert_eq!(times(&page, "<svg role=\"img\""), 2 * (12 + 3));
+    assert_eq!(times(&page, "<summary>Numbers</summary>"), 12);
+    for text in VERDICT {
+        assert_eq!(times(&page, text), 1, "{text}");
     }
+}
+
+#[test]
+fn what_cannot_be_drawn_is_left_out_with_a_reason_and_never_empty() {
+    let nothing = Fixture { failing: 2.0, windows: 0, sees_inside: false, ..USUAL };
+    let page = page(&nothing);
+    for reason in [
+        "No request was answered in the closed loop.",
+        "No request was answered.",
+        "Nothing was answered at an offered rate",
+        "No phase was recorded window after window.",
+        "There was one worker, or the server does not tell which worker answered.",
+        "The server&#39;s processes could not be seen.",
+    ] {
+        assert!(page.contains(reason), "{reason}");
+    }
+    // How many requests failed, and who used the processors, is known all the same.
+    assert_eq!(times(&page, "<figure"), 2);
+}
+
+#[test]
+fn any_report_becomes_a_page_without_a_number_that_is_none() {
+    for (name, fixture) in kinds() {
+        let page = page(&fixture);
+        for bad in ["NaN", ">inf", "\"inf", "-inf", "None", "Some("] {
+            assert!(!page.contains(bad), "{name} has {bad}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_from_outside_cannot_become_markup() {
+    let mut report = report(&Fixture { series: &[HOSTILE], has_events: true, ..USUAL });
+    report.warnings = vec![HOSTILE.to_owned()];
+    report.card.scenario.name = HOSTILE.to_owned();
+    report.card.machine.cpu = HOSTILE.to_owned();
+    for run in &mut report.runs {
+        run.traffic.errors = [(HOSTILE.to_owned(), 3)].into();
+        run.events.iter_mut().for_each(|event| event.text = HOSTILE.to_owned());
+    }
+    let page = render(&report, &[HOSTILE.to_owned()]);
+    assert!(!page.contains("<img") && !page.contains("onerror=alert(1)>"), "it got through");
+    assert!(times(&page, "&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#39;") > 20);
+}
+
+#[test]
+fn the_page_asks_for_nothing_and_runs_nothing() {
+    let page = page(&USUAL);
+    assert!(
+        page.contains("content=\"default-src &#39;none&#39;; style-src &#39;unsafe-inline&#39;;")
+    );
+    for bad in ["<script", "http://", "https://", "url(", "@import", "src=\"", " on"] {
+        let tags = page.split('<').filter_map(|tag| tag.split('>').next());
+        let found: Vec<&str> = tags.filter(|tag| tag.contains(bad)).collect();
+        assert!(found.is_empty(), "{bad}: {found:?}");
+    }
+    assert!(!STYLE.contains("url(") && !STYLE.contains("@import") && !STYLE.contains('<'));
+}
+
+#[test]
+fn a_short_measurement_says_so_on_top() {
+    let quick = page(&Fixture { is_quick: true, ..USUAL });
+    let place = |text| quick.find(text);
+    assert!(place(QUICK).is_some() && place(QUICK) < place(VERDICT[0]));
+    assert!(!page(&USUAL).contains(QUICK));
+}
+
+#[test]
+fn two_servers_of_the_same_name_stay_two() {
+    let page = page(&Fixture { series: &["peace", "peace"], counts: &[Some(2)], ..USUAL });
+    let (_, table) = page.split_once("Requests per second in the closed loop</caption>").unwrap();
+    let (table, _) = table.split_once("</table>").unwrap();
+    assert_eq!(times(table, "<th scope=\"row\">peace, 2 workers</th>"), 2, "{table}");
+}
+
+#[test]
+fn the_line_of_percentiles_follows_the_histograms_and_needs_none() {
+    let path = |page: &str| {
+        let (_, chart) = page.split_once("Latency percentiles").unwrap();
+        let (_, path) = chart.split_once("class=\"look curve\" d=\"").unwrap();
+        times(path.split_once('"').unwrap().0, "L")
+    };
+    assert_eq!(path(&page(&USUAL)), 3, "from p50 over p90 and p99 to p99.9");
+    let whole: Report = serde_json::from_value(USUAL.report(&encode)).unwrap();
+    assert_eq!(path(&render(&whole, &[])), 36);
 }

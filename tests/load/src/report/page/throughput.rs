@@ -2,14 +2,14 @@
 
 use super::axis::Axis;
 use super::contestants::{Contestant, Contestants, Look};
-use super::figure::{Drawn, Figure, Key, Picture, Table};
+use super::figure::{Drawn, Figure, Picture, Table};
 use super::number;
 use super::plot::{Layer, Plot};
 use crate::report::summary::{Load, Metric, Point, Spread};
 
 const TITLE: &str = "Requests per second against workers";
 /// Beside one another, where servers have the same number of workers.
-const SHIFT: f64 = 9.0;
+const SHIFT: f64 = 70.0;
 
 /// A measured number of workers.
 struct Peak<'a> {
@@ -36,12 +36,18 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
     }
     let rounds = peaks.iter().map(|peak| peak.point.runs.len()).max().unwrap_or(1);
     let cpus = contestants.report.card.machine.cpus;
+    // One line needs no name, and its marks stand over their numbers of workers.
+    let legend = match contestants.report.series.len() {
+        1 => Vec::new(),
+        _ => contestants.legend(peaks.iter().map(|peak| peak.one)),
+    };
     Figure::Drawn(Box::new(Drawn {
         title: TITLE.to_owned(),
         note: note(rounds),
-        legend: legend(contestants, &peaks),
+        legend,
         pictures: vec![Picture::Plot(plot(&peaks, cpus, contestants.report.series.len()))],
         table: table(&peaks),
+        is_open: false,
     }))
 }
 
@@ -55,15 +61,6 @@ fn note(rounds: usize) -> String {
     format!(
         "Closed loop, every connection always busy. {spread} Dashed: the same again from each worker."
     )
-}
-
-fn legend(contestants: &Contestants<'_>, peaks: &[Peak<'_>]) -> Vec<Key> {
-    let is_there = |series: usize| peaks.iter().any(|peak| peak.one.series == series);
-    let series = contestants.report.series.iter().enumerate().filter(|(index, _)| is_there(*index));
-    match contestants.report.series.len() {
-        0 | 1 => Vec::new(),
-        _ => series.map(|(index, s)| Key::Line(Look::of_series(index), s.name.clone())).collect(),
-    }
 }
 
 fn plot(peaks: &[Peak<'_>], cpus: usize, series: usize) -> Plot {
@@ -91,13 +88,13 @@ fn workers_axis(counts: &[u32], last: u32) -> Axis {
     let ticks = counts.iter().map(|count| (f64::from(*count), number::count(u64::from(*count))));
     let title = if counts.is_empty() { "" } else { "workers" };
     let end = f64::from(last);
-    Axis::with_ticks(title, 0.0, end + (end * 0.08).max(0.4), ticks.collect())
+    Axis::with_ticks(title, 0.0, end + (end * 0.13).max(0.4), ticks.collect())
 }
 
 fn processors(cpus: usize) -> Layer {
     let text = number::counted(cpus as u64, "processor");
     let title = format!("{text}: from here on workers share them");
-    Layer::Upright { class: "processors", x: cpus as f64, text, title }
+    Layer::Limit { x: cpus as f64, text, title }
 }
 
 /// One server: its line, its ideal, its rounds; without a number of workers a level over all of them.
@@ -105,30 +102,32 @@ fn line(peaks: &[&Peak<'_>], top: f64) -> Vec<Layer> {
     let Some(first) = peaks.first() else { return Vec::new() };
     let look = Look::of_series(first.one.series);
     let Some(least) = first.one.workers.map(f64::from) else {
-        let told = number::rounded(first.rate.median);
+        let told = number::short(first.rate.median);
         let text = format!("{}: {told}/s", first.one.label);
         return vec![Layer::Level { look, y: first.rate.median, title: title(first), text }];
     };
     let x = |peak: &Peak<'_>| peak.one.workers.map_or(0.0, f64::from);
+    // Without lines, those with the same number of workers would hide one another.
+    let shift = if peaks.len() > 1 { 0.0 } else { first.one.series as f64 * SHIFT };
     let mut layers = Vec::new();
     if peaks.len() > 1 {
         let each = first.rate.median / least;
         let end = x(peaks[peaks.len() - 1]).min(top / each.max(f64::MIN_POSITIVE));
         let ideal = vec![(least, first.rate.median), (end, each * end)];
         layers.push(Layer::Curve { look, is_faint: true, points: ideal });
-        layers.push(Layer::Words { x: end, y: each * end * 0.93, text: "ideal".to_owned() });
+        let (text, aside) = ("ideal".to_owned(), (7.0, 10.0));
+        layers.push(Layer::Words { x: end, y: each * end, aside, text });
         let points = peaks.iter().map(|peak| (x(peak), peak.rate.median)).collect();
         layers.push(Layer::Curve { look, is_faint: false, points });
     }
     for peak in peaks {
-        layers.extend(marks(peak, x(peak), first));
+        layers.extend(marks(peak, (x(peak), shift), first));
     }
     layers
 }
 
-fn marks(peak: &Peak<'_>, x: f64, first: &Peak<'_>) -> Vec<Layer> {
+fn marks(peak: &Peak<'_>, (x, shift): (f64, f64), first: &Peak<'_>) -> Vec<Layer> {
     let (look, rate) = (peak.one.look, peak.rate);
-    let shift = peak.one.series as f64 * SHIFT;
     let rounds = peak.point.samples(Metric::Rate);
     let mut layers = Vec::new();
     if rounds.len() > 1 {
@@ -138,16 +137,17 @@ fn marks(peak: &Peak<'_>, x: f64, first: &Peak<'_>) -> Vec<Layer> {
     layers.push(Layer::Mark { look, x, y: rate.median, shift, title: title(peak) });
     let is_first = peak.one.workers == first.one.workers;
     let text = match is_first || first.rate.median == 0.0 {
-        true => format!("{}/s", number::rounded(rate.median)),
+        true => format!("{}/s", number::short(rate.median)),
         false => format!("{:.2} ×", rate.median / first.rate.median),
     };
-    layers.push(Layer::Words { x, y: rate.max, text });
+    // Below and to the right: there, a line that rises less and less leaves room.
+    layers.push(Layer::Words { x, y: rate.min, aside: (shift + 6.0, 17.0), text });
     layers
 }
 
 fn title(peak: &Peak<'_>) -> String {
     let Spread { median, min, max } = peak.rate;
-    let [median, min, max] = [median, min, max].map(number::rounded);
+    let [median, min, max] = [median, min, max].map(number::short);
     format!("{}: {median} requests/s, rounds from {min} to {max}", peak.one.label)
 }
 
@@ -159,10 +159,10 @@ fn table(peaks: &[Peak<'_>]) -> Table {
         let first = peaks.iter().find(same).map_or(0.0, |first| first.rate.median);
         let ratio = match first > 0.0 {
             true => format!("{:.2} ×", peak.rate.median / first),
-            false => "–".to_owned(),
+            false => "-".to_owned(),
         };
         let Spread { median, min, max } = peak.rate;
-        let [median, min, max] = [median, min, max].map(number::rounded);
+        let [median, min, max] = [median, min, max].map(number::short);
         let rounds = peak.point.runs.len().to_string();
         table.rows.push(vec![peak.one.label.clone(), median, min, max, ratio, rounds]);
     }

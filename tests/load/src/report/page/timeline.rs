@@ -70,6 +70,7 @@ fn figure(one: &Contestant<'_>, run: &Run, rounds: usize, axes: &Axes) -> Figure
         legend: Vec::new(),
         pictures,
         table: table(one, run),
+        is_open: false,
     }))
 }
 
@@ -83,7 +84,7 @@ fn rates(one: &Contestant<'_>, run: &Run, axes: &Axes) -> Picture {
     layers.push(Layer::Curve { look: one.look, is_faint: false, points });
     for window in &run.windows {
         let (x, y) = middle(window);
-        let told = format!("{} requests/s", number::rounded(y));
+        let told = format!("{} requests/s", number::short(y));
         layers.push(Layer::Point { look: one.look, x, y, title: titled(window, &told) });
     }
     layers.extend(run.windows.iter().filter(|window| window.errors > 0).map(stain));
@@ -113,7 +114,7 @@ fn event(event: &Event) -> Layer {
         EventKind::Reload => ("reload", "reload"),
         EventKind::Scale => ("scale", "scale"),
     };
-    let title = format!("{} s: {}", number::rounded(event.at_s), event.text);
+    let title = format!("{} s: {}", number::short(event.at_s), event.text);
     Layer::Upright { class, x: event.at_s, text: word.to_owned(), title }
 }
 
@@ -138,7 +139,7 @@ fn table(one: &Contestant<'_>, run: &Run) -> Table {
         let [p50, p99, max] = [window.p50_ms, window.p99_ms, window.max_ms].map(number::duration);
         table.rows.push(vec![
             number::plain(window.at_s),
-            number::rounded(rate(window)),
+            number::short(rate(window)),
             number::count(window.errors),
             p50,
             p99,
