@@ -1,6 +1,6 @@
-//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, wrk.
 //!
-//! `tests/run --all` provides both and runs this target; `cargo test` alone does not, so that nobody
+//! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
 //! tests. What is missing is a failure.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
@@ -18,3 +18,5 @@ mod pgbouncer;
 mod takeover;
 /// A developer edits this project, and builds it.
 mod walk;
+/// `peace-loadtest` and wrk on the same server.
+mod wrk;
