@@ -1,6 +1,7 @@
-//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, a
+//! real Chromium.
 //!
-//! `tests/run --all` provides both and runs this target; `cargo test` alone does not, so that nobody
+//! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
 //! tests. What is missing is a failure.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
@@ -10,8 +11,16 @@
 #[path = "../blackbox/harness/mod.rs"]
 mod harness;
 
+/// Reports that nobody measured.
+#[path = "../load/src/report/fixture.rs"]
+mod fixture;
+
 /// The real Alembic, on the revisions of the Python template.
 mod alembic;
+/// A real browser.
+mod chromium;
+/// The page of a load report, in a real browser.
+mod page;
 /// A real pgbouncer, and what migrations say to it.
 mod pgbouncer;
 /// `adopt-alembic` on what the real Alembic left.
