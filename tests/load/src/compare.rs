@@ -130,11 +130,11 @@ impl Comparison {
         if worse.is_empty() && better.is_empty() {
             return format!("No real difference in {compared} comparisons.");
         }
-        let parts = [("Worse", worse), ("better", better)].map(|(word, rows)| match rows.len() {
-            0 => format!("{word}: nothing"),
-            count => format!("{word}: {count} of {compared} ({})", pairs::largest(&rows)),
-        });
-        format!("{}.", parts.join("; "))
+        let part = |rows: &[&Row], word: &str| match pairs::largest(rows) {
+            None => format!("none {word}"),
+            Some(largest) => format!("{} {word}, most of all {largest}", rows.len()),
+        };
+        format!("Of {compared}, {}; {}.", part(&worse, "worse"), part(&better, "better"))
     }
 }
 

@@ -203,7 +203,8 @@ impl Database {
                     from unnest($1::uuid[], $2::uuid[], $3::text[]) as new (id, user_id, name)";
                 self.client.execute(insert, &[&new, &owners, &names]).await?;
             }
-            self.client.batch_execute("vacuum analyze; checkpoint").await
+            self.client.batch_execute("vacuum analyze").await?;
+            self.client.batch_execute("checkpoint").await
         });
         done.map_err(|error| format!("the database cannot be filled: {}", in_words(error)))?;
         self.population(password)

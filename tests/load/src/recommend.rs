@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_server_is_chosen_by_name() {
-        let (a, b): (&[(u32, f64)], &[(u32, f64)]) = (&[(1, 900.0), (2, 1800.0)], &[(4, 700.0)]);
+        let (a, b): (made::Peaks, made::Peaks) = (&[(1, 900.0), (2, 1800.0)], &[(4, 700.0)]);
         let report = made::report(vec![("a", a), ("b", b)]);
         let (_, lines) = recommend(&report, Some("b"), None).unwrap();
         assert!(lines[0].starts_with("b, 4 workers: 700 requests/s"), "{lines:?}");

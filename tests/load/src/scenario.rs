@@ -7,6 +7,7 @@
 //! Values are put in as they are, nothing is escaped: what stands in a path has to be fit for a path,
 //! what stands in a body for its media type.
 
+mod check;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,6 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use hyper::http::{HeaderName, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use template::{Part, Template};
@@ -29,9 +29,6 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     ("health", include_str!("../scenarios/health.toml")),
 ];
 
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-/// Headers that say how a message is sent, which is the client's affair.
-const OWN_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The whole file.
@@ -130,12 +127,6 @@ impl Scenario {
         Ok((name, text, scenario))
     }
 
-    /// One of [`BUILTIN`].
-    pub(crate) fn builtin(name: &str) -> Option<Self> {
-        let (_, text) = BUILTIN.iter().find(|(builtin, _)| *builtin == name)?;
-        Self::parse(text).ok()
-    }
-
     /// What a file says, its sense checked as far as that goes without rows.
     ///
     /// # Errors
@@ -168,74 +159,6 @@ impl Scenario {
             })
             .collect();
         tables.into_iter().filter(|table| !self.rows.contains_key(table)).collect()
-    }
-
-    /// The rows that stand in the file itself.
-    pub(crate) fn given_rows(&self) -> Rows {
-        let given = self.rows.iter().filter_map(|(name, source)| match source {
-            Source::Sql { .. } => None,
-            Source::Given { columns, rows } => {
-                Some((name.clone(), Table { columns: columns.clone(), rows: rows.clone() }))
-            }
-        });
-        given.collect()
-    }
-
-    /// Whether these rows have all that its placeholders name.
-    ///
-    /// # Errors
-    /// One line: which request, what is missing, what there is.
-    pub(crate) fn check(&self, rows: &Rows) -> Result<(), String> {
-        for request in &self.requests {
-            for template in request.templates() {
-                let missing = template.and_then(|template| has_all(&template, rows));
-                missing.map_err(|error| request.complaint(&error))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Request {
-    fn complaint(&self, error: &str) -> String {
-        format!("request `{}`: {error}", self.name)
-    }
-
-    /// Path, headers and body, taken apart.
-    fn templates(&self) -> impl Iterator<Item = Result<Template, String>> {
-        let texts = [Some(&self.path), self.body.as_ref()].into_iter().flatten();
-        texts.chain(self.headers.values()).map(|text| Template::parse(text))
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.weight == 0 {
-            return Err("weight 0: leave the request out, or let it weigh 1 or more".to_owned());
-        }
-        if !METHODS.contains(&self.method.as_str()) {
-            let methods = METHODS.join(", ");
-            return Err(format!("method `{}`: it has to be one of {methods}", self.method));
-        }
-        if let Some(status) = self.status.filter(|status| !(200..600).contains(status)) {
-            return Err(format!("status {status}: it has to be one from 200 to 599"));
-        }
-        self.templates().try_for_each(|template| template.map(drop))?;
-        check_path(&self.path)?;
-        self.headers.iter().try_for_each(|(name, value)| check_header(name, value))
-    }
-}
-
-impl Source {
-    fn check(&self) -> Result<(), String> {
-        let Self::Given { columns, rows } = self else { return Ok(()) };
-        match rows.iter().position(|row| row.len() != columns.len()) {
-            None => Ok(()),
-            Some(index) => Err(format!(
-                "row {} has {} values for {} columns",
-                index + 1,
-                rows[index].len(),
-                columns.len()
-            )),
-        }
     }
 }
 
@@ -277,50 +200,6 @@ fn located(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-fn check_path(path: &str) -> Result<(), String> {
-    let filled = Template::parse(path)?.filled_with("x");
-    if !filled.starts_with('/') {
-        return Err(format!("path `{path}`: it has to begin with `/`"));
-    }
-    match filled.parse::<Uri>() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("path `{path}`: {error}; write odd characters as `%20`")),
-    }
-}
-
-fn check_header(name: &str, value: &str) -> Result<(), String> {
-    let known: HeaderName =
-        name.parse().map_err(|_| format!("header `{name}`: that is no name of a header"))?;
-    if OWN_HEADERS.contains(&known.as_str()) {
-        return Err(format!("header `{name}`: the client sets it itself; leave it out"));
-    }
-    match HeaderValue::from_str(&Template::parse(value)?.filled_with("x")) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!("header `{name}`: its value has to be one line of visible ASCII")),
-    }
-}
-
-fn has_all(template: &Template, rows: &Rows) -> Result<(), String> {
-    let listed = |names: Vec<&str>| match names.is_empty() {
-        true => "none".to_owned(),
-        false => names.join(", "),
-    };
-    for (name, column) in template.columns() {
-        let Some(table) = rows.get(name) else {
-            let names = listed(rows.keys().map(String::as_str).collect());
-            return Err(format!("no rows `{name}` for `{{{name}.{column}}}`: there are {names}"));
-        };
-        if !table.columns.iter().any(|known| known == column) {
-            let names = listed(table.columns.iter().map(String::as_str).collect());
-            return Err(format!("`{name}` has no column `{column}`: it has {names}"));
-        }
-        if table.rows.is_empty() {
-            return Err(format!("there is no row of `{name}` to take `{column}` from"));
-        }
-    }
-    Ok(())
-}
-
 fn one() -> u32 {
     1
 }
@@ -333,21 +212,15 @@ fn get() -> String {
 mod tests {
     use super::*;
 
-    const ABOUT: &str = "about = 'x'\n";
+    pub(super) const ABOUT: &str = "about = 'x'\n";
 
-    fn error_of(rest: &str) -> String {
+    pub(super) fn error_of(rest: &str) -> String {
         let error = Scenario::parse(&format!("{ABOUT}{rest}")).unwrap_err();
         assert!(!error.contains('\n'), "{error:?}");
         error
     }
 
-    fn error_of_request(lines: &str) -> String {
-        let error = error_of(&format!("[[request]]\nname = 'r'\n{lines}"));
-        assert!(error.contains("`r`") || error.contains("request 1"), "{error}");
-        error
-    }
-
-    fn table(columns: &[&str], rows: &[&[&str]]) -> Table {
+    pub(super) fn table(columns: &[&str], rows: &[&[&str]]) -> Table {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         Table { columns: owned(columns), rows: rows.iter().map(|row| owned(row)).collect() }
     }
@@ -360,13 +233,13 @@ mod tests {
             ("writer".to_owned(), table(&["pubid", "token"], &[&["1", "2"]])),
             ("writer_item".to_owned(), table(&["pubid", "user", "token"], &[&["1", "2", "3"]])),
         ]);
-        for (name, text) in BUILTIN {
-            let (loaded, _, scenario) = Scenario::load(name).unwrap();
+        for (name, file) in BUILTIN {
+            let (loaded, text, scenario) = Scenario::load(name).unwrap();
             assert_eq!((loaded.as_str(), scenario.check(&known)), (*name, Ok(())));
-            assert_eq!(Scenario::builtin(name).unwrap(), Scenario::parse(text).unwrap());
+            assert_eq!(text, *file);
             assert!(scenario.about.ends_with('.') && scenario.about.len() > 20, "{name}");
         }
-        let used = |name| Scenario::builtin(name).unwrap().names_used().into_iter().collect();
+        let used = |name| Scenario::load(name).unwrap().2.names_used().into_iter().collect();
         let used: [Vec<String>; 3] = [used("health"), used("writes"), used("mixed")];
         let expected: [&[&str]; 3] =
             [&[], &["writer", "writer_item"], &["item", "user", "writer", "writer_item"]];
@@ -394,40 +267,6 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_request_is_told_in_one_line_that_names_it() {
-        let error = error_of_request("path = '/'\nwieght = 2");
-        assert!(error.contains("line 5") && error.contains("`weight`"), "{error}");
-        assert!(error_of_request("weight = 1").contains("missing field `path`"));
-        assert!(error_of_request("path = '/'\nweight = 0").contains("weight 0"));
-        assert!(error_of_request("path = '/'\nmethod = 'get'").contains("GET, HEAD"));
-        assert!(error_of_request("path = 'items'").contains("begin with `/`"));
-        assert!(error_of_request("path = '/a b'").contains("%20"));
-        assert!(error_of_request("path = '/{item}'").contains("`{unique}`"));
-        assert!(error_of_request("path = '/'\nbody = '{item}'").contains("`{unique}`"));
-        assert!(error_of_request("path = '/'\nheaders = {'a b' = 'x'}").contains("`a b`"));
-        assert!(error_of_request("path = '/'\nheaders = {Host = 'x'}").contains("`Host`"));
-        assert!(error_of_request("path = '/'\nheaders = {a = \"x\\n\"}").contains("one line"));
-        assert!(error_of_request("path = '/'\nstatus = 99").contains("status 99"));
-    }
-
-    #[test]
-    fn rows_that_are_not_there_are_told_with_those_that_are() {
-        let text = format!("{ABOUT}[[request]]\nname = 'r'\npath = '/{{city.code}}'");
-        let scenario = Scenario::parse(&text).unwrap();
-        let check = |rows: &[(&str, Table)]| {
-            let rows = rows.iter().map(|(name, table)| ((*name).to_owned(), table.clone()));
-            scenario.check(&rows.collect())
-        };
-        let rows = table(&["name"], &[&["1"]]);
-        let error = check(&[("user", rows.clone())]).unwrap_err();
-        assert_eq!(error, "request `r`: no rows `city` for `{city.code}`: there are user");
-        let error = check(&[("city", rows)]).unwrap_err();
-        assert_eq!(error, "request `r`: `city` has no column `code`: it has name");
-        assert!(check(&[("city", table(&["code"], &[]))]).unwrap_err().contains("no row"));
-        assert_eq!(check(&[("city", table(&["code"], &[&["1"]]))]), Ok(()));
-    }
-
-    #[test]
     fn rows_of_the_files_own_need_no_others() {
         let text = format!(
             "{ABOUT}[[request]]\nname = 'r'\npath = '/{{city.code}}/{{town.id}}'\n\
@@ -435,10 +274,6 @@ mod tests {
         );
         let scenario = Scenario::parse(&text).unwrap();
         assert!(scenario.names_used().is_empty());
-        assert_eq!(
-            scenario.given_rows(),
-            Rows::from([("city".to_owned(), table(&["code"], &[&["b"]]))])
-        );
         let json = serde_json::to_string(&scenario).unwrap();
         assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario);
     }
@@ -450,7 +285,7 @@ mod tests {
         std::fs::write(&path, BUILTIN[0].1).unwrap();
         let (name, text, scenario) = Scenario::load(path.to_str().unwrap()).unwrap();
         assert_eq!((name.as_str(), text.as_str()), ("own", BUILTIN[0].1));
-        assert_eq!(scenario, Scenario::builtin("reads").unwrap());
+        assert_eq!(scenario, Scenario::load("reads").unwrap().2);
         assert!(Scenario::load("raeds").unwrap_err().contains("reads, writes"));
         assert!(Scenario::load("./none.toml").unwrap_err().contains("./none.toml"));
     }

@@ -8,8 +8,8 @@ use crate::report::number;
 use super::pairs::Row;
 use super::{Comparison, text};
 
-const HEAD: &str = "| where | what | base | new | difference (99 % interval) |\n\
-                    | --- | --- | ---: | ---: | --- |\n";
+const HEAD: &str = "| where | what | base | new | difference | 99 % interval |\n\
+                    | --- | --- | ---: | ---: | ---: | ---: |\n";
 
 /// Ends with a line break.
 pub(crate) fn markdown(comparisons: &[Comparison]) -> String {
@@ -20,7 +20,9 @@ fn one(comparison: &Comparison) -> String {
     let Comparison { base, new, notes, rows, errors, findings } = comparison;
     let mut text = format!("**{}** {}\n\n", escaped(&comparison.verdict()), text::tell(*errors));
     for finding in findings {
-        text += &format!("- {}\n", escaped(&text::tell_finding(finding)));
+        text += &format!("- {}\n", escaped(&text::head(finding)));
+        let failures = finding.failures.iter();
+        text.extend(failures.map(|failure| format!("  - {}\n", escaped(failure))));
     }
     let told: Vec<&Row> = rows.iter().filter(|row| row.is_told).collect();
     let (real, other): (Vec<&Row>, Vec<&Row>) = told.iter().partition(|row| row.is_real());
@@ -29,7 +31,7 @@ fn one(comparison: &Comparison) -> String {
     }
     let summary = format!("{} against {}: circumstances and what is within the noise", new, base);
     text += &format!("\n<details><summary>{}</summary>\n\n", escaped(&summary));
-    for note in notes {
+    for note in notes.iter().chain([&text::basis()]) {
         text += &format!("- {}\n", escaped(note));
     }
     text + &format!("\n{HEAD}{}\n</details>\n", lines(&other))
@@ -38,8 +40,8 @@ fn one(comparison: &Comparison) -> String {
 fn lines(rows: &[&Row]) -> String {
     let line = |row: &&Row| {
         let [base, new] = [row.base, row.new].map(|spread| number::spread(row.metric, spread));
-        let (place, told) = (escaped(&row.place), row.told());
-        format!("| {place} | {} | {base} | {new} | {told} |\n", row.metric.name())
+        let (place, what) = (escaped(&row.place), row.metric.name());
+        format!("| {place} | {what} | {base} | {new} | {} | {} |\n", row.change(), row.interval())
     };
     rows.iter().map(line).collect()
 }

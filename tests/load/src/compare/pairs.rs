@@ -11,11 +11,12 @@ use crate::report::model::Report;
 use crate::report::number;
 use crate::report::statistics::{self, Difference};
 use crate::report::summary::{Load, Metric, Point, Spread};
+use crate::report::verdict::told;
 
 /// Rates that are nearer than this are the same.
 const SAME_RATE: f64 = 0.01;
-/// How many differences a sentence names.
-const NAMED_MAX: usize = 3;
+/// Peaks that differ by more make percentages of them other rates.
+const SAME_PEAK: f64 = 0.05;
 
 /// Everything that can be asked for; the order is that of the tables.
 pub(crate) const METRICS: [Metric; 11] = [
@@ -50,7 +51,7 @@ pub(crate) type Pair<'a> = (Point<'a>, Point<'a>);
 /// A metric of a pair.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// Which server and load: `2 workers, closed loop`.
+    /// Which server and load: `2 workers at the peak`.
     pub(crate) place: String,
     pub(crate) load: Load,
     pub(crate) metric: Metric,
@@ -75,12 +76,12 @@ pub(crate) fn pairs<'a>(base: &'a Report, new: &'a Report) -> (Vec<Pair<'a>>, Ve
             Some(other) => pairs.push((point, other.clone())),
             None => {
                 let rate = same_server.filter(|o| matches!(o.load, Load::Rate(_))).map(|o| o.load);
-                let place = base.label(point.series, point.workers);
-                notes.insert(left_over(&place, point.load, rate.max()));
+                notes.insert(left_over(base, &point, rate.max()));
             }
         }
     }
     notes.extend(only_new(base, new, &pairs, &others));
+    notes.extend(other_peaks(&pairs));
     (pairs, notes.into_iter().collect())
 }
 
@@ -89,7 +90,7 @@ pub(crate) fn rows(base: &Report, pairs: &[Pair]) -> Vec<Row> {
     let is_all_closed = pairs.iter().all(|(point, _)| point.load == Load::Closed);
     let mut rows: Vec<Row> = Vec::new();
     for (point, other) in pairs {
-        let place = format!("{}, {}", base.label(point.series, point.workers), point.load);
+        let place = place(base, point);
         let metrics = METRICS.iter().map(|metric| Row {
             place: place.clone(),
             load: point.load,
@@ -99,6 +100,7 @@ pub(crate) fn rows(base: &Report, pairs: &[Pair]) -> Vec<Row> {
             difference: statistics::between_reports(*metric, point, other),
             is_told: is_told(*metric, point.load, is_all_closed),
         });
+        let metrics = metrics.map(without_untold_zeros);
         rows.extend(metrics.filter(|row| row.base.is_some() || row.new.is_some()));
     }
     let told = rows.iter_mut().filter(|row| row.is_told);
@@ -106,20 +108,12 @@ pub(crate) fn rows(base: &Report, pairs: &[Pair]) -> Vec<Row> {
     rows
 }
 
-/// The largest of some differences, in words.
-pub(crate) fn largest(rows: &[&Row]) -> String {
-    let size = |row: &Row| row.difference.as_ref().map_or(0.0, Difference::size);
-    let mut rows = rows.to_vec();
-    rows.sort_by(|a, b| size(b).total_cmp(&size(a)));
-    let named = rows.iter().take(NAMED_MAX).map(|row| {
-        let change = row.difference.as_ref().map(number::change).unwrap_or_default();
-        format!("{} {change}: {}", row.metric.name(), row.place)
-    });
-    let mut named: Vec<String> = named.collect();
-    if rows.len() > NAMED_MAX {
-        named.push("…".to_owned());
-    }
-    named.join("; ")
+/// The largest of some differences, in words: `p99 of 2 workers at 1,000/s (+35 %)`.
+pub(crate) fn largest(rows: &[&Row]) -> Option<String> {
+    let differences = rows.iter().filter_map(|row| Some((row, row.difference.as_ref()?)));
+    let (row, difference) = differences.max_by(|a, b| a.1.size().total_cmp(&b.1.size()))?;
+    let change = number::change(difference);
+    Some(format!("{} of {} ({change})", row.metric.name(), row.place))
 }
 
 impl Row {
@@ -131,21 +125,29 @@ impl Row {
         self.difference.is_some_and(|d| d.is_more() != self.metric.is_better_high())
     }
 
-    /// `+35 % (+20 % to +51 %)`, or that it is none.
-    pub(crate) fn told(&self) -> String {
+    /// `+35 %`, or that it is none.
+    pub(crate) fn change(&self) -> String {
         match &self.difference {
             None => "not seen in both".to_owned(),
-            Some(difference) => {
-                let interval = number::interval(difference);
-                let change = if difference.is_real {
-                    number::change(difference)
-                } else {
-                    "no real difference".to_owned()
-                };
-                format!("{change} ({interval})")
-            }
+            Some(difference) if difference.is_real => number::change(difference),
+            Some(_) => "no real difference".to_owned(),
         }
     }
+
+    /// `+20 to +51 %`.
+    pub(crate) fn interval(&self) -> String {
+        self.difference.as_ref().map(number::interval).unwrap_or_default()
+    }
+}
+
+fn place(report: &Report, point: &Point) -> String {
+    format!("{} at {}", report.label(point.series, point.workers), told(point.load))
+}
+
+/// That there was no error is told once, not in every phase.
+fn without_untold_zeros(row: Row) -> Row {
+    let had_some = [row.base, row.new].iter().flatten().any(|spread| spread.max > 0.0);
+    Row { is_told: row.is_told && had_some, ..row }
 }
 
 fn is_told(metric: Metric, load: Load, is_all_closed: bool) -> bool {
@@ -173,15 +175,34 @@ fn is_same_load(base: Load, new: Load) -> bool {
     }
 }
 
-fn left_over(place: &str, load: Load, other_rate: Option<Load>) -> String {
-    match (load, other_rate) {
+/// A percentage of a peak is as much as that peak.
+fn other_peaks(pairs: &[Pair]) -> Option<String> {
+    let offered = |point: &Point| {
+        Spread::of(&point.runs.iter().filter_map(|r| r.offered).collect::<Vec<_>>())
+    };
+    let of_peak = pairs.iter().filter(|(point, _)| matches!(point.load, Load::PercentOfPeak(_)));
+    let apart = of_peak.filter_map(|(point, other)| {
+        Some((offered(other)?.median / offered(point)?.median - 1.0).abs())
+    });
+    let most = apart.fold(0.0, f64::max);
+    (most > SAME_PEAK).then(|| {
+        format!(
+            "Percentages are of each one's own peak: the rates behind them differ by up to \
+             {:.0} %.",
+            most * 100.0
+        )
+    })
+}
+
+fn left_over(report: &Report, point: &Point, other_rate: Option<Load>) -> String {
+    match (point.load, other_rate) {
         (Load::Rate(base), Some(Load::Rate(new))) => format!(
             "The fixed rates differ ({}/s, then {}/s) and were not compared; repeat the run with \
              --rate {base}.",
             number::count(base),
             number::count(new)
         ),
-        _ => format!("Only the base has: {place}, {load}."),
+        _ => format!("Only the base has: {}.", place(report, point)),
     }
 }
 
@@ -193,10 +214,8 @@ fn only_new(base: &Report, new: &Report, pairs: &[Pair], others: &[Point]) -> Ve
             (paired.series, paired.workers, paired.load)
                 == (other.series, other.workers, other.load)
         });
-        !is_paired && !(has_rate && matches!(other.load, Load::Rate(_)))
+        let is_told_of = has_rate && matches!(other.load, Load::Rate(_));
+        !(is_paired || is_told_of)
     });
-    let told = left.map(|other| {
-        format!("Only the new one has: {}, {}.", new.label(other.series, other.workers), other.load)
-    });
-    told.collect()
+    left.map(|other| format!("Only the new one has: {}.", place(new, other))).collect()
 }

@@ -48,7 +48,7 @@ fn told(reports: Vec<PathBuf>, fail_if: &[&str], format: Format) -> (bool, Strin
 #[test]
 fn the_same_thing_shows_no_real_difference_in_any_metric() {
     let comparison = compared(&base(), &base(), &["p99>+10%", "rps<-5%", "errors>0%"]);
-    assert_eq!(comparison.verdict(), "No real difference in 58 comparisons.");
+    assert_eq!(comparison.verdict(), "No real difference in 48 comparisons.");
     assert_eq!(comparison.notes, [""; 0]);
     assert!(comparison.findings.iter().all(Finding::holds));
 }
@@ -57,8 +57,8 @@ fn the_same_thing_shows_no_real_difference_in_any_metric() {
 fn what_is_worse_is_named_and_fails_its_threshold_only() {
     let comparison = compared(&base(), &slower(), &["p99>+10%", "rps<-5%", "p50>+10%"]);
     let verdict = comparison.verdict();
-    assert!(verdict.starts_with("Worse: 8 of 58 (p99 +60 %: "), "{verdict}");
-    assert!(verdict.ends_with("; better: nothing."), "{verdict}");
+    assert!(verdict.starts_with("Of 48, 8 worse, most of all p99 of "), "{verdict}");
+    assert!(verdict.ends_with(" (+60 %); none better."), "{verdict}");
     let holds: Vec<bool> = comparison.findings.iter().map(Finding::holds).collect();
     assert_eq!(holds, [false, true, true]);
     assert_eq!(comparison.findings[0].failures.len(), 8);
@@ -97,7 +97,11 @@ fn a_threshold_that_cannot_be_checked_does_not_hold() {
     for finding in &comparison.findings {
         assert!(!finding.holds(), "{finding:?}");
     }
-    assert!(comparison.verdict().starts_with("Worse: "), "{}", comparison.verdict());
+    assert!(
+        comparison.verdict().contains(" worse, most of all requests/s of "),
+        "{}",
+        comparison.verdict()
+    );
     assert!(comparison.errors[1] > 0 && comparison.errors[0] == 0);
 }
 
@@ -121,11 +125,20 @@ fn rates_that_differ_are_not_compared_and_the_way_out_is_told() {
 }
 
 #[test]
+fn peaks_that_differ_make_their_percentages_other_rates() {
+    let new = made::ladder(&[(1, 3000.0), (2, 4750.0)]);
+    assert_eq!(
+        compared(&base(), &new, &[]).notes,
+        ["Percentages are of each one's own peak: the rates behind them differ by up to 20 %."]
+    );
+}
+
+#[test]
 fn what_only_one_of_them_measured_is_told() {
     let new = made::ladder(&[(2, 4750.0), (4, 4800.0)]);
     let comparison = compared(&base(), &new, &[]);
     assert_eq!(comparison.notes.len(), 5 + 4, "{:?}", comparison.notes);
-    assert!(comparison.notes.contains(&"Only the base has: 1 worker, closed loop.".to_owned()));
+    assert!(comparison.notes.contains(&"Only the base has: 1 worker at the peak.".to_owned()));
     let other = made::ladder(&[(8, 4750.0)]);
     let error = compare(("a.json", &base()), ("b.json", &other), &[]).unwrap_err().to_string();
     assert!(error.starts_with("a.json and b.json measured nothing in common; "), "{error}");
@@ -153,12 +166,12 @@ fn circumstances_that_differ_are_told() {
 
 #[test]
 fn servers_are_matched_by_name_and_a_single_one_whatever_its_name() {
-    let (a, b): (&[(u32, f64)], &[(u32, f64)]) = (&[(2, 4000.0)], &[(2, 1000.0)]);
+    let (a, b): (made::Peaks, made::Peaks) = (&[(2, 4000.0)], &[(2, 1000.0)]);
     let base = made::report(vec![("a", a), ("b", b)]);
     let turned = made::report(vec![("b", b), ("a", a)]);
-    assert!(compared(&base, &turned, &[]).verdict().starts_with("No real difference in 58 "));
+    assert!(compared(&base, &turned, &[]).verdict().starts_with("No real difference in 48 "));
     let (old, new) = (made::report(vec![("old", a)]), made::report(vec![("new", a)]));
-    assert!(compared(&old, &new, &[]).verdict().starts_with("No real difference in 29 "));
+    assert!(compared(&old, &new, &[]).verdict().starts_with("No real difference in 24 "));
 }
 
 #[test]
@@ -166,7 +179,7 @@ fn every_format_tells_the_verdict_and_the_exit_is_the_same() {
     let (_folder, paths) = files(&[&base(), &slower()]);
     for format in [Format::Text, Format::Markdown, Format::Json] {
         let (holds, text) = told(paths.clone(), &["p99>+10%"], format);
-        assert!(!holds && text.contains("Worse: 8 of 58 (p99 +60 %"), "{text}");
+        assert!(!holds && text.contains("Of 48, 8 worse, most of all p99 of "), "{text}");
         assert!(told(paths.clone(), &["p99>+90%"], format).0);
     }
 }

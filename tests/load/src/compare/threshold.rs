@@ -99,7 +99,7 @@ impl Threshold {
             (Limit::Change(_), None) => Some(format!("{}: not seen in the base", row.place)),
             (Limit::Change(limit), Some(difference)) => {
                 let fails = difference.is_real && self.is_beyond(difference.change, limit);
-                fails.then(|| format!("{values}: {}", row.told()))
+                fails.then(|| format!("{values}: {} ({})", row.change(), row.interval()))
             }
         }
     }

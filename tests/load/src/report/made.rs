@@ -12,14 +12,17 @@ pub(crate) const DURATION_S: f64 = 10.0;
 /// Rounds of what [`ladder`] and [`server`] make.
 pub(crate) const ROUNDS: u32 = 3;
 
+/// Numbers of workers, each with its peak.
+pub(crate) type Peaks<'a> = &'a [(u32, f64)];
+
 /// One server with these numbers of workers, each with its peak: measured in a closed loop, at 50, 70
 /// and 90 % of that peak, and at 1,000/s.
-pub(crate) fn ladder(peaks: &[(u32, f64)]) -> Report {
+pub(crate) fn ladder(peaks: Peaks) -> Report {
     report(vec![("peace", peaks)])
 }
 
 /// As [`ladder`], of several servers.
-pub(crate) fn report(servers: Vec<(&str, &[(u32, f64)])>) -> Report {
+pub(crate) fn report(servers: Vec<(&str, Peaks)>) -> Report {
     let (mut series, mut runs) = (Vec::new(), Vec::new());
     for (index, (name, peaks)) in servers.into_iter().enumerate() {
         let command = format!("{name} --workers {{workers}}");

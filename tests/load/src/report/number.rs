@@ -54,10 +54,14 @@ pub(crate) fn change(difference: &Difference) -> String {
     change_by(difference.scale, difference.change)
 }
 
-/// The interval: `-4.2 % to +8.1 %`.
+/// The interval: `-4.2 to +8.1 %`.
 pub(crate) fn interval(difference: &Difference) -> String {
     let Difference { scale, low, high, .. } = *difference;
-    format!("{} to {}", change_by(scale, low), change_by(scale, high))
+    let (low, high) = (change_by(scale, low), change_by(scale, high));
+    // One unit is enough where both have the same.
+    let unit = high.rsplit_once(' ').map_or("", |(_, unit)| unit);
+    let low = low.strip_suffix(unit).unwrap_or(&low).trim_end();
+    format!("{low} to {high}")
 }
 
 fn change_by(scale: Scale, change: f64) -> String {

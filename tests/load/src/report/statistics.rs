@@ -34,7 +34,7 @@ const FALSE_SHARE: f64 = 0.05;
 /// The assumed noise counts as much as that of so many further rounds, for each of the two sets.
 const ASSUMED_FREEDOM: f64 = 2.0;
 /// Standard deviation, as a share, of what a whole report is off because of when it was made.
-const ASSUMED_DRIFT: f64 = 0.03;
+pub(crate) const ASSUMED_DRIFT: f64 = 0.03;
 /// The least share that is called a difference.
 const FLOOR: f64 = 0.03;
 /// The same of shares of errors, in percentage points.

@@ -81,8 +81,11 @@ fn of_counts(ladder: &Ladder, steps: &[Step], width: Option<u16>) -> String {
 /// What is told of each count.
 struct Line {
     name: String,
-    cell: Box<dyn Fn(&Step) -> Option<String>>,
+    cell: Cell,
 }
+
+/// `None` where it was not seen.
+type Cell = Box<dyn Fn(&Step) -> Option<String>>;
 
 fn lines(steps: &[Step]) -> Vec<Line> {
     let mut lines = vec![Line::new("requests/s at the peak", |step| {
@@ -158,7 +161,7 @@ mod tests {
     use crate::report::made;
 
     fn both() -> Report {
-        let peace: &[(u32, f64)] = &[(1, 5000.0), (2, 9300.0), (4, 9400.0)];
+        let peace: made::Peaks = &[(1, 5000.0), (2, 9300.0), (4, 9400.0)];
         made::report(vec![("peace", peace), ("other", &[(1, 1000.0), (2, 1900.0)])])
     }
 

@@ -116,6 +116,8 @@ mod tests {
     use crate::report::model::{Event, EventKind, Latency};
     use crate::report::summary::Load;
 
+    type Disturb = fn(&mut Run);
+
     #[test]
     fn a_quiet_report_has_no_warning() {
         assert_eq!(warnings(&made::ladder(&[(1, 2500.0), (2, 4750.0)])), [""; 0]);
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn what_disturbs_a_phase_is_told_with_where_it_was() {
         let late = Latency { p99_ms: 2.0, ..Latency::default() };
-        let disturbances: [(fn(&mut Run), &str); 5] = [
+        let disturbances: [(Disturb, &str); 5] = [
             (|run| run.cpu.generator_peak = 0.95, "The load generator was at its limit"),
             (|run| run.cpu.stolen = 0.06, "Other programs or the host had processors"),
             (|run| run.cpu.foreign = 0.06, "Other programs or the host had processors"),
