@@ -1,4 +1,6 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, wrk.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, a
+//! real Chromium.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -10,8 +12,16 @@
 #[path = "../blackbox/harness/mod.rs"]
 mod harness;
 
+/// Reports that nobody measured.
+#[path = "../load/src/report/fixture.rs"]
+mod fixture;
+
 /// The real Alembic, on the revisions of the Python template.
 mod alembic;
+/// A real browser.
+mod chromium;
+/// The page of a load report, in a real browser.
+mod page;
 /// A real pgbouncer, and what migrations say to it.
 mod pgbouncer;
 /// `adopt-alembic` on what the real Alembic left.

@@ -56,11 +56,6 @@ impl Axis {
         Some(Self { title: title.to_owned(), is_log: true, from, to, ticks })
     }
 
-    /// The same under another title.
-    pub(crate) fn titled(&self, title: &str) -> Self {
-        Self { title: title.to_owned(), ..self.clone() }
-    }
-
     /// Its place: 0 at the start, 1 at the end, outside when it is outside.
     pub(crate) fn place(&self, value: f64) -> f64 {
         match self.is_log {

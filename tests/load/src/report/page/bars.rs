@@ -8,10 +8,11 @@ use super::contestants::Look;
 use super::markup::Tag;
 use super::plot::{line, text_width, titled_mark, words};
 
-const ROW: f64 = 40.0;
 const BAR: f64 = 13.0;
-/// From a row's top to its bar.
-const HEAD: f64 = 19.0;
+/// From a row's bar to the next row.
+const GAP: f64 = 10.0;
+/// Height of a line of words.
+const LINE: f64 = 15.0;
 
 /// All rows, and the axis below them.
 pub(crate) struct Bars {
@@ -49,11 +50,19 @@ pub(crate) struct Dot {
 impl Bars {
     pub(crate) fn draw(&self, width: f64) -> (f64, Vec<Tag>) {
         let top = if self.rule.is_some() { 20.0 } else { 2.0 };
-        let bottom = top + ROW * self.rows.len() as f64 + 2.0;
+        // Where a name and its number do not fit beside each other, the number stands below.
+        let is_long = |row: &Row| text_width(&row.name) + text_width(&row.sum) + 30.0 > width;
+        let lines = if self.rows.iter().any(is_long) { 2.0 } else { 1.0 };
+        let head = 4.0 + LINE * lines;
+        let height = head + BAR + GAP;
+        let bottom = top + height * self.rows.len() as f64 + 2.0;
         let x = |value: f64| 6.0 + self.axis.place(value) * (width - 30.0);
         let mut tags = self.frame(x, top, bottom);
         for (index, row) in self.rows.iter().enumerate() {
-            tags.extend(row.draw(x, top + ROW * index as f64, width, x(self.axis.end())));
+            let bar = top + height * index as f64 + head;
+            let name = bar - head + 13.0;
+            tags.extend(row.words(name, bar - 6.0, width));
+            tags.extend(row.bar(x, bar, x(self.axis.end())));
         }
         if let Some((value, name)) = &self.rule {
             tags.push(line("rule", (x(*value), top - 2.0), (x(*value), bottom)));
@@ -87,14 +96,15 @@ impl Bars {
 }
 
 impl Row {
-    fn draw(&self, x: impl Fn(f64) -> f64, top: f64, width: f64, end: f64) -> Vec<Tag> {
-        let name = Tag::of("g", "name").put(self.look.mark(6.0, top + 9.0, 4.0));
-        let name = name.put(words("row", 16.0, top + 13.0, "start", &self.name));
-        let mut tags = vec![
-            self.look.paint(Tag::of("g", "look").put(name)),
-            words("sum", width - 2.0, top + 13.0, "end", &self.sum),
-        ];
-        let bar = top + HEAD;
+    /// Its name, and what it comes to, on these lines.
+    fn words(&self, name: f64, sum: f64, width: f64) -> [Tag; 2] {
+        let group = Tag::of("g", "look").put(self.look.mark(6.0, name - 4.0, 4.0));
+        let group = group.put(words("row", 16.0, name, "start", &self.name));
+        [self.look.paint(group), words("sum", width - 2.0, sum, "end", &self.sum)]
+    }
+
+    fn bar(&self, x: impl Fn(f64) -> f64, bar: f64, end: f64) -> Vec<Tag> {
+        let mut tags = Vec::new();
         if self.dots.is_empty() {
             tags.push(rect("track", (x(0.0), end), bar));
         }

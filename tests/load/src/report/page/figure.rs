@@ -27,7 +27,7 @@ pub(crate) struct Drawn {
     pub(crate) legend: Vec<Key>,
     pub(crate) pictures: Vec<Picture>,
     pub(crate) table: Table,
-    /// Whether the numbers are shown at once.
+    /// Whether the numbers are shown at once, beside the picture.
     pub(crate) is_open: bool,
 }
 
@@ -70,7 +70,8 @@ impl Drawn {
         let caption = Tag::new("figcaption")
             .put(Tag::new("h3").text(&self.title))
             .put(Tag::new("p").text(&self.note));
-        let figure = Tag::new("figure").set("id", id).put(caption);
+        let class = if self.is_open { "beside" } else { "below" };
+        let figure = Tag::of("figure", class).set("id", id).put(caption);
         let figure = match self.legend.is_empty() {
             true => figure,
             false => figure.put(self.legend()),

@@ -289,9 +289,7 @@ impl Canvas<'_> {
     /// Its word stands in one of some rows, or nowhere.
     fn upright(&mut self, class: &'static str, x: f64, text: &str, title: &str) -> Tag {
         let x = self.x(x);
-        let is_right = x + 4.0 + text_width(text) > self.right + 14.0;
-        let (place, anchor) = if is_right { (x - 4.0, "end") } else { (x + 4.0, "start") };
-        let start = if is_right { place - text_width(text) } else { place };
+        let (place, anchor, start) = self.beside(x, text);
         let top = self.top + 8.0;
         let mut rows = (0..EVENT_ROWS).map(|row| top + LINE * f64::from(row));
         let class_of_word = format!("event {class}");
@@ -300,9 +298,18 @@ impl Canvas<'_> {
     }
 
     fn limit(&mut self, x: f64, text: &str, title: &str) -> Tag {
-        let (x, y) = (self.x(x), self.bottom - 7.0);
-        self.say("tick", (x + 5.0, y), x + 5.0, "start", text);
+        let x = self.x(x);
+        let (place, anchor, start) = self.beside(x, text);
+        self.say("tick", (place, self.bottom - 7.0), start, anchor, text);
         self.pole("limit", x, title)
+    }
+
+    /// Where words beside a vertical line stand, and begin: right of it, or left where that is too far.
+    fn beside(&self, x: f64, text: &str) -> (f64, &'static str, f64) {
+        match x + 4.0 + text_width(text) > self.right + 14.0 {
+            true => (x - 4.0, "end", x - 4.0 - text_width(text)),
+            false => (x + 4.0, "start", x + 4.0),
+        }
     }
 
     /// From top to bottom, and easy to hit.

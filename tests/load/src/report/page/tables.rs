@@ -26,7 +26,9 @@ const METRICS: [Metric; 11] = [
 /// Every metric of every point: a part for each load, so that what is compared stands together.
 pub(crate) fn points(contestants: &Contestants<'_>) -> Tag {
     let head = |metric: Metric| {
-        let unit = Tag::of("span", "unit").text(metric.unit());
+        // The name of the first says it already.
+        let unit = if metric == Metric::Rate { "\u{a0}" } else { metric.unit() };
+        let unit = Tag::of("span", "unit").text(unit);
         Tag::new("th").set("scope", "col").text(&format!("{} ", metric.name())).put(unit)
     };
     let corner = Tag::new("td");

@@ -43,7 +43,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
     };
     Figure::Drawn(Box::new(Drawn {
         title: TITLE.to_owned(),
-        note: note(rounds),
+        note: note(rounds, peaks.windows(2).any(|two| two[0].one.series == two[1].one.series)),
         legend,
         pictures: vec![Picture::Plot(plot(&peaks, cpus, contestants.report.series.len()))],
         table: table(&peaks),
@@ -51,16 +51,15 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
     }))
 }
 
-fn note(rounds: usize) -> String {
+fn note(rounds: usize, has_ideal: bool) -> String {
     let spread = match rounds {
         1 => "One round: how far it spreads is not known.".to_owned(),
         rounds => format!(
             "Marks are medians of {rounds} rounds, bars reach from the lowest to the highest."
         ),
     };
-    format!(
-        "Closed loop, every connection always busy. {spread} Dashed: the same again from each worker."
-    )
+    let ideal = if has_ideal { " Dashed: the same again from each worker." } else { "" };
+    format!("Closed loop, every connection always busy. {spread}{ideal}")
 }
 
 fn plot(peaks: &[Peak<'_>], cpus: usize, series: usize) -> Plot {
@@ -88,7 +87,9 @@ fn workers_axis(counts: &[u32], last: u32) -> Axis {
     let ticks = counts.iter().map(|count| (f64::from(*count), number::count(u64::from(*count))));
     let title = if counts.is_empty() { "" } else { "workers" };
     let end = f64::from(last);
-    Axis::with_ticks(title, 0.0, end + (end * 0.13).max(0.4), ticks.collect())
+    // One number alone stands in the middle.
+    let end = if counts.len() == 1 { end * 2.0 } else { end + (end * 0.13).max(0.4) };
+    Axis::with_ticks(title, 0.0, end, ticks.collect())
 }
 
 fn processors(cpus: usize) -> Layer {
