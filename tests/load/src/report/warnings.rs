@@ -5,6 +5,7 @@
 //! samples. It does not say what the numbers mean.
 
 use super::model::{Report, Run};
+use super::statistics::taken;
 use super::summary::Metric;
 use super::{number, verdict};
 
@@ -62,10 +63,6 @@ fn is_sent_late(run: &Run) -> bool {
         return false;
     };
     late_ms > LATENESS_MAX_MS && late_ms > run.traffic.latency.p99_ms * LATENESS_MAX_SHARE
-}
-
-fn taken(run: &Run) -> f64 {
-    run.cpu.stolen + run.cpu.foreign
 }
 
 fn misses_rate(run: &Run) -> bool {
