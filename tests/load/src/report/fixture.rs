@@ -275,7 +275,7 @@ fn latency(ok: u64, busy: f64, chance: &mut Chance, encode: Encode<'_>) -> Value
         let tail = -(1.0 - chance.next()).ln();
         0.25 + scale * (0.35 + tail + 0.05 * tail.powi(3))
     };
-    let count = if ok == 0 { 0 } else { 3000 };
+    let count = if ok == 0 { 0 } else { 1000 };
     let mut samples: Vec<f64> = (0..count).map(|_| sample(chance)).collect();
     samples.sort_by(f64::total_cmp);
     let at = |share: f64| {
