@@ -15,8 +15,8 @@ fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
     let turn = Turn::alone();
     let database = empty(&turn);
     let words = ["--workers", "2", "--rounds", "1", "--rate", "300", "--connections", "16"];
-    let more = ["--duration", "3s", "--kill-worker-every", "1s", "--reload-every", "1500ms"];
-    let report = Bench::new().report(&database, words.into_iter().chain(more));
+    let more = ["--kill-worker-every", "1s", "--reload-every", "1500ms"];
+    let report = Bench::new().report(&database, "3s", words.into_iter().chain(more));
     let [run] = runs(&report, &json!({ "rate": 300 }))[..] else { panic!("{report}") };
     let (kills, reloads) = (events(run, "kill"), events(run, "reload"));
     assert_eq!((kills.len(), reloads.len()), (2, 1), "{}", run["events"]);
@@ -37,8 +37,9 @@ fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
 fn workers_come_and_go_when_they_are_told_to() {
     let turn = Turn::alone();
     let database = empty(&turn);
-    let words = ["--workers", "1", "--rounds", "1", "--rate", "100", "--duration", "2s"];
-    let report = Bench::new().report(&database, words.into_iter().chain(["--scale", "3@500ms"]));
+    let words = ["--workers", "1", "--rounds", "1", "--rate", "100"];
+    let report =
+        Bench::new().report(&database, "2s", words.into_iter().chain(["--scale", "3@500ms"]));
     let [run] = runs(&report, &json!({ "rate": 100 }))[..] else { panic!("{report}") };
     assert_eq!(events(run, "scale").len(), 1);
     assert_eq!(errors(run), 0, "{}", run["traffic"]["errors"]);

@@ -11,7 +11,8 @@ use super::{Bench, SHORT, empty};
 use crate::harness::Turn;
 
 /// More rounds than anybody waits for.
-const LONG: [&str; 6] = ["--workers", "1,2", "--rounds", "100", "--rate", "100"];
+const LONG: [&str; 8] =
+    ["--workers", "1,2", "--rounds", "100", "--rate", "100", "--duration", "500ms"];
 
 /// Reads what it says until a line has this in it.
 fn await_line(child: &mut Child, what: &str) {

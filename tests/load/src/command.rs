@@ -148,7 +148,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, S
     }
 }
 
-/// Help and version are clap's errors, too; of the others the first line says it.
+/// Help and version are clap's errors, too; of the others the first paragraph says it.
 fn no_match(error: &clap::Error) -> Result<String, String> {
     let rendered = error.render().to_string();
     match error.kind() {
@@ -157,8 +157,11 @@ fn no_match(error: &clap::Error) -> Result<String, String> {
             Err("nothing asked for; begin with `peace-loadtest run --quick`".to_owned())
         }
         _ => {
-            let first = rendered.lines().next().unwrap_or_default();
-            Err(format!("{}; see `peace-loadtest run --help`", first.trim_start_matches("error: ")))
+            // What is missing stands in lines of its own, up to the first empty one.
+            let said: Vec<&str> =
+                rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            let said = said.join(" ");
+            Err(format!("{}; see `peace-loadtest run --help`", said.trim_start_matches("error: ")))
         }
     }
 }

@@ -24,10 +24,12 @@ use crate::progress::Progress;
 use crate::report::model::{Life, Run, Traffic};
 use crate::report::summary::{Load, Metric};
 use crate::scenario::{Rows, Scenario};
-use crate::server::{Server, Setting};
+use crate::server::{self, Server, Setting};
 use crate::watch::cpu::Meter;
 use crate::watch::memory;
 
+/// How long a worker may take to tell what it has answered.
+const HEARTBEATS: Duration = Duration::from_secs(1);
 /// How often the meters are read and the disturbances looked at.
 const TURN: Duration = Duration::from_millis(50);
 /// Length of a piece of the time line.
@@ -282,7 +284,6 @@ impl Conductor<'_> {
             }
         }
         let cpu = meter.end();
-        let share = share(&before, &requests_by_slot(stage.server));
         let workers = stage.server.ready_workers();
         let workers: Vec<Pid> = workers.iter().map(|(_, pid)| Pid::from_raw(*pid)).collect();
         let is_ours = self.plan.series[stage.contestant.series].start == Start::Peace;
@@ -291,6 +292,7 @@ impl Conductor<'_> {
         let database_connections = self.database.as_ref().and_then(Database::connections);
         let Ended { traffic, windows, examples } =
             generators.end().map_err(|error| error.to_string())?;
+        let share = before.and_then(|before| share(stage.server, &before, &traffic));
         if traffic.answered() == 0 {
             return Err(nothing_right(&stage.label, &traffic, &examples).into());
         }
@@ -351,14 +353,20 @@ fn requests_by_slot(server: &Server) -> Option<Vec<(usize, u64)>> {
     Some(workers.iter().map(|worker| (worker.slot, worker.requests)).collect())
 }
 
-/// What each slot has answered between.
-fn share(
-    before: &Option<Vec<(usize, u64)>>,
-    after: &Option<Vec<(usize, u64)>>,
-) -> Option<Vec<u64>> {
-    let (before, after) = (before.as_ref()?, after.as_ref()?);
+/// What each slot has answered since. A worker tells it with its next heartbeat: until all answers are
+/// told, or a second is over, it is asked again.
+fn share(server: &Server, before: &[(usize, u64)], traffic: &Traffic) -> Option<Vec<u64>> {
     let earlier = |slot: usize| before.iter().find(|(one, _)| *one == slot).map_or(0, |(_, n)| *n);
-    Some(after.iter().map(|(slot, count)| count.saturating_sub(earlier(*slot))).collect())
+    let started = Instant::now();
+    loop {
+        let after = requests_by_slot(server)?;
+        let since = after.iter().map(|(slot, count)| count.saturating_sub(earlier(*slot)));
+        let share: Vec<u64> = since.collect();
+        if share.iter().sum::<u64>() >= traffic.answered() || started.elapsed() > HEARTBEATS {
+            return Some(share);
+        }
+        server::pause();
+    }
 }
 
 fn in_short(run: &Run) -> String {

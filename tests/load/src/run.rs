@@ -62,7 +62,7 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Hal
     let mut card = Card {
         started: Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         took_s: 0.0,
-        command: command_line(),
+        command: command_line(std::env::args().skip(1)),
         is_quick: options.quick,
         scenario: ScenarioCard { name, about: scenario.about.clone(), text },
         connections: options.connections as usize,
@@ -227,9 +227,18 @@ fn about(plan: &Plan) -> Duration {
     look + (lives + plan.duration * phases) * plan.rounds
 }
 
-fn command_line() -> String {
-    let words = std::env::args().skip(1);
-    shell_words::join(["peace-loadtest".to_owned()].into_iter().chain(words))
+/// What was typed, but for the database's address: there may be a password in it.
+fn command_line(args: impl Iterator<Item = String>) -> String {
+    let mut hides = false;
+    let words = args.map(|word| {
+        let was_hidden = std::mem::replace(&mut hides, word == "--database-url");
+        match word.split_once('=') {
+            Some(("--database-url", _)) => r#"--database-url="$DATABASE_URL""#.to_owned(),
+            _ if was_hidden => r#""$DATABASE_URL""#.to_owned(),
+            _ => shell_words::quote(&word).into_owned(),
+        }
+    });
+    ["peace-loadtest".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn series(program: &crate::plan::Program, ours: &Path) -> Series {
@@ -266,4 +275,21 @@ fn show(report: &Report, folder: &Path, out: &mut impl Write) -> std::io::Result
         writeln!(out, "{sentence}")?;
     }
     writeln!(out, "{}", folder.join(PAGE).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_repeats_it_holds_no_secret() {
+        let told = |line: &[&str]| command_line(line.iter().map(|&word| word.to_owned()));
+        let expected = r#"peace-loadtest run --database-url "$DATABASE_URL" --out 'a b'"#;
+        assert_eq!(
+            told(&["run", "--database-url", "postgres://a:b@c/d", "--out", "a b"]),
+            expected
+        );
+        let expected = r#"peace-loadtest run --database-url="$DATABASE_URL""#;
+        assert_eq!(told(&["run", "--database-url=postgres://a:b@c/d"]), expected);
+    }
 }

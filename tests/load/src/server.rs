@@ -311,6 +311,6 @@ fn taken_only_by_us(port: u16) -> Result<u16, String> {
 }
 
 /// Some milliseconds in which other processes get on.
-fn pause() {
+pub(crate) fn pause() {
     let _ = poll(&mut [], PollTimeout::from(POLL_MS));
 }

@@ -1,7 +1,7 @@
 //! Processes and who descends from whom.
 //!
-//! The meters call it, and the conductor, to see whether a server that it stopped is gone. A process
-//! is told from a later one with the same id by the time it started at. It does not know threads.
+//! The meters call it. A process is told from a later one with the same id by the time it started at.
+//! It does not know threads.
 //! Source: proc(5) and proc_pid_stat(5).
 
 use std::collections::BTreeMap;
@@ -32,18 +32,12 @@ pub(crate) struct Snapshot {
 struct Stat {
     process: Process,
     parent: Pid,
-    has_ended: bool,
 }
 
 impl Process {
     /// The process that has this id now.
     pub(crate) fn of(pid: Pid) -> Option<Self> {
         Some(Stat::read(pid)?.process)
-    }
-
-    /// Whether it has not ended. A zombie has.
-    pub(crate) fn is_alive(self) -> bool {
-        Stat::read(self.pid).is_some_and(|stat| stat.process == self && !stat.has_ended)
     }
 }
 
@@ -87,19 +81,19 @@ impl Stat {
     fn parse(pid: Pid, line: &str) -> Option<Self> {
         // The name stands in parentheses and may itself hold some.
         let (_, fields) = line.rsplit_once(") ")?;
-        let mut fields = fields.split(' ');
-        let state = fields.next()?;
+        // The first of these is the third of the line, the state.
+        let mut fields = fields.split(' ').skip(1);
         let parent = Pid::from_raw(fields.next()?.parse().ok()?);
-        // Field 22 of the line, the third field having been the state.
         let start_ticks = fields.nth(17)?.parse().ok()?;
-        let has_ended = matches!(state, "Z" | "X");
-        Some(Self { process: Process { pid, start_ticks }, parent, has_ended })
+        Some(Self { process: Process { pid, start_ticks }, parent })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
     use super::*;
 
@@ -112,7 +106,7 @@ mod tests {
         let fields = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
         let stat = Stat::parse(pid(9), &format!("9 (a) Z (b)) {fields}")).unwrap();
         let process = Process { pid: pid(9), start_ticks: 98_765 };
-        assert_eq!(stat, Stat { process, parent: pid(7), has_ended: false });
+        assert_eq!(stat, Stat { process, parent: pid(7) });
         assert_eq!(Stat::parse(pid(9), "9 (cut"), None);
         assert_eq!(Stat::parse(pid(9), "9 (cut) S 7 1"), None);
     }
@@ -128,7 +122,7 @@ mod tests {
         let root = Process::of(pid(shell.id())).unwrap();
         let whole = (0..10_000).map(|_| Snapshot::take().tree(root)).find(|tree| tree.len() == 3);
         let whole = whole.expect("three processes come up");
-        assert!(whole.contains(&root) && whole.iter().all(|process| process.is_alive()));
+        assert!(whole.contains(&root));
         let own = Process::of(Pid::this()).unwrap();
         let above = Snapshot::take();
         assert!(above.tree(own).contains(&root), "we are above it");
@@ -136,18 +130,16 @@ mod tests {
 
         drop(shell.stdin.take());
         shell.wait().unwrap();
-        assert!(whole.iter().all(|process| !process.is_alive()));
         assert_eq!(Snapshot::take().tree(root), []);
     }
 
     #[test]
-    fn a_zombie_has_ended_and_is_still_listed() {
-        let mut child = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+    fn a_zombie_is_listed_until_it_is_waited_for() {
+        let mut child = Command::new("true").spawn().unwrap();
         let process = Process::of(pid(child.id())).unwrap();
-        // End of file: it has closed everything, and ends.
-        std::io::copy(&mut child.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
-        assert!((0..1_000_000).any(|_| !process.is_alive()), "it ends");
-        assert!(Snapshot::take().processes().any(|one| one == process), "nobody has waited for it");
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(process.pid), ended).unwrap();
+        assert!(Snapshot::take().processes().any(|one| one == process));
         child.wait().unwrap();
         assert!(!Snapshot::take().processes().any(|one| one == process));
     }
@@ -156,7 +148,8 @@ mod tests {
     fn an_id_that_is_used_again_is_another_process() {
         let own = Process::of(Pid::this()).unwrap();
         let earlier = Process { start_ticks: own.start_ticks - 1, ..own };
-        assert!(own.is_alive() && !earlier.is_alive());
-        assert_eq!(Snapshot::take().tree(earlier), []);
+        let now = Snapshot::take();
+        assert!(now.tree(own).contains(&own));
+        assert_eq!(now.tree(earlier), []);
     }
 }
