@@ -7,7 +7,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::ladder::{Ladder, Step, ladders};
-use super::model::{Report, Run};
+use super::model::Report;
 use super::summary::{Load, Metric, Spread};
 use super::{number, verdict};
 
