@@ -112,9 +112,8 @@ fn compare(
     let findings = thresholds.iter().map(|threshold| threshold.check(&rows)).collect();
     let mut notes = cards::differences(&base.1.card, &new.1.card);
     notes.extend(unmatched);
-    let errors = [base.1, new.1].map(|report| {
-        report.runs.iter().map(|run| run.traffic.failed() + run.traffic.unsent).sum()
-    });
+    let errors =
+        [base.1, new.1].map(|report| report.runs.iter().map(|run| run.traffic.failed()).sum());
     Ok(Comparison { base: base_name, new: new_name, notes, rows, errors, findings })
 }
 

@@ -103,6 +103,9 @@ fn named(report: &Report, is_so: fn(&Run) -> bool) -> Option<String> {
         names.push(format!("{rest} more"));
     }
     let all = number::count(report.runs.len() as u64);
+    if phases == report.runs.len() {
+        return Some("all phases".to_owned());
+    }
     Some(format!("{phases} of {all} phases ({})", names.join("; ")))
 }
 
