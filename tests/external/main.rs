@@ -1,6 +1,5 @@
-//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, wrk.
-//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, a
-//! real Chromium.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, wrk, a real
+//! Chromium.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box

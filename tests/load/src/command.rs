@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use crate::events::ScaleAt;
 use crate::{compare, recommend};
@@ -142,14 +142,15 @@ pub(crate) enum Asked {
 
 /// Reads the arguments, the program's name first. The error is one line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
-    match Line::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Line::try_parse_from(&args) {
         Ok(line) => Ok(Asked::Verb(line.verb)),
-        Err(error) => no_match(&error).map(Asked::Text),
+        Err(error) => no_match(&error, args.get(1)).map(Asked::Text),
     }
 }
 
 /// Help and version are clap's errors, too; of the others the first paragraph says it.
-fn no_match(error: &clap::Error) -> Result<String, String> {
+fn no_match(error: &clap::Error, verb: Option<&OsString>) -> Result<String, String> {
     let rendered = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(rendered),
@@ -161,7 +162,11 @@ fn no_match(error: &clap::Error) -> Result<String, String> {
             let said: Vec<&str> =
                 rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
             let said = said.join(" ");
-            Err(format!("{}; see `peace-loadtest run --help`", said.trim_start_matches("error: ")))
+            let is_verb = |word: &&str| Line::command().find_subcommand(word).is_some();
+            let verb = verb.and_then(|verb| verb.to_str()).filter(is_verb);
+            let verb = verb.map_or_else(String::new, |verb| format!("{verb} "));
+            let said = said.trim_start_matches("error: ");
+            Err(format!("{said}; see `peace-loadtest {verb}--help`"))
         }
     }
 }
@@ -181,5 +186,44 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     match seconds {
         0.1..=3600.0 => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(format!("'{text}' is not between 100ms and 60min")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> String {
+        parse(line.split(' ').map(OsString::from)).unwrap_err()
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_that_names_the_help_to_read() {
+        for (line, help) in [
+            ("peace-loadtest run --rate 0", "`peace-loadtest run --help`"),
+            ("peace-loadtest compare", "`peace-loadtest compare --help`"),
+            ("peace-loadtest run --port 80", "`peace-loadtest run --help`"),
+            ("peace-loadtest rnu", "`peace-loadtest --help`"),
+            ("peace-loadtest", "`peace-loadtest run --quick`"),
+        ] {
+            let refused = refused(line);
+            assert!(refused.ends_with(help) && !refused.contains('\n'), "{line}: {refused}");
+        }
+        assert!(refused("peace-loadtest run --port 80").contains("--command"), "what is missing");
+    }
+
+    #[test]
+    fn a_time_has_a_unit_and_bounds() {
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(time("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(time("1min"), Ok(Duration::from_secs(60)));
+        for bad in ["4", "s", "4h", "-1s", "0s", "99ms", "61min", "1e9s"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `peace-loadtest compare`: what differs between reports, and whether that may be merged.
 //!
 //! The command line gives [`Options`]; [`run`] reads the reports, matches what both measured
-//! ([`pairs`]), says where the circumstances differ ([`cards`]), checks the thresholds
+//! ([`pairs`]), judges it ([`rows`]), says where the circumstances differ ([`cards`]), checks the thresholds
 //! ([`threshold`]) and tells all of it ([`text`], [`markdown`], [`json`]). Each report is compared
 //! with the first. It promises that nothing is called a difference that noise explains, and that a
 //! threshold which cannot be checked does not hold.
@@ -10,6 +10,7 @@ pub(crate) mod cards;
 pub(crate) mod json;
 pub(crate) mod markdown;
 pub(crate) mod pairs;
+pub(crate) mod rows;
 pub(crate) mod text;
 pub(crate) mod threshold;
 
@@ -21,7 +22,7 @@ use clap::{Args, ValueEnum};
 use crate::report::file::{self, FileError};
 use crate::report::model::Report;
 use crate::report::table;
-use pairs::Row;
+use rows::Row;
 use threshold::{Finding, Threshold};
 
 /// Compare reports of the same servers, each with the first; noise is not called a difference.
@@ -107,13 +108,12 @@ fn compare(
     if pairs.is_empty() {
         return Err(CompareError::NothingInCommon { base: base_name, new: new_name });
     }
-    let rows = pairs::rows(base.1, &pairs);
+    let rows = rows::rows(&pairs);
     let findings = thresholds.iter().map(|threshold| threshold.check(&rows)).collect();
     let mut notes = cards::differences(&base.1.card, &new.1.card);
     notes.extend(unmatched);
-    let errors = [base.1, new.1].map(|report| {
-        report.runs.iter().map(|run| run.traffic.failed() + run.traffic.unsent).sum()
-    });
+    let errors =
+        [base.1, new.1].map(|report| report.runs.iter().map(|run| run.traffic.failed()).sum());
     Ok(Comparison { base: base_name, new: new_name, notes, rows, errors, findings })
 }
 
@@ -121,16 +121,19 @@ impl Comparison {
     /// One sentence: what is worse, what is better, or that nothing is.
     pub(crate) fn verdict(&self) -> String {
         let told = self.rows.iter().filter(|row| row.is_told);
-        let compared = told.filter(|row| row.difference.is_some()).count();
+        let compared = told.filter(|row| row.difference.is_ok()).count();
         let of = |is_worse: bool| {
             let real = self.rows.iter().filter(|row| row.is_told && row.is_real());
             real.filter(|row| row.is_worse() == is_worse).collect::<Vec<_>>()
         };
         let (worse, better) = (of(true), of(false));
+        if compared == 0 {
+            return "Nothing can be said: no measurement could be judged.".to_owned();
+        }
         if worse.is_empty() && better.is_empty() {
             return format!("No real difference in {compared} comparisons.");
         }
-        let part = |rows: &[&Row], word: &str| match pairs::largest(rows) {
+        let part = |rows: &[&Row], word: &str| match rows::largest(rows) {
             None => format!("none {word}"),
             Some(largest) => format!("{} {word}, most of all {largest}", rows.len()),
         };

@@ -370,12 +370,14 @@ fn share(server: &Server, before: &[(usize, u64)], traffic: &Traffic) -> Option<
 }
 
 fn in_short(run: &Run) -> String {
-    format!(
-        "{:.0}/s, p99 {:.2} ms, {} errors",
-        run.traffic.ok as f64 / run.duration_s,
-        run.traffic.latency.p99_ms,
-        run.traffic.failed() + run.traffic.unsent
-    )
+    let traffic = &run.traffic;
+    let rate = traffic.ok as f64 / run.duration_s;
+    let unsent = match traffic.unsent {
+        0 => String::new(),
+        unsent => format!(", {unsent} never sent"),
+    };
+    let (p99_ms, failed) = (traffic.latency.p99_ms, traffic.failed());
+    format!("{rate:.0}/s, p99 {p99_ms:.2} ms, {failed} errors{unsent}")
 }
 
 fn nothing_right(label: &str, traffic: &Traffic, examples: &[String]) -> String {

@@ -104,7 +104,7 @@ impl Database {
         let client = await_connection(&runtime, &maintenance)
             .map_err(|why| format!("{why}{}", last_line(&cluster.place().log)))?;
         let create = format!("create database {}", cluster.database());
-        runtime.block_on(client.batch_execute(&create)).map_err(in_words)?;
+        runtime.block_on(client.batch_execute(&create)).map_err(|error| in_words(&error))?;
         drop(client);
         let url = url_of(&socket, cluster.database());
         let client = await_connection(&runtime, &url)?;
@@ -206,7 +206,7 @@ impl Database {
             self.client.batch_execute("vacuum analyze").await?;
             self.client.batch_execute("checkpoint").await
         });
-        done.map_err(|error| format!("the database cannot be filled: {}", in_words(error)))?;
+        done.map_err(|error| format!("the database cannot be filled: {}", in_words(&error)))?;
         self.population(password)
     }
 
@@ -235,8 +235,10 @@ impl Database {
         let theirs = format!(
             "select id, user_id from item where user_id = any($1) order by md5(id::text) limit {SAMPLE_MAX}"
         );
-        let theirs =
-            self.runtime.block_on(self.client.query(&theirs, &[&writers])).map_err(in_words)?;
+        let theirs = self
+            .runtime
+            .block_on(self.client.query(&theirs, &[&writers]))
+            .map_err(|error| in_words(&error))?;
         let writer_items = theirs.iter().map(item).collect();
         Ok(Population { users, items, writer_items })
     }
@@ -244,11 +246,14 @@ impl Database {
     /// Removes what a load has added.
     pub(crate) fn forget_new_rows(&self) -> Result<(), String> {
         let new = format!("delete from item where name not like '{OURS}item-%'");
-        let removed = self.runtime.block_on(self.client.execute(&new, &[])).map_err(in_words)?;
+        let removed = self
+            .runtime
+            .block_on(self.client.execute(&new, &[]))
+            .map_err(|error| in_words(&error))?;
         if removed > 0 {
             self.runtime
                 .block_on(self.client.batch_execute("vacuum analyze item"))
-                .map_err(in_words)?;
+                .map_err(|error| in_words(&error))?;
         }
         Ok(())
     }
@@ -258,7 +263,10 @@ impl Database {
     /// # Errors
     /// When the database refuses it.
     pub(crate) fn table(&self, sql: &str) -> Result<Table, String> {
-        let messages = self.runtime.block_on(self.client.simple_query(sql)).map_err(in_words)?;
+        let messages = self
+            .runtime
+            .block_on(self.client.simple_query(sql))
+            .map_err(|error| in_words(&error))?;
         let mut table = Table::default();
         for message in messages {
             match message {
@@ -313,11 +321,11 @@ impl Database {
 
     fn number(&self, sql: &str) -> Result<i64, String> {
         let row = self.runtime.block_on(self.client.query_one(sql, &[]));
-        Ok(row.map_err(in_words)?.get(0))
+        Ok(row.map_err(|error| in_words(&error))?.get(0))
     }
 
     fn rows(&self, sql: &str) -> Result<Vec<Row>, String> {
-        self.runtime.block_on(self.client.query(sql, &[])).map_err(in_words)
+        self.runtime.block_on(self.client.query(sql, &[])).map_err(|error| in_words(&error))
     }
 
     /// Ends our own server; its files go with the scratch folder.
@@ -340,7 +348,7 @@ fn url_of(socket: &str, database: &str) -> String {
 }
 
 fn await_connection(runtime: &Runtime, url: &str) -> Result<Client, String> {
-    let config: Config = url.parse().map_err(in_words)?;
+    let config: Config = url.parse().map_err(|error| in_words(&error))?;
     let started = Instant::now();
     loop {
         match connect(runtime, &config) {
@@ -357,14 +365,14 @@ fn connect(runtime: &Runtime, config: &Config) -> Result<Client, String> {
     runtime.block_on(async {
         let mut config = config.clone();
         config.connect_timeout(START).application_name("peace-loadtest");
-        let (client, connection) = config.connect(NoTls).await.map_err(in_words)?;
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| in_words(&error))?;
         tokio::spawn(connection);
         Ok(client)
     })
 }
 
 /// PostgreSQL's own words, where there are some.
-fn in_words(error: tokio_postgres::Error) -> String {
+fn in_words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(told) => told.message().to_owned(),
         None => error.to_string(),

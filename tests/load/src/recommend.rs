@@ -249,7 +249,7 @@ mod tests {
     fn a_count_that_loses_requests_is_not_recommended() {
         let mut report = four();
         for run in report.runs.iter_mut().filter(|run| run.workers == Some(2)) {
-            run.traffic.unsent = run.traffic.ok / 50;
+            run.traffic.errors.insert("reset".to_owned(), run.traffic.ok / 50);
         }
         let (_, lines) = said(&report, None);
         assert!(lines[0].starts_with("4 workers: "), "{lines:?}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::report::statistics::{Difference, Scale};
 
 use super::Comparison;
-use super::pairs::Row;
+use super::rows::Row;
 
 /// One array, one object for each report but the first; ends with a line break.
 pub(crate) fn json(comparisons: &[Comparison]) -> String {
@@ -41,7 +41,8 @@ fn row(row: &Row) -> Value {
         "unit": row.metric.unit(),
         "base": row.base.map(|spread| spread.median),
         "new": row.new.map(|spread| spread.median),
-        "difference": row.difference.as_ref().map(difference),
+        "difference": row.difference.as_ref().ok().map(difference),
+        "told": row.change(),
         "is_worse": row.is_real() && row.is_worse(),
     })
 }

@@ -5,7 +5,7 @@
 
 use crate::report::number;
 
-use super::pairs::Row;
+use super::rows::Row;
 use super::{Comparison, text};
 
 const HEAD: &str = "| where | what | base | new | difference | 99 % interval |\n\

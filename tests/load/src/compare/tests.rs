@@ -109,17 +109,17 @@ fn a_threshold_that_cannot_be_checked_does_not_hold() {
 fn rates_that_differ_are_not_compared_and_the_way_out_is_told() {
     let mut new = base();
     for run in new.runs.iter_mut().filter(|run| matches!(run.load, Load::Rate(_))) {
-        run.load = Load::Rate(1200);
+        (run.load, run.offered) = (Load::Rate(1200), Some(1200.0));
     }
     let comparison = compared(&base(), &new, &[]);
     assert_eq!(
         comparison.notes,
-        ["The fixed rates differ (1,000/s, then 1,200/s) and were not compared; repeat the run \
-          with --rate 1000."]
+        ["2 loads were not compared, because the rates differ (1 worker at 1,000/s: 1,000/s, \
+          then 1,200/s); give both runs the same --rate."]
     );
     assert!(!comparison.rows.iter().any(|row| matches!(row.load, Load::Rate(_))));
     for run in new.runs.iter_mut().filter(|run| matches!(run.load, Load::Rate(_))) {
-        run.load = Load::Rate(1009);
+        (run.load, run.offered) = (Load::Rate(1009), Some(1009.0));
     }
     assert_eq!(compared(&base(), &new, &[]).notes, [""; 0]);
 }
@@ -127,17 +127,47 @@ fn rates_that_differ_are_not_compared_and_the_way_out_is_told() {
 #[test]
 fn peaks_that_differ_make_their_percentages_other_rates() {
     let new = made::ladder(&[(1, 3000.0), (2, 4750.0)]);
+    let comparison = compared(&base(), &new, &["p99@70%>+10%"]);
     assert_eq!(
-        compared(&base(), &new, &[]).notes,
-        ["Percentages are of each one's own peak: the rates behind them differ by up to 20 %."]
+        comparison.notes,
+        ["3 loads were not compared, because the rates differ (1 worker at 50 % of its peak: \
+          1,250/s, then 1,500/s); give both runs the same --rate."]
     );
+    assert!(comparison.findings[0].holds());
+    let near = made::ladder(&[(1, 2600.0), (2, 4750.0)]);
+    assert_eq!(compared(&base(), &near, &[]).notes, [""; 0]);
+}
+
+#[test]
+fn rounds_in_which_others_had_the_machine_are_left_out() {
+    let mut new = base();
+    for run in new.runs.iter_mut().filter(|run| run.round == 1) {
+        run.cpu.foreign = 0.4;
+        run.traffic.ok /= 2;
+    }
+    let comparison = compared(&base(), &new, &["rps<-5%"]);
+    assert_eq!(comparison.verdict(), "No real difference in 48 comparisons.");
+    assert!(comparison.notes[0].starts_with("10 of 60 phases were left out, because "));
+    assert!(comparison.findings[0].holds());
+}
+
+#[test]
+fn where_others_always_had_the_machine_nothing_is_said_and_no_change_passes() {
+    let mut new = slower();
+    new.runs.iter_mut().for_each(|run| run.cpu.stolen = 0.2);
+    let comparison = compared(&base(), &new, &["p99>+10%", "p99>1s"]);
+    let verdict = comparison.verdict();
+    assert_eq!(verdict, "Nothing can be said: no measurement could be judged.");
+    assert!(comparison.rows.iter().all(|row| row.change() == "not judged: disturbed"));
+    let holds: Vec<bool> = comparison.findings.iter().map(Finding::holds).collect();
+    assert_eq!(holds, [false, true]);
 }
 
 #[test]
 fn what_only_one_of_them_measured_is_told() {
     let new = made::ladder(&[(2, 4750.0), (4, 4800.0)]);
     let comparison = compared(&base(), &new, &[]);
-    assert_eq!(comparison.notes.len(), 5 + 4, "{:?}", comparison.notes);
+    assert_eq!(comparison.notes.len(), 5 + 5, "{:?}", comparison.notes);
     assert!(comparison.notes.contains(&"Only the base has: 1 worker at the peak.".to_owned()));
     let other = made::ladder(&[(8, 4750.0)]);
     let error = compare(("a.json", &base()), ("b.json", &other), &[]).unwrap_err().to_string();

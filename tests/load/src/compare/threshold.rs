@@ -9,7 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::pairs::{METRICS, Row};
+use super::rows::{Gap, METRICS, Row};
 use crate::report::number;
 use crate::report::summary::{Load, Metric};
 
@@ -96,8 +96,13 @@ impl Threshold {
         };
         match (self.limit, row.difference) {
             (Limit::Value(limit), _) => self.is_beyond(new.median, limit).then_some(values),
-            (Limit::Change(_), None) => Some(format!("{}: not seen in the base", row.place)),
-            (Limit::Change(limit), Some(difference)) => {
+            (Limit::Change(_), Err(Gap::Unseen)) => {
+                Some(format!("{}: not seen in the base", row.place))
+            }
+            (Limit::Change(_), Err(Gap::Disturbed)) => {
+                Some(format!("{values}: others had too much of the machine"))
+            }
+            (Limit::Change(limit), Ok(difference)) => {
                 let fails = difference.is_real && self.is_beyond(difference.change, limit);
                 fails.then(|| format!("{values}: {} ({})", row.change(), row.interval()))
             }

@@ -131,21 +131,21 @@ impl One<'_> {
 
     fn runs(&self, chance: &mut Chance, encode: Encode<'_>) -> Vec<Value> {
         let peak = self.peak();
-        let mut runs = vec![self.run(json!("closed"), None, peak, chance, encode)];
+        let mut runs = vec![self.run(&json!("closed"), None, peak, chance, encode)];
         for percent in [50, 70, 90] {
             let offered = peak * f64::from(percent) / 100.0;
             let load = json!({ "percent_of_peak": percent });
-            runs.push(self.run(load, Some(offered), offered, chance, encode));
+            runs.push(self.run(&load, Some(offered), offered, chance, encode));
         }
         let load = json!({ "rate": COMMON_RATE });
         let offered = COMMON_RATE as f64;
-        runs.push(self.run(load, Some(offered), offered.min(peak), chance, encode));
+        runs.push(self.run(&load, Some(offered), offered.min(peak), chance, encode));
         runs
     }
 
     fn run(
         &self,
-        load: Value,
+        load: &Value,
         offered: Option<f64>,
         rate: f64,
         chance: &mut Chance,
@@ -275,7 +275,7 @@ fn latency(ok: u64, busy: f64, chance: &mut Chance, encode: Encode<'_>) -> Value
         let tail = -(1.0 - chance.next()).ln();
         0.25 + scale * (0.35 + tail + 0.05 * tail.powi(3))
     };
-    let count = if ok == 0 { 0 } else { 3000 };
+    let count = if ok == 0 { 0 } else { 1000 };
     let mut samples: Vec<f64> = (0..count).map(|_| sample(chance)).collect();
     samples.sort_by(f64::total_cmp);
     let at = |share: f64| {

@@ -12,12 +12,14 @@ mod card;
 mod contestants;
 mod errors;
 mod figure;
+mod labels;
 mod latency;
 mod markup;
 mod memory;
 mod number;
 mod plot;
 mod processors;
+mod shapes;
 mod tables;
 mod throughput;
 mod timeline;
@@ -36,7 +38,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// The whole file.
 pub(crate) fn render(report: &Report, verdict: &[String]) -> String {
     let html = Tag::new("html").set("lang", "en").put(head(report)).put(body(report, verdict));
-    format!("<!doctype html>\n{html}\n")
+    format!("<!doctype html>\n{}\n", String::from(html))
 }
 
 fn head(report: &Report) -> Tag {

@@ -17,14 +17,17 @@
 //! - Between two reports the machine itself drifts: another neighbour, another clock, another
 //!   placement of memory. Two reports cannot tell drift from a difference, and more rounds do not
 //!   reduce it (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013). It is
-//!   assumed: [`ASSUMED_DRIFT`] for each report, part of every interval. Who has to see less measures
-//!   both in one report, as two series.
+//!   assumed: [`ASSUMED_DRIFT`] for each report and, on top, the share of the processors that others
+//!   were seen to have; part of every interval. Who has to see less measures both in one report, as
+//!   two series. Where others had much, no assumption holds: such runs ([`is_disturbed`]) are not
+//!   to be compared with another report's.
 //! - Many things compared at once make some of them differ by chance: [`judge_together`] asks the more
 //!   of each (Benjamini and Hochberg, Journal of the Royal Statistical Society B 57, 1995).
 //! - A difference below [`FLOOR`] is none, however sure: nobody would act on it.
 
 mod student;
 
+use super::model::Run;
 use super::summary::{Metric, Point};
 
 /// The chance of an interval that misses the truth.
@@ -35,6 +38,8 @@ const FALSE_SHARE: f64 = 0.05;
 const ASSUMED_FREEDOM: f64 = 2.0;
 /// Standard deviation, as a share, of what a whole report is off because of when it was made.
 pub(crate) const ASSUMED_DRIFT: f64 = 0.03;
+/// A run in which others had a larger share of the processors measures them too.
+const TAKEN_MAX: f64 = 0.1;
 /// The least share that is called a difference.
 const FLOOR: f64 = 0.03;
 /// The same of shares of errors, in percentage points.
@@ -95,10 +100,14 @@ pub(crate) fn between_reports(metric: Metric, base: &Point, new: &Point) -> Opti
         let samples: Vec<f64> = samples.filter_map(|value| sample(metric, value)).collect();
         Moments::of(&samples, assumed, ASSUMED_FREEDOM)
     };
+    // The drift of both; errors have none.
+    let drift: f64 = match scale(metric) {
+        Scale::Ratio => [base, new].map(|point| assumed_drift(point).powi(2)).iter().sum(),
+        Scale::Points => 0.0,
+    };
     let (base, new) = (moments(base)?, moments(new)?);
-    let drift = if scale(metric) == Scale::Ratio { ASSUMED_DRIFT.powi(2) } else { 0.0 };
     let parts = [&base, &new].map(|side| (side.variance / side.count, side.freedom));
-    let variance = 2.0 * drift + parts[0].0 + parts[1].0;
+    let variance = drift + parts[0].0 + parts[1].0;
     let uncertain: f64 = parts.iter().map(|(part, freedom)| part * part / freedom).sum();
     let freedom = variance * variance / uncertain;
     let value = new.mean - base.mean;
@@ -192,6 +201,21 @@ fn assumed_noise(metric: Metric) -> f64 {
         Metric::Errors => 0.1,
         _ => 0.05,
     }
+}
+
+/// Whether others had so much of the machine that a run says little of the server.
+pub(crate) fn is_disturbed(run: &Run) -> bool {
+    taken(run) > TAKEN_MAX
+}
+
+/// The share of the processors that other programs and the host had.
+pub(crate) fn taken(run: &Run) -> f64 {
+    run.cpu.stolen + run.cpu.foreign
+}
+
+fn assumed_drift(point: &Point) -> f64 {
+    let taken: f64 = point.runs.iter().map(|run| taken(run)).sum();
+    ASSUMED_DRIFT + taken / point.runs.len().max(1) as f64
 }
 
 /// On the scale on which noise adds up; `None` of what was too small to be seen.

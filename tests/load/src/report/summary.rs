@@ -42,7 +42,7 @@ pub(crate) enum Metric {
     P99,
     P99_9,
     Max,
-    /// Requests without the right answer, unsent ones included, as a share of all, in percent.
+    /// Requests that were sent and did not get the right answer, as a share of all, in percent.
     Errors,
     /// Processor time per right answer, in microseconds.
     CpuServer,
@@ -121,8 +121,8 @@ impl Metric {
             Self::P99_9 => answered.then_some(latency.p99_9_ms),
             Self::Max => answered.then_some(latency.max_ms),
             Self::Errors => {
-                let bad = traffic.failed() + traffic.unsent;
-                let all = bad + traffic.ok + traffic.late;
+                let bad = traffic.failed();
+                let all = bad + traffic.answered();
                 (all > 0).then(|| bad as f64 * 100.0 / all as f64)
             }
             Self::CpuServer => run.cpu.server_s.and_then(per_answer_us),

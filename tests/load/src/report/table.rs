@@ -7,7 +7,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::ladder::{Ladder, Step, ladders};
-use super::model::{Report, Run};
+use super::model::Report;
 use super::summary::{Load, Metric, Spread};
 use super::{number, verdict};
 
@@ -103,8 +103,11 @@ fn lines(steps: &[Step]) -> Vec<Line> {
     }
     lines.extend([
         Line::new("errors, all phases", |step| {
-            let bad = |run: &Run| run.traffic.failed() + run.traffic.unsent;
-            Some(number::count(step.runs().map(bad).sum()))
+            Some(number::count(step.runs().map(|run| run.traffic.failed()).sum()))
+        }),
+        Line::new("requests never sent, all phases", |step| {
+            let unsent: u64 = step.runs().map(|run| run.traffic.unsent).sum();
+            (unsent > 0).then(|| number::count(unsent))
         }),
         Line::of("CPU µs/request, server", Load::Closed, Metric::CpuServer),
         Line::of("CPU µs/request, PostgreSQL", Load::Closed, Metric::CpuPostgres),

@@ -170,7 +170,8 @@ fn errors(ladder: &Ladder) -> String {
     };
     let unsent = sum(|run| run.traffic.unsent);
     if unsent > 0 {
-        text += &format!(", {} requests that could not be sent in time", number::count(unsent));
+        let plural = if unsent == 1 { "" } else { "s" };
+        text += &format!(", {} request{plural} never sent", number::count(unsent));
     }
     text
 }
@@ -266,7 +267,7 @@ mod tests {
         report.runs[7].traffic.unsent = 5;
         let said = verdict(&report);
         assert!(said[0].contains("1,237 errors in "), "{said:?}");
-        assert!(said[0].contains(", 5 requests that could not be sent in time"), "{said:?}");
+        assert!(said[0].contains(", 5 requests never sent"), "{said:?}");
         assert_eq!(said[1], "Errors: 3 refused, 1,234 timeout.");
     }
 

@@ -5,6 +5,7 @@
 //! samples. It does not say what the numbers mean.
 
 use super::model::{Report, Run};
+use super::statistics::taken;
 use super::summary::Metric;
 use super::{number, verdict};
 
@@ -64,10 +65,6 @@ fn is_sent_late(run: &Run) -> bool {
     late_ms > LATENESS_MAX_MS && late_ms > run.traffic.latency.p99_ms * LATENESS_MAX_SHARE
 }
 
-fn taken(run: &Run) -> f64 {
-    run.cpu.stolen + run.cpu.foreign
-}
-
 fn misses_rate(run: &Run) -> bool {
     let answered = Metric::Rate.of(run).unwrap_or_default();
     run.offered.is_some_and(|offered| answered < offered * REACHED_MIN)
@@ -106,6 +103,9 @@ fn named(report: &Report, is_so: fn(&Run) -> bool) -> Option<String> {
         names.push(format!("{rest} more"));
     }
     let all = number::count(report.runs.len() as u64);
+    if phases == report.runs.len() {
+        return Some("all phases".to_owned());
+    }
     Some(format!("{phases} of {all} phases ({})", names.join("; ")))
 }
 

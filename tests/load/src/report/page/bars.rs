@@ -6,7 +6,7 @@
 use super::axis::Axis;
 use super::contestants::Look;
 use super::markup::Tag;
-use super::plot::{line, text_width, titled_mark, words};
+use super::shapes::{line, text_width, titled_mark, words};
 
 const BAR: f64 = 13.0;
 /// From a row's bar to the next row.

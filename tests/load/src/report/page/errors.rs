@@ -11,8 +11,8 @@ use crate::report::model::Run;
 
 /// Colours that the style sheet has for kinds, `e0` and so on; after them they repeat.
 const COLOURS: usize = 8;
-/// In an open loop: due, and never sent.
-const UNSENT: &str = "unsent";
+/// In an open loop: due, and never sent. Beside the errors, not one of them.
+const UNSENT: &str = "never sent";
 
 /// Of one contestant.
 struct Sum {
@@ -26,7 +26,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
         contestants.all.iter().map(|one| (one, Sum::of(one.runs()))).collect();
     let kinds: BTreeSet<&String> = sums.iter().flat_map(|(_, sum)| sum.by_kind.keys()).collect();
     let kinds: Vec<&str> = kinds.into_iter().map(String::as_str).collect();
-    let most = sums.iter().map(|(_, sum)| sum.share(sum.failed())).fold(0.0, f64::max);
+    let most = sums.iter().map(|(_, sum)| sum.share(sum.bad())).fold(0.0, f64::max);
     let axis = Axis::from_zero("share of all requests", most, number::plain_percent);
     let rows = sums.iter().map(|(one, sum)| row(one, sum, &kinds)).collect();
     let legend = kinds.iter().enumerate().map(|(place, kind)| key(place, kind)).collect();
@@ -38,8 +38,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
             failed => number::counted(failed, "error"),
         },
         note: format!(
-            "Of {} under all loads, in all rounds: without the right answer, or never sent because no \
-             connection was free.",
+            "Of {} under all loads, in all rounds. Never sent: no connection was free until the end.",
             number::counted(all, "request")
         ),
         legend,
@@ -65,6 +64,11 @@ impl Sum {
     }
 
     fn failed(&self) -> u64 {
+        self.by_kind.iter().filter(|(kind, _)| *kind != UNSENT).map(|(_, count)| count).sum()
+    }
+
+    /// What did not go well, errors and requests that were never sent.
+    fn bad(&self) -> u64 {
         self.by_kind.values().sum()
     }
 

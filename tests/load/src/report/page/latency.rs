@@ -84,9 +84,9 @@ fn curve(one: &Contestant<'_>, point: &Point<'_>) -> Vec<Layer> {
 
 /// By the histograms of all rounds; nothing when one cannot be read.
 fn between(point: &Point<'_>) -> Vec<(f64, Spread)> {
-    let read = |run: &&crate::report::model::Run| run.traffic.latency.durations().ok();
     let rounds = point.runs.iter().filter(|run| run.traffic.latency.count > 0);
-    let rounds: Vec<Option<Durations>> = rounds.map(|run| read(run)).collect();
+    let rounds: Vec<Option<Durations>> =
+        rounds.map(|run| run.traffic.latency.durations().ok()).collect();
     let Some(rounds) = rounds.into_iter().collect::<Option<Vec<Durations>>>() else {
         return Vec::new();
     };

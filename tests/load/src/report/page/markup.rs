@@ -4,7 +4,7 @@
 //! in, so that nobody else has to think of it; names of elements and attributes come from the code.
 //! Knows no element in particular. Source: HTML Living Standard, 13.3 (serialising fragments).
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// An element with what is in it so far.
 #[derive(Debug, Clone)]
@@ -40,8 +40,7 @@ impl Tag {
     }
 
     pub(crate) fn put(mut self, child: Self) -> Self {
-        // Writing to a string does not fail.
-        let _ = write!(self.content, "{child}");
+        self.content += &String::from(child);
         self
     }
 
@@ -56,12 +55,12 @@ impl Tag {
     }
 }
 
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, attributes, content } = self;
-        match *name {
-            "meta" | "link" | "br" => write!(f, "<{name}{attributes}>"),
-            _ => write!(f, "<{name}{attributes}>{content}</{name}>"),
+impl From<Tag> for String {
+    fn from(tag: Tag) -> Self {
+        let Tag { name, attributes, content } = tag;
+        match name {
+            "meta" | "link" => format!("<{name}{attributes}>"),
+            _ => format!("<{name}{attributes}>{content}</{name}>"),
         }
     }
 }
@@ -90,15 +89,15 @@ mod tests {
         let bad = "<img src=x onerror=\"alert('1')\">&";
         let tag = Tag::of("p", bad).text(bad).put(Tag::new("b").text("&"));
         let safe = "&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;";
-        assert_eq!(tag.to_string(), format!("<p class=\"{safe}\">{safe}<b>&amp;</b></p>"));
+        assert_eq!(String::from(tag), format!("<p class=\"{safe}\">{safe}<b>&amp;</b></p>"));
     }
 
     #[test]
     fn an_element_that_holds_nothing_has_no_end_in_html_and_one_in_svg() {
         assert_eq!(
-            Tag::new("meta").set("charset", "utf-8").to_string(),
+            String::from(Tag::new("meta").set("charset", "utf-8")),
             "<meta charset=\"utf-8\">"
         );
-        assert_eq!(Tag::new("path").px("x", 1.25).to_string(), "<path x=\"1.2\"></path>");
+        assert_eq!(String::from(Tag::new("path").px("x", 1.25)), "<path x=\"1.2\"></path>");
     }
 }

@@ -1,20 +1,18 @@
 //! Lines and marks over two axes, as SVG.
 //!
 //! Charts say what is to be seen, in values; this draws it at a width, in pixels. Why not a library:
-//! kuva 0.6 and plotters 0.3 draw with literal colours and without a title for each mark, and neither
-//! puts a tick at each measured number of workers; what is left of them after that is less than this.
+//! kuva 0.6, which was tried, draws with literal colours, chooses the ticks itself, and gives marks no
+//! titles; once all three are mended outside of it, what is left of it is less than this.
 //!
 //! Promises that labels do not cover one another: those that would are moved, or left out, in the
 //! order in which they were given. Knows nothing of what is measured.
 
 use super::axis::Axis;
 use super::contestants::Look;
+use super::labels::{Area, End, LINE, spread};
 use super::markup::Tag;
+use super::shapes::{line, text_width, titled_mark, titled_point, words};
 
-/// Width of a letter of labels, at most on average.
-pub(crate) const LETTER: f64 = 6.7;
-/// Distance of labels from line to line.
-const LINE: f64 = 15.0;
 /// Words of events stand in so many rows.
 const EVENT_ROWS: u8 = 3;
 /// Labels at the ends of lines get no more than this.
@@ -125,21 +123,6 @@ struct Canvas<'a> {
     taken: Vec<Area>,
     /// Words, to be drawn over everything else.
     words: Vec<Tag>,
-}
-
-/// The name of a line, and where it goes.
-struct End<'a> {
-    look: Look,
-    x: f64,
-    y: f64,
-    text: &'a str,
-}
-
-#[derive(Clone, Copy)]
-struct Area {
-    x: f64,
-    y: f64,
-    width: f64,
 }
 
 impl Plot {
@@ -372,74 +355,5 @@ impl Canvas<'_> {
             self.words.push(words(class, x, y, anchor, text));
         }
         is_free
-    }
-}
-
-impl End<'_> {
-    fn tag(&self) -> Tag {
-        let Self { look, x, y, text } = *self;
-        let group = look.paint(Tag::of("g", "look")).put(look.mark(x + 13.0, y, 4.0));
-        group.put(words("end", x + 22.0, y + 4.0, "start", text))
-    }
-}
-
-impl Area {
-    fn covers(&self, other: &Self) -> bool {
-        let is_beside =
-            self.x >= other.x + other.width + 4.0 || other.x >= self.x + self.width + 4.0;
-        !is_beside && (self.y - other.y).abs() < LINE - 2.0
-    }
-}
-
-/// Places at least a line apart, between the bounds as far as that goes; `wanted` is in order.
-fn spread(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
-    let mut places: Vec<f64> = Vec::with_capacity(wanted.len());
-    for y in wanted {
-        let least = places.last().map_or(top, |last| last + LINE);
-        places.push(y.max(least));
-    }
-    let mut most = bottom;
-    for place in places.iter_mut().rev() {
-        *place = place.min(most);
-        most = *place - LINE;
-    }
-    places
-}
-
-/// A mark with words for those who point at it, and a ground that is easier to hit than the mark.
-pub(crate) fn titled_mark(look: Look, (x, y): (f64, f64), title: &str) -> Tag {
-    let ground = Tag::of("circle", "ground").px("cx", x).px("cy", y).px("r", 11.0);
-    let group = Tag::of("g", "look hit").put(Tag::new("title").text(title)).put(ground);
-    look.paint(group.put(look.mark(x, y, 4.6)))
-}
-
-/// The same with a small circle that shows when it is pointed at.
-fn titled_point(look: Look, (x, y): (f64, f64), title: &str) -> Tag {
-    let circle = |class, radius| Tag::of("circle", class).px("cx", x).px("cy", y).px("r", radius);
-    let group = Tag::of("g", "look hit").put(Tag::new("title").text(title));
-    look.paint(group.put(circle("ground", 8.0)).put(circle("point", 3.5)))
-}
-
-pub(crate) fn line(class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) -> Tag {
-    Tag::of("line", class).px("x1", x1).px("y1", y1).px("x2", x2).px("y2", y2)
-}
-
-pub(crate) fn words(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> Tag {
-    Tag::of("text", class).px("x", x).px("y", y).set("text-anchor", anchor).text(text)
-}
-
-pub(crate) fn text_width(text: &str) -> f64 {
-    text.chars().count() as f64 * LETTER
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_at_the_ends_keep_their_distance_and_stay_inside() {
-        assert_eq!(spread(&[10.0, 11.0, 100.0], 0.0, 200.0), [10.0, 25.0, 100.0]);
-        assert_eq!(spread(&[98.0, 99.0, 100.0], 0.0, 100.0), [70.0, 85.0, 100.0]);
-        assert_eq!(spread(&[], 0.0, 100.0), [0.0; 0]);
     }
 }

@@ -93,6 +93,20 @@ fn a_fifth_more_in_a_tenth_of_everything_is_seen_mostly_after_3_rounds_and_nearl
 }
 
 #[test]
+fn what_others_had_of_the_machine_widens_the_interval() {
+    let (base, mut new) = (rates(&[1000.0; 3]), rates(&[1000.0; 3]));
+    let width = |new: &[Run]| {
+        let difference = between_reports(Metric::Rate, &point(&base), &point(new)).unwrap();
+        difference.high - difference.low
+    };
+    let quiet = width(&new);
+    new.iter_mut().for_each(|run| run.cpu.foreign = 0.08);
+    assert!(width(&new) > 1.5 * quiet && !new.iter().any(is_disturbed));
+    new.iter_mut().for_each(|run| run.cpu.stolen = 0.03);
+    assert!(new.iter().all(is_disturbed));
+}
+
+#[test]
 fn within_a_report_what_disturbs_both_disturbs_nothing() {
     // Rounds differ by a factor of two, the counts in each of them by a tenth.
     let (base, new) = (rates(&[1000.0, 2000.0, 1500.0]), rates(&[1100.0, 2200.0, 1650.0]));
