@@ -2,9 +2,9 @@
 //!
 //! wrk has closed loops only, so at half the peak `wrk.lua` makes its threads wait: each has one
 //! connection and sends at fixed instants, evenly apart over all of them, which is what our open loop
-//! does with as many connections. wrk takes its times from the real sending, we from the due instant;
-//! they are the same as long as nothing is sent late, and how late we were is shown. All programs are
-//! release builds: of others only the tools would be measured.
+//! does with as many connections. wrk counts from the real sending, so its median is compared with
+//! that of our `service`; what it cannot see, from the due instant on, is shown beside it. All programs
+//! are release builds: of others only the tools would be measured.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,12 +28,13 @@ const PEAK_CONNECTIONS: usize = 64;
 struct Seen {
     /// Answers per second.
     rate: f64,
+    /// From the real sending on.
     p50_ms: f64,
     p99_ms: f64,
     /// The tool's own processor time for each request.
     cpu_us: f64,
-    /// How late 99 of 100 requests were sent at most; 0 in a closed loop. wrk does not tell.
-    lateness_ms: Option<f64>,
+    /// The median from the due instant on; wrk does not tell.
+    due_p50_ms: Option<f64>,
 }
 
 /// Where both find the same row of the same server.
@@ -104,10 +105,10 @@ impl Place {
         let answers = number(&traffic["ok"]);
         Seen {
             rate: answers / number(&run["duration_s"]),
-            p50_ms: number(&traffic["latency"]["p50_ms"]),
-            p99_ms: number(&traffic["latency"]["p99_ms"]),
+            p50_ms: number(&traffic["service"]["p50_ms"]),
+            p99_ms: number(&traffic["service"]["p99_ms"]),
             cpu_us: number(&run["cpu"]["generator_s"]) / answers * 1e6,
-            lateness_ms: Some(traffic["lateness"]["p99_ms"].as_f64().unwrap_or(0.0)),
+            due_p50_ms: Some(number(&traffic["latency"]["p50_ms"])),
         }
     }
 
@@ -129,7 +130,7 @@ impl Place {
             p50_ms: number(&seen["p50_ms"]),
             p99_ms: number(&seen["p99_ms"]),
             cpu_us: number(&seen["cpu_us"]),
-            lateness_ms: None,
+            due_p50_ms: None,
         }
     }
 }
@@ -167,12 +168,12 @@ fn least_disturbed(rounds: &[Seen]) -> Seen {
 fn show(when: &str, [ours, wrks]: [Seen; 2]) {
     eprintln!("{when}:");
     for (name, seen) in [("peace-loadtest", ours), ("wrk", wrks)] {
-        let Seen { rate, p50_ms, p99_ms, cpu_us, lateness_ms } = seen;
-        let late = lateness_ms.map(|late_ms| format!(", late by {late_ms:.3} ms at p99"));
+        let Seen { rate, p50_ms, p99_ms, cpu_us, due_p50_ms } = seen;
+        let due = due_p50_ms.map(|due_ms| format!(", p50 from the due instant {due_ms:.3} ms"));
         eprintln!(
             "{name:>16}: {rate:8.1} requests/s, p50 {p50_ms:.3} ms, p99 {p99_ms:.3} ms, own CPU \
              {cpu_us:.1} us/request{}",
-            late.unwrap_or_default()
+            due.unwrap_or_default()
         );
     }
 }
