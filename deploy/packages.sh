@@ -1,7 +1,7 @@
 # What a machine needs beside the Rust toolchain, and how it gets it. For bash.
 #
 # Sourced by deploy/up and tests/run, which call `provide`, and `provide_more` for what only some
-# tests need. Promises: says what it will install before it does, shows the very command it runs,
+# need. Promises: says what it will install before it does, shows the very command it runs,
 # starts no system service, and ends the script when something is missing that it cannot install.
 
 postgres_major_min=15
@@ -104,13 +104,16 @@ has_wrk() { command -v wrk >/dev/null; }
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
+# Whether `$1` is one of what `provide_more` was asked for, and is not there.
+lacks() { [[ " ${wanted[*]} " == *" $1 "* ]] && ! "has_$1"; }
+
 # What `provide_more` does not find, in words.
 missing_more() {
     local missing=''
-    has_python || missing+=', Python 3 with venv'
-    has_pgbouncer || missing+=', pgbouncer'
-    has_wrk || missing+=', wrk'
-    has_chromium || missing+=', Chromium'
+    ! lacks python || missing+=', Python 3 with venv'
+    ! lacks pgbouncer || missing+=', pgbouncer'
+    ! lacks wrk || missing+=', wrk'
+    ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
 
@@ -119,22 +122,22 @@ install_more_command() {
     local packages=() options=() steps=() apt='apt-get install -y --no-install-recommends'
     if command -v apt-get >/dev/null; then
         steps=("apt-get update")
-        has_python || packages+=(python3-venv)
+        ! lacks python || packages+=(python3-venv)
         # Debian's package starts a service, now and with each boot; without its files it cannot.
-        if ! has_pgbouncer; then
+        if lacks pgbouncer; then
             packages+=(pgbouncer)
             options=(-o "DPkg::Options::=--path-exclude='*/pgbouncer.service'"
                 -o "DPkg::Options::=--path-exclude='/etc/init.d/pgbouncer'")
         fi
-        has_wrk || packages+=(wrk)
+        ! lacks wrk || packages+=(wrk)
         ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
         # Last and by itself: Ubuntu has it as a snap only.
-        has_chromium || steps+=("$apt chromium")
+        ! lacks chromium || steps+=("$apt chromium")
     elif command -v dnf >/dev/null; then
-        has_python || packages+=(python3)
-        has_pgbouncer || packages+=(pgbouncer)
-        has_chromium || packages+=(chromium)
-        has_wrk || packages+=(wrk)
+        ! lacks python || packages+=(python3)
+        ! lacks pgbouncer || packages+=(pgbouncer)
+        ! lacks chromium || packages+=(chromium)
+        ! lacks wrk || packages+=(wrk)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -142,9 +145,9 @@ install_more_command() {
     joined "${steps[@]}"
 }
 
-# Sees to Python 3 with venv, pgbouncer, wrk and Chromium (or Chrome).
+# Sees to what its arguments name: python (3, with venv), pgbouncer, wrk, chromium (or Chrome).
 provide_more() {
-    local missing command
+    local wanted=("$@") missing command
     missing=$(missing_more)
     [[ -n $missing ]] || return 0
     command=$(install_more_command) || fail "install $missing: this system has neither apt-get nor dnf"
@@ -152,4 +155,19 @@ provide_more() {
     install "$missing" "$command" || true
     missing=$(missing_more)
     [[ -z $missing ]] || fail "still missing: $missing. This system's packages lack it: install it by hand, then start again"
+}
+
+# A virtual environment in the folder `$1` with what the requirement files behind it name, kept from run
+# to run. Its mark is written last: a run that was killed has left none, and the next one begins anew.
+make_venv() {
+    local folder=$1 lock
+    shift
+    mkdir -p "$folder" && exec {lock}>"$folder.lock" && flock "$lock" || return 1
+    if ! "$folder/bin/python" --version >/dev/null 2>&1 || ! cat "$@" | cmp -s - "$folder/made-for"; then
+        rm -f "$folder/made-for"
+        python3 -m venv --clear "$folder" &&
+            "$folder/bin/python" -m pip install --quiet --only-binary :all: "${@/#/--requirement=}" &&
+            cat "$@" >"$folder/made-for" || return 1
+    fi
+    exec {lock}>&-
 }

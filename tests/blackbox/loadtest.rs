@@ -29,7 +29,8 @@ const SHORT: [&str; 6] = ["--warm-up", "200ms", "--users", "40", "--items", "160
 /// How long what is left of it may take to leave.
 const LEAVE: Duration = Duration::from_secs(10);
 
-fn program() -> &'static Path {
+/// The program.
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| built::program("peace-loadtest"))
 }

@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::e2e;
 use crate::harness::{Database, Launch, Peace, Request, Turn, request};
+use crate::{e2e, loadtest};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const DEPLOY_UP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/up");
@@ -28,10 +29,12 @@ fn every_command_of_readme_does_what_it_says() {
     let database = Database::blank(&turn);
     let versions = tempfile::tempdir().unwrap();
     copy(&Path::new(ROOT).join("migrations/versions"), versions.path());
+    let measured = tempfile::tempdir().unwrap();
     let mut reader = Reader {
         turn: &turn,
         database_url: database.url(),
         versions: versions.path(),
+        measured: measured.path(),
         env: None,
         server: None,
     };
@@ -81,6 +84,8 @@ struct Reader<'a> {
     turn: &'a Turn,
     /// The revisions, where a command may write.
     versions: &'a Path,
+    /// Where reports of measurements go.
+    measured: &'a Path,
     /// What stands for the reader's own database.
     database_url: String,
     /// Whether `DATABASE_URL` is exported by now.
@@ -89,12 +94,33 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// All in one folder, since later ones read what earlier ones have written. Shorter than a reader's.
+    fn load(&self, command: &str, args: &[&str]) {
+        let short = ["--rounds", "1", "--duration", "200ms", "--warm-up", "100ms", "--users", "50"];
+        let mut loadtest = Command::new(loadtest::program());
+        loadtest.args(args).current_dir(self.measured).env_remove("DATABASE_URL");
+        if args[0] == "run" {
+            loadtest.args(short).args(["--items", "100"]);
+        }
+        let output = loadtest.output().unwrap();
+        eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+        // So short, one may be slower than the other.
+        let is_slower = args[0] == "compare" && output.status.code() == Some(1);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || is_slower && told.is_empty(), "{command}: {told}");
+    }
+
     fn run(&mut self, command: &str) {
         let words = words(command);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match &words[..] {
             // Its own test, and the script that runs this one.
-            ["./deploy/up"] | ["./tests/run", ..] => assert_runnable(words[0]),
+            ["./deploy/up"] | ["./tests/run", ..] | ["./tests/load/against-fastapi", ..] => {
+                assert_runnable(words[0]);
+            }
+            ["cargo", "run", "--release", "--bin", "peace-loadtest", "--", args @ ..] => {
+                self.load(command, args);
+            }
             ["cargo", "run", "--release", "--bin", "peace-migrate", "--", args @ ..] => {
                 let launch = self.launch().program(MIGRATE).args(args.to_vec());
                 let output = launch.args(["--versions", path(self.versions)]).output();

@@ -1,5 +1,5 @@
-//! Tests that need more than Rust and PostgreSQL: the real Alembic, a real pgbouncer, wrk, a real
-//! Chromium.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk, a
+//! real Chromium.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -21,6 +21,8 @@ mod alembic;
 mod chromium;
 /// The page of a load report, in a real browser.
 mod page;
+/// The server that ours is measured against.
+mod peer;
 /// A real pgbouncer, and what migrations say to it.
 mod pgbouncer;
 /// `adopt-alembic` on what the real Alembic left.

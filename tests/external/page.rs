@@ -3,7 +3,7 @@
 //! The reports are made up, and become pages by the real program.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -75,19 +75,23 @@ fn check_pictures(page: &mut Page<'_>, name: &str) {
     }
 }
 
+/// Fails unless a page is as every page has to be.
+pub(crate) fn check(chromium: &mut Chromium, file: &Path, width: u32, name: &str) {
+    let mut page = chromium.open(file, width, "light");
+    check_pictures(&mut page, name);
+    assert_eq!(page.evaluate(OVERFLOW), json!(0), "{name}");
+    assert_eq!(page.evaluate(OUTSIDE), json!([]), "{name}");
+    assert_eq!(page.complaints(), [""; 0], "{name}");
+    assert_eq!(page.requests(), [format!("file://{}", file.display())], "{name}");
+}
+
 #[test]
 fn every_page_shows_its_charts_fits_its_window_and_asks_for_nothing() {
     let (folder, mut chromium) = (Folder::new(), Chromium::start());
     for (name, fixture) in reports() {
         let file = page(&folder, name, &report(&fixture));
         for width in WIDTHS {
-            let name = format!("{name} at {width}");
-            let mut page = chromium.open(&file, width, "light");
-            check_pictures(&mut page, &name);
-            assert_eq!(page.evaluate(OVERFLOW), json!(0), "{name}");
-            assert_eq!(page.evaluate(OUTSIDE), json!([]), "{name}");
-            assert_eq!(page.complaints(), [""; 0], "{name}");
-            assert_eq!(page.requests(), [format!("file://{}", file.display())], "{name}");
+            check(&mut chromium, &file, width, &format!("{name} at {width}"));
         }
     }
 }

@@ -12,7 +12,7 @@ fn events<'a>(run: &'a Value, kind: &str) -> Vec<&'a Value> {
 
 #[test]
 fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let words = ["--workers", "2", "--rounds", "1", "--rate", "300", "--connections", "16"];
     let more = ["--kill-worker-every", "1s", "--reload-every", "1500ms"];
@@ -35,7 +35,7 @@ fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
 
 #[test]
 fn workers_come_and_go_when_they_are_told_to() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let words = ["--workers", "1", "--rounds", "1", "--rate", "100"];
     let report =

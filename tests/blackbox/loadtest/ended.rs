@@ -33,7 +33,7 @@ fn signal(child: &Child, signal: Signal) {
 
 #[test]
 fn an_interruption_keeps_the_rounds_that_were_whole() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let bench = Bench::new();
     let url = database.url();
@@ -53,7 +53,7 @@ fn an_interruption_keeps_the_rounds_that_were_whole() {
 
 #[test]
 fn killed_it_takes_everything_with_it() {
-    let _turn = Turn::alone();
+    let _turn = Turn::shared();
     let bench = Bench::new();
     let words = ["run", "--out", "report"];
     let mut child = bench.start(words.into_iter().chain(SHORT).chain(LONG));
@@ -68,7 +68,7 @@ fn killed_it_takes_everything_with_it() {
 
 #[test]
 fn a_second_signal_is_obeyed_at_once() {
-    let _turn = Turn::alone();
+    let _turn = Turn::shared();
     let bench = Bench::new();
     let words = ["run", "--out", "report", "--warm-up", "5min"];
     let mut child = bench.start(words);

@@ -7,7 +7,7 @@ use crate::harness::{Launch, Turn, get};
 
 #[test]
 fn a_comparison_leaves_a_report_that_agrees_with_server_and_database() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let bench = Bench::new();
     let report = bench.report(&database, "500ms", ["--workers", "1,2", "--rounds", "2"]);
@@ -41,7 +41,7 @@ fn a_comparison_leaves_a_report_that_agrees_with_server_and_database() {
 
 #[test]
 fn everything_that_was_offered_is_accounted_for() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let report = Bench::new().report(
         &database,
@@ -58,7 +58,7 @@ fn everything_that_was_offered_is_accounted_for() {
 
 #[test]
 fn every_built_in_scenario_is_answered() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let bench = Bench::new();
     let list = bench.run(["scenarios"]);
@@ -74,7 +74,7 @@ fn every_built_in_scenario_is_answered() {
 
 #[test]
 fn a_scenario_of_ones_own_is_a_small_file() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let bench = Bench::new();
     bench.folder.write(
@@ -105,7 +105,7 @@ fn a_scenario_of_ones_own_is_a_small_file() {
 /// The other server is ours, too, so that it can answer; it is measured as any command is.
 #[test]
 fn another_server_is_a_series_of_its_own() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = empty(&turn);
     let bench = Bench::new();
     let command = format!(
@@ -124,7 +124,7 @@ fn another_server_is_a_series_of_its_own() {
 
 #[test]
 fn a_running_server_keeps_nothing_of_it() {
-    let turn = Turn::alone();
+    let turn = Turn::shared();
     let database = crate::harness::Database::new(&turn);
     let peace = Launch::on(&turn, &database).workers(2).serve();
     let bench = Bench::new();
@@ -153,7 +153,7 @@ fn a_running_server_keeps_nothing_of_it() {
 /// Nothing is given: neither a database nor a number of workers.
 #[test]
 fn a_first_look_needs_nothing_but_postgresql() {
-    let _turn = Turn::alone();
+    let _turn = Turn::shared();
     let bench = Bench::new();
     let words = ["run", "--quick", "--rounds", "1", "--out", "report", "--duration", "500ms"];
     let output = bench.run(words.into_iter().chain(SHORT));

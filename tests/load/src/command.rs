@@ -111,7 +111,7 @@ pub(crate) struct RunOptions {
     /// Kill one worker this often while rates are offered
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "url")]
     pub(crate) kill_worker_every: Option<Duration>,
-    /// Reload this often while rates are offered
+    /// Reload this often while rates are offered; a --command gets the signal HUP
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "url")]
     pub(crate) reload_every: Option<Duration>,
     /// Change the number of workers at a moment of each offered rate, as 4@1s; may be repeated

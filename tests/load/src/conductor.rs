@@ -18,7 +18,7 @@ use crate::events::{Course, Disturbances};
 use crate::generator::order::Order;
 use crate::generator::process::{Ended, Load as Generators};
 use crate::guard::Guard;
-use crate::plan::{Contestant, Plan, Start, label};
+use crate::plan::{self, Contestant, Plan, Start, label};
 use crate::population::Population;
 use crate::progress::Progress;
 use crate::report::model::{Life, Run, Traffic};
@@ -54,6 +54,9 @@ pub(crate) struct Conductor<'a> {
     pub(crate) progress: Progress,
     /// When the report begins.
     pub(crate) started: Instant,
+    /// What each contestant reached in the closed loop of the first round. Parts of it are offered in
+    /// all rounds.
+    pub(crate) peaks: Vec<(Contestant, f64)>,
 }
 
 /// What was seen.
@@ -86,8 +89,6 @@ impl From<String> for Halt {
 #[derive(Debug, Clone, Copy)]
 struct Phase {
     load: Load,
-    /// Requests per second; `None` in a closed loop.
-    rate: Option<f64>,
     duration: Duration,
 }
 
@@ -107,11 +108,10 @@ impl Conductor<'_> {
     /// # Errors
     /// When something fails, or no round was whole at an interruption.
     pub(crate) fn perform(&mut self) -> Result<Seen, Halt> {
-        let peaks = self.look_for_peaks()?;
-        let smallest = peaks.iter().map(|(_, peak)| *peak).fold(f64::INFINITY, f64::min);
+        let smallest = self.look_for_peaks()?;
         let mut seen = Seen::default();
         for round in 0..self.plan.rounds {
-            match self.round(round, &peaks, smallest) {
+            match self.round(round, smallest) {
                 Ok(lives) => {
                     for (life, runs) in lives {
                         seen.lives.push(life);
@@ -129,37 +129,31 @@ impl Conductor<'_> {
         Ok(seen)
     }
 
-    /// A short closed loop for everybody, which warms up the database, too. It sets the rates and
-    /// stands in no report. Nothing where the rates are given.
-    fn look_for_peaks(&mut self) -> Result<Vec<(Contestant, f64)>, Halt> {
+    /// The smallest of all peaks, by a short closed loop for everybody that stands in no report. It warms
+    /// up the database, too. Not looked for where the rates are given.
+    fn look_for_peaks(&mut self) -> Result<f64, Halt> {
+        let mut smallest = f64::INFINITY;
         if !self.plan.looks_for_peaks() {
-            return Ok(Vec::new());
+            return Ok(smallest);
         }
-        let look = [Phase { load: Load::Closed, rate: None, duration: self.plan.look() }];
-        let mut peaks = Vec::new();
+        let look = [Phase { load: Load::Closed, duration: self.plan.look() }];
         for contestant in self.plan.order(0) {
             let label = format!("{}: looking for the peak", self.name(contestant));
             let (_, runs) = self.life(contestant, 0, label, &look)?;
-            let peak = runs.iter().filter_map(|run| Metric::Rate.of(run)).fold(0.0, f64::max);
-            peaks.push((contestant, peak));
+            smallest = runs.iter().filter_map(|run| Metric::Rate.of(run)).fold(smallest, f64::min);
         }
-        Ok(peaks)
+        // What a first look has found is for this only.
+        self.peaks.clear();
+        Ok(smallest)
     }
 
     /// Every contestant once.
-    fn round(
-        &mut self,
-        round: u32,
-        peaks: &[(Contestant, f64)],
-        smallest: f64,
-    ) -> Result<Vec<(Life, Vec<Run>)>, Halt> {
+    fn round(&mut self, round: u32, smallest: f64) -> Result<Vec<(Life, Vec<Run>)>, Halt> {
+        let duration = self.plan.duration;
+        let offers = self.plan.offers(smallest).into_iter();
+        let phases: Vec<Phase> = offers.map(|load| Phase { load, duration }).collect();
         let mut lives = Vec::new();
         for contestant in self.plan.order(round) {
-            let own = peaks.iter().find(|(one, _)| *one == contestant);
-            let offers = self.plan.offers(own.map_or(0.0, |(_, peak)| *peak), smallest);
-            let duration = self.plan.duration;
-            let phases: Vec<Phase> =
-                offers.into_iter().map(|(load, rate)| Phase { load, rate, duration }).collect();
             let name = self.name(contestant);
             let label = format!("round {} of {}, {name}", round + 1, self.plan.rounds);
             lives.push(self.life(contestant, round, label, &phases)?);
@@ -225,7 +219,7 @@ impl Conductor<'_> {
         self.scenario.check(&rows)?;
         let mut stage = Stage { server, contestant, round, rows, label };
         self.progress.begin(format!("{}: warming up", stage.label));
-        let warm_up = Phase { load: Load::Closed, rate: None, duration: self.plan.warm_up };
+        let warm_up = Phase { load: Load::Closed, duration: self.plan.warm_up };
         let warm_up = self.phase(&mut stage, warm_up, Course::undisturbed())?.traffic.answered();
         let mut runs = Vec::new();
         for (number, phase) in phases.iter().enumerate() {
@@ -234,20 +228,22 @@ impl Conductor<'_> {
             let run = self.phase(&mut stage, *phase, course)?;
             self.progress.measured(&in_short(&run));
             self.settle(stage.server, contestant);
+            self.note_peak(contestant, &run);
             runs.push(run);
         }
         Ok((warm_up, runs))
     }
 
-    /// What is done to the server meanwhile: to ours, while rates are offered. A peak is looked for in
-    /// peace.
+    /// What is done to the server meanwhile, while rates are offered. A peak is looked for in peace.
     fn course(&self, stage: &Stage<'_>, number: usize, phase: &Phase) -> Course {
-        let is_ours = self.plan.series[stage.contestant.series].start == Start::Peace;
-        if phase.rate.is_none() || !is_ours {
-            return Course::undisturbed();
-        }
+        let disturbances = match self.plan.series[stage.contestant.series].start {
+            _ if phase.load == Load::Closed => return Course::undisturbed(),
+            Start::Peace => Disturbances::of(self.options),
+            Start::Command(_) => Disturbances::of(self.options).known_to_all(),
+            Start::Running(_) => return Course::undisturbed(),
+        };
         let seed = u64::from(stage.round) * 100 + number as u64;
-        Course::new(&Disturbances::of(self.options), phase.duration, seed)
+        Course::new(&disturbances, phase.duration, seed)
     }
 
     /// One load on one server.
@@ -257,7 +253,8 @@ impl Conductor<'_> {
         phase: Phase,
         mut course: Course,
     ) -> Result<Run, Halt> {
-        let order = self.order(stage, &phase);
+        let rate = self.rate(stage.contestant, phase.load);
+        let order = self.order(stage, &phase, rate);
         let generators = Generators::start(&self.ourselves, &order, self.generators);
         let mut generators = generators.map_err(|error| error.to_string())?;
         let postmaster = self.database.as_ref().and_then(|database| database.postmaster);
@@ -301,7 +298,7 @@ impl Conductor<'_> {
             workers: stage.contestant.workers,
             round: stage.round,
             load: phase.load,
-            offered: phase.rate,
+            offered: rate,
             at_s,
             duration_s: phase.duration.as_secs_f64(),
             traffic,
@@ -314,7 +311,7 @@ impl Conductor<'_> {
         })
     }
 
-    fn order(&self, stage: &Stage<'_>, phase: &Phase) -> Order {
+    fn order(&self, stage: &Stage<'_>, phase: &Phase, rate: Option<f64>) -> Order {
         let target = &stage.server.target;
         Order {
             server: target.address,
@@ -323,7 +320,7 @@ impl Conductor<'_> {
             scenario: self.scenario.clone(),
             rows: stage.rows.clone(),
             connections: self.options.connections as usize,
-            rate: phase.rate,
+            rate,
             duration_s: phase.duration.as_secs_f64(),
             timeout_s: self.options.timeout.as_secs_f64(),
             window_s: WINDOW.as_secs_f64(),
@@ -340,6 +337,26 @@ impl Conductor<'_> {
             let _ = server.scale(workers);
         }
         server.await_all_ready();
+    }
+
+    /// Requests per second that a load is for this contestant; `None` in a closed loop.
+    fn rate(&self, contestant: Contestant, load: Load) -> Option<f64> {
+        match load {
+            Load::Closed => None,
+            Load::Rate(rate) => Some(rate as f64),
+            Load::PercentOfPeak(percent) => {
+                let own = self.peaks.iter().find(|(one, _)| *one == contestant);
+                own.map(|(_, peak)| plan::part(*peak, percent) as f64)
+            }
+        }
+    }
+
+    /// Remembers the first peak of a contestant.
+    fn note_peak(&mut self, contestant: Contestant, run: &Run) {
+        let is_known = self.peaks.iter().any(|(one, _)| *one == contestant);
+        if let (Load::Closed, false, Some(peak)) = (run.load, is_known, Metric::Rate.of(run)) {
+            self.peaks.push((contestant, peak));
+        }
     }
 
     fn name(&self, contestant: Contestant) -> String {

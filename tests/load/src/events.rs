@@ -2,7 +2,8 @@
 //! and taken away.
 //!
 //! The conductor asks what is due and lets it happen; each thing that happened is noted with its
-//! instant, for the time line. Only our own server is treated so: it can be asked who its workers are.
+//! instant, for the time line. Other servers than ours are only told to reload: who their workers are,
+//! nobody says.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -47,6 +48,11 @@ impl Disturbances {
             reload_every: options.reload_every,
             scale: options.scale.clone(),
         }
+    }
+
+    /// What can be done to a server that is none of ours.
+    pub(crate) fn known_to_all(self) -> Self {
+        Self { kill_every: None, scale: Vec::new(), ..self }
     }
 
     /// In words, for the report.

@@ -99,27 +99,21 @@ impl Plan {
         order
     }
 
-    /// What a contestant is offered in each round, given its own peak and the smallest one, both in
-    /// requests per second.
-    pub(crate) fn offers(&self, own_peak: f64, smallest_peak: f64) -> Vec<(Load, Option<f64>)> {
+    /// What everybody is offered in each round, given the smallest of all peaks, in requests per second.
+    pub(crate) fn offers(&self, smallest_peak: f64) -> Vec<Load> {
         match &self.loads {
-            Loads::Given(rates) => {
-                rates.iter().map(|rate| (Load::Rate(*rate), Some(*rate as f64))).collect()
-            }
+            Loads::Given(rates) => rates.iter().copied().map(Load::Rate).collect(),
             Loads::FindPeak(percents) => {
-                let of_own = percents
-                    .iter()
-                    .map(|percent| (Load::PercentOfPeak(*percent), Some(part(own_peak, *percent))));
-                let common = part(smallest_peak, COMMON_PERCENT);
-                let common = (Load::Rate(common as u64), Some(common));
-                [(Load::Closed, None)].into_iter().chain(of_own).chain([common]).collect()
+                let of_own = percents.iter().copied().map(Load::PercentOfPeak);
+                let common = Load::Rate(part(smallest_peak, COMMON_PERCENT));
+                [Load::Closed].into_iter().chain(of_own).chain([common]).collect()
             }
         }
     }
 
     /// How many measurements a round has.
     pub(crate) fn phases_of_a_round(&self) -> usize {
-        self.contestants.len() * self.offers(1.0, 1.0).len()
+        self.contestants.len() * self.offers(1.0).len()
     }
 
     /// Whether the peaks have to be looked for before the first round.
@@ -143,9 +137,9 @@ pub(crate) fn label(series: &[Program], contestant: Contestant) -> String {
     }
 }
 
-/// Two digits more than anybody can measure; at least one request per second.
-fn part(peak: f64, percent: u8) -> f64 {
-    (peak * f64::from(percent) / 100.0).round().max(1.0)
+/// So many requests per second; at least one.
+pub(crate) fn part(peak: f64, percent: u8) -> u64 {
+    (peak * f64::from(percent) / 100.0).round().max(1.0) as u64
 }
 
 fn usual_counts(cpus: u32, is_quick: bool) -> Vec<u32> {
@@ -314,16 +308,11 @@ mod tests {
 
     #[test]
     fn everybody_is_offered_parts_of_his_own_peak_and_one_rate_for_all() {
-        let offers = plan("").offers(2000.0, 1000.0);
-        let expected = [
-            (Load::Closed, None),
-            (Load::PercentOfPeak(50), Some(1000.0)),
-            (Load::PercentOfPeak(70), Some(1400.0)),
-            (Load::PercentOfPeak(90), Some(1800.0)),
-            (Load::Rate(700), Some(700.0)),
-        ];
-        assert_eq!(offers, expected);
-        let given = plan("--rate 100,200").offers(0.0, 0.0);
-        assert_eq!(given, [(Load::Rate(100), Some(100.0)), (Load::Rate(200), Some(200.0))]);
+        let [half, most, nearly_all] = [50, 70, 90].map(Load::PercentOfPeak);
+        let offers = plan("").offers(1000.0);
+        assert_eq!(offers, [Load::Closed, half, most, nearly_all, Load::Rate(700)]);
+        assert_eq!((part(2000.0, 90), part(0.1, 50)), (1800, 1));
+        let given = plan("--rate 100,200").offers(0.0);
+        assert_eq!(given, [Load::Rate(100), Load::Rate(200)]);
     }
 }

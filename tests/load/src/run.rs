@@ -22,7 +22,7 @@ use crate::guard::Guard;
 use crate::plan::{Plan, Start};
 use crate::population::Population;
 use crate::progress::Progress;
-use crate::report::model::{Card, FORMAT, Report, ScenarioCard, Series};
+use crate::report::model::{Card, FORMAT, Machine, Report, ScenarioCard, Series};
 use crate::report::warnings::warnings;
 use crate::report::{file, page, table, verdict};
 use crate::scenario::Scenario;
@@ -48,25 +48,55 @@ const PAGE: &str = "report.html";
 /// # Errors
 /// What is wrong, and how to mend it, in one line (and the last words of a server that failed).
 pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Halt> {
-    let cpus = machine::machine().cpus;
-    let plan = Plan::new(options, cpus)?;
+    let machine = machine::machine();
+    let plan = Plan::new(options, machine.cpus)?;
     let (name, text, scenario) = Scenario::load(&options.scenario)?;
     let ourselves = std::env::current_exe().map_err(|error| format!("where are we? {error}"))?;
     let program = server_program(options, &plan, &ourselves)?;
     let folder = report_folder(options)?;
-    let guard = Guard::start().map_err(|error| format!("no room for scratch files: {error}"))?;
-    let stop = stop_at_signals()?;
-    let started = Instant::now();
-    let progress = Progress::new(plan.phases_of_a_round() * plan.rounds as usize, about(&plan));
-    let generators = options.generators.map_or(cpus.div_ceil(4), |count| count as usize);
-    let mut card = Card {
+    let scenario_card = ScenarioCard { name, about: scenario.about.clone(), text };
+    let mut card = card(options, &plan, scenario_card, machine);
+    let mut conductor = Conductor {
+        options,
+        plan: &plan,
+        scenario: &scenario,
+        generators: card.generators,
+        ourselves,
+        program,
+        guard: Guard::start().map_err(|error| format!("no room for scratch files: {error}"))?,
+        database: None,
+        population: Population::default(),
+        stop: stop_at_signals()?,
+        progress: Progress::new(plan.phases_of_a_round() * plan.rounds as usize, about(&plan)),
+        started: Instant::now(),
+        peaks: Vec::new(),
+    };
+    let seen = match options.url.as_deref() {
+        Some(url) => on_a_running_server(&mut conductor, url),
+        None => on_a_database(&mut conductor, &mut card),
+    };
+    card.took_s = conductor.started.elapsed().as_secs_f64();
+    let Conductor { progress, program, .. } = conductor;
+    progress.end();
+    let seen = seen?;
+    let is_interrupted = seen.is_interrupted;
+    let report = report(card, &plan, &program, seen);
+    write(&report, &folder)?;
+    let told = show(&report, &folder, &mut out);
+    told.map_err(|error| format!("the report is in {}, but: {error}", folder.display()))?;
+    Ok(is_interrupted)
+}
+
+/// Under which circumstances, as far as they are known before anything is measured.
+fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Machine) -> Card {
+    Card {
         started: Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         took_s: 0.0,
         command: command_line(std::env::args().skip(1)),
         is_quick: options.quick,
-        scenario: ScenarioCard { name, about: scenario.about.clone(), text },
+        scenario,
         connections: options.connections as usize,
-        generators,
+        generators: options.generators.map_or(machine.cpus.div_ceil(4), |count| count as usize),
         rounds: plan.rounds,
         warm_up_s: plan.warm_up.as_secs_f64(),
         duration_s: plan.duration.as_secs_f64(),
@@ -77,40 +107,20 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Hal
         events: Disturbances::of(options).words(),
         commit: machine::commit(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: machine::machine(),
-    };
-    let mut conductor = Conductor {
-        options,
-        plan: &plan,
-        scenario: &scenario,
-        generators,
-        ourselves,
-        program: program.clone(),
-        guard,
-        database: None,
-        population: Population::default(),
-        stop,
-        progress,
-        started,
-    };
-    let seen = match options.url.as_deref() {
-        Some(url) => on_a_running_server(&mut conductor, url),
-        None => on_a_database(&mut conductor, &mut card),
-    };
-    conductor.progress.end();
-    let Seen { runs, lives, rounds, is_interrupted } = seen?;
-    card.took_s = started.elapsed().as_secs_f64();
-    let series = plan.series.iter().map(|one| series(one, &program)).collect();
+        machine,
+    }
+}
+
+fn report(card: Card, plan: &Plan, program: &Path, seen: Seen) -> Report {
+    let Seen { runs, lives, rounds, is_interrupted } = seen;
+    let series = plan.series.iter().map(|one| series(one, program)).collect();
     let mut report = Report { format: FORMAT, card, series, runs, lives, warnings: Vec::new() };
     report.warnings = warnings(&report);
     if is_interrupted {
         let told = format!("Interrupted: {rounds} of {} rounds were measured.", plan.rounds);
         report.warnings.insert(0, told);
     }
-    write(&report, &folder)?;
-    let told = show(&report, &folder, &mut out);
-    told.map_err(|error| format!("the report is in {}, but: {error}", folder.display()))?;
-    Ok(is_interrupted)
+    report
 }
 
 /// Makes a database, fills it, measures, and takes it away.

@@ -192,12 +192,17 @@ impl Server {
         ready.filter_map(|one| Some((one.slot, one.pid?))).collect()
     }
 
-    /// Begins to replace all workers.
+    /// Begins to replace all workers. Servers that are none of ours get what means that to most: HUP.
     ///
     /// # Errors
     /// When it is refused: why.
     pub(crate) fn reload(&self) -> Result<(), String> {
-        self.order(Request::Reload { wait: false })
+        match &self.process {
+            Some(Process { control: None, held, .. }) => {
+                kill(Pid::from_raw(held.pid()), Signal::SIGHUP).map_err(|error| error.to_string())
+            }
+            _ => self.order(Request::Reload { wait: false }),
+        }
     }
 
     /// Begins to run so many workers.

@@ -142,7 +142,7 @@ fn peaks_that_differ_make_their_percentages_other_rates() {
 fn rounds_in_which_others_had_the_machine_are_left_out() {
     let mut new = base();
     for run in new.runs.iter_mut().filter(|run| run.round == 1) {
-        run.cpu.foreign = 0.4;
+        run.cpu.foreign = Some(0.4);
         run.traffic.ok /= 2;
     }
     let comparison = compared(&base(), &new, &["rps<-5%"]);

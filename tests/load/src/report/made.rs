@@ -109,7 +109,7 @@ fn cpu(ok: u64) -> Cpu {
         generator_peak: 0.4,
         busy: 0.9,
         stolen: 0.0,
-        foreign: 0.0,
+        foreign: Some(0.0),
     }
 }
 

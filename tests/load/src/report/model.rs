@@ -177,8 +177,9 @@ pub(crate) struct Cpu {
     pub(crate) busy: f64,
     /// Share of all processors that the host took away, 0 to 1.
     pub(crate) stolen: f64,
-    /// Share of all processors that was used by none of the above, 0 to 1.
-    pub(crate) foreign: f64,
+    /// Share of all processors that was used by none of the above, 0 to 1; `None` when the server is not
+    /// ours to see, and so cannot be told from others.
+    pub(crate) foreign: Option<f64>,
 }
 
 /// Memory at the end of a phase, in bytes (PSS: shared pages are counted once over all).

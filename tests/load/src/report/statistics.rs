@@ -210,7 +210,7 @@ pub(crate) fn is_disturbed(run: &Run) -> bool {
 
 /// The share of the processors that other programs and the host had.
 pub(crate) fn taken(run: &Run) -> f64 {
-    run.cpu.stolen + run.cpu.foreign
+    run.cpu.stolen + run.cpu.foreign.unwrap_or_default()
 }
 
 fn assumed_drift(point: &Point) -> f64 {

@@ -130,7 +130,7 @@ mod tests {
         let disturbances: [(Disturb, &str); 5] = [
             (|run| run.cpu.generator_peak = 0.95, "The load generator was at its limit"),
             (|run| run.cpu.stolen = 0.06, "Other programs or the host had processors"),
-            (|run| run.cpu.foreign = 0.06, "Other programs or the host had processors"),
+            (|run| run.cpu.foreign = Some(0.06), "Other programs or the host had processors"),
             (|run| run.share = Some(vec![3000, 1000]), "The busiest worker answered more"),
             (|run| run.traffic.ok = 0, "Nothing was answered as it should be"),
         ];

@@ -117,7 +117,7 @@ impl Meter {
             stolen: processors.share(processors.stolen),
             // Interrupts are nobody's: most serve the load itself, and some kernels count them as
             // the time of whichever process they interrupt.
-            foreign: (processors.share(processors.processes) - known).max(0.0),
+            foreign: server_s.map(|_| (processors.share(processors.processes) - known).max(0.0)),
         }
     }
 
@@ -320,7 +320,7 @@ mod tests {
         // The ends of both are what passed since the last sample.
         let used_s = cpu.postgres_s.unwrap();
         assert!((1.5..2.2).contains(&used_s), "{used_s}");
-        assert_eq!(cpu.server_s, None);
+        assert_eq!((cpu.server_s, cpu.foreign), (None, None), "no server to tell others from");
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
         let (mut stranger, _, stranger_output) = shell(BURN_1);
         let (mut busy, busy_pid, busy_output) = shell(BURN_2);
         let (began, processors) = (Instant::now(), Processors::now().count as f64);
-        let mut meter = Meter::start(None, None, &[idle_pid, busy_pid]);
+        let mut meter = Meter::start(Some(idle_pid), None, &[busy_pid]);
         sample_until_closed(&mut meter, stranger_output.chain(busy_output));
         let elapsed_s = began.elapsed().as_secs_f64();
         let cpu = meter.end();
@@ -340,9 +340,10 @@ mod tests {
         }
         assert_near(cpu.generator_s, busy_s, 0.05);
         assert_near(cpu.generator_peak, cpu.generator_s / elapsed_s, 0.05);
-        let foreign_s = cpu.foreign * elapsed_s * processors;
+        let foreign = cpu.foreign.unwrap();
+        let foreign_s = foreign * elapsed_s * processors;
         assert!(foreign_s > 0.7, "{foreign_s}: {cpu:?}");
-        assert!(cpu.busy >= cpu.foreign + cpu.generator_s / elapsed_s / processors - 0.05);
+        assert!(cpu.busy >= foreign + cpu.generator_s / elapsed_s / processors - 0.05);
         assert!(cpu.busy + cpu.stolen <= 1.0);
     }
 

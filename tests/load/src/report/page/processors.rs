@@ -123,17 +123,18 @@ impl Busy {
         let server = mean(&|run| share(run.cpu.server_s.unwrap_or(0.0), run));
         let postgres = mean(&|run| share(run.cpu.postgres_s.unwrap_or(0.0), run));
         let generator = mean(&|run| share(run.cpu.generator_s, run));
-        let foreign = mean(&|run| run.cpu.foreign);
+        let foreign = mean(&|run| run.cpu.foreign.unwrap_or_default());
         let stolen = mean(&|run| run.cpu.stolen);
         let told = server + postgres + generator + foreign;
         // What the kernel did for nobody in particular, interrupts for one.
         let other = (mean(&|run| run.cpu.busy) - told).max(0.0);
+        let knows_others = point.runs.iter().all(|run| run.cpu.foreign.is_some());
         let parts = [
             ("server", "server", server),
             ("postgres", "PostgreSQL", postgres),
             ("generator", "generator", generator),
             ("foreign", "other programs", foreign),
-            ("other", "kernel", other),
+            ("other", if knows_others { "kernel" } else { "all others" }, other),
             ("stolen", "stolen by the host", stolen),
         ];
         let peak = point.runs.iter().map(|run| run.cpu.generator_peak).fold(0.0, f64::max);

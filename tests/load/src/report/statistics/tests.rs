@@ -100,7 +100,7 @@ fn what_others_had_of_the_machine_widens_the_interval() {
         difference.high - difference.low
     };
     let quiet = width(&new);
-    new.iter_mut().for_each(|run| run.cpu.foreign = 0.08);
+    new.iter_mut().for_each(|run| run.cpu.foreign = Some(0.08));
     assert!(width(&new) > 1.5 * quiet && !new.iter().any(is_disturbed));
     new.iter_mut().for_each(|run| run.cpu.stolen = 0.03);
     assert!(new.iter().all(is_disturbed));
