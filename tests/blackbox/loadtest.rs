@@ -15,6 +15,8 @@ use crate::harness::proc::{self, Process};
 use crate::harness::wait::until_true;
 use crate::harness::{Database, Turn, built};
 
+/// Measured twice: noise is not taken for a difference.
+mod alike;
 /// What its events say is what happened, and what its clients lost is counted.
 mod disturbed;
 /// Signals: a report of what was whole, or nothing, but never a process.

@@ -2,8 +2,8 @@
 //!
 //! `serve` calls [`Load::connect`], says that it is ready, and calls [`Load::run`] when it is to begin.
 //! Each client is a task. In a closed loop it sends its next request when it has its answer, in an open
-//! one when [`Pace`] says so. After the end nothing is sent, and what is in flight is waited for until
-//! its timeout.
+//! one when [`Pace`] says so. After the end nothing becomes due, but what was due is still sent, and what
+//! is in flight is waited for, each until its timeout.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -89,7 +89,7 @@ impl Load {
             None => start_closed(&mut tasks, &shared, clients),
             Some(rate) => {
                 let schedule = Schedule { start, duration, rate, phase };
-                start_open(&mut tasks, &shared, clients, schedule)?;
+                start_open(&mut tasks, &shared, clients, schedule, target.timeout)?;
             }
         }
         for index in 0..span.windows() {
@@ -143,6 +143,7 @@ fn start_open(
     shared: &Rc<Shared>,
     clients: Vec<Client>,
     schedule: Schedule,
+    patience: Duration,
 ) -> Result<(), String> {
     let no_timer = |error| format!("no timer: {error}");
     let pace = Rc::new(Pace::new(schedule, clients.len()).map_err(no_timer)?);
@@ -158,7 +159,7 @@ fn start_open(
     }
     let shared = Rc::clone(shared);
     tasks.spawn_local(async move {
-        let unsent = pace.run().await.map_err(no_timer)?;
+        let unsent = pace.run(patience).await.map_err(no_timer)?;
         shared.tally.borrow_mut().unsent(unsent);
         Ok(())
     });

@@ -19,11 +19,13 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 /// The timer is not set to less: a turn of the event loop costs some of it anyway, and at such rates
 /// clients that come back look at the clock, too.
 const ALARM_MIN: Duration = Duration::from_micros(20);
+/// After the end, how often it is looked whether everything is sent.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// When requests are due.
 #[derive(Debug, Clone, Copy)]
@@ -110,13 +112,22 @@ impl Pace {
         Ok(poll_fn(|cx| self.queue.borrow_mut().poll_turn(client, cx)).await)
     }
 
-    /// Hands out what is due, from the start to the end of the phase, and gives the requests that were
-    /// due and never sent.
-    pub(crate) async fn run(&self) -> io::Result<impl Iterator<Item = Instant>> {
+    /// Hands out what is due, from the start to the end of the phase. What is due by then and waits for
+    /// a free client is sent after it, too, as long as anybody would have `patience`; gives the requests
+    /// that were never sent.
+    pub(crate) async fn run(
+        &self,
+        patience: Duration,
+    ) -> io::Result<impl Iterator<Item = Instant>> {
         let end = self.schedule.start + self.schedule.duration;
         tokio::select! {
             ended = self.ring() => ended?,
             () = sleep_until(end.into()) => {}
+        }
+        // Nothing becomes due any more: clients that come back look at the clock themselves.
+        self.hand_out(end)?;
+        while self.queue.borrow().next < self.schedule.count() && Instant::now() < end + patience {
+            sleep(LOOK).await;
         }
         let unsent = self.queue.borrow_mut().end()..self.schedule.count();
         let schedule = self.schedule;

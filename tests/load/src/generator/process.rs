@@ -161,7 +161,8 @@ impl Load {
     /// # Errors
     /// As [`Load::next`], and when they take longer than the phase and the timeout can last.
     pub(crate) fn end(mut self) -> Result<Ended, LoadError> {
-        let lasts = self.order.duration_s + self.order.timeout_s;
+        // One timeout to be sent, one to be answered.
+        let lasts = self.order.duration_s + 2.0 * self.order.timeout_s;
         let begun = self.begun.unwrap_or_else(Instant::now);
         let deadline = begun + Duration::from_secs_f64(lasts) + SLACK;
         while !self.generators.iter().all(|generator| generator.outcome.is_some()) {

@@ -133,7 +133,8 @@ pub(crate) struct Traffic {
     /// The others, by kind: `refused`, `reset`, `closed`, `timeout`, `malformed`, `unreachable`,
     /// `unsendable`, `status 503`.
     pub(crate) errors: BTreeMap<String, u64>,
-    /// Open loop: requests that were due and never sent, because no connection was free.
+    /// Open loop: requests that were due and never sent, because no connection became free within the
+    /// timeout.
     pub(crate) unsent: u64,
     /// From the instant at which a request was to be sent (closed loop: was sent) to the whole answer.
     /// Those that had none within the timeout, and those that were never sent, count with the time that

@@ -38,7 +38,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
             failed => number::counted(failed, "error"),
         },
         note: format!(
-            "Of {} under all loads, in all rounds. Never sent: no connection was free until the end.",
+            "Of {} under all loads, in all rounds. Never sent: no connection became free for them.",
             number::counted(all, "request")
         ),
         legend,
