@@ -5,35 +5,25 @@
 //! a process measured is the others' affair. Promises: whatever ends it, no process is left; a run that
 //! is interrupted keeps the rounds that were whole.
 
+mod phase;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-
-use nix::unistd::Pid;
 
 use crate::command::RunOptions;
 use crate::database::{Counted, Database};
 use crate::events::{Course, Disturbances};
-use crate::generator::order::Order;
-use crate::generator::process::{Ended, Load as Generators};
+use crate::generator::process::LoadError;
 use crate::guard::Guard;
 use crate::plan::{self, Contestant, Plan, Start, label};
 use crate::population::Population;
 use crate::progress::Progress;
-use crate::report::model::{Life, Run, Traffic};
+use crate::report::model::{Life, Run};
 use crate::report::summary::{Load, Metric};
 use crate::scenario::{Rows, Scenario};
-use crate::server::{self, Server, Setting};
-use crate::watch::cpu::Meter;
-use crate::watch::memory;
-
-/// How long a worker may take to tell what it has answered.
-const HEARTBEATS: Duration = Duration::from_secs(1);
-/// How often the meters are read and the disturbances looked at.
-const TURN: Duration = Duration::from_millis(50);
-/// Length of a piece of the time line.
-const WINDOW: Duration = Duration::from_millis(250);
+use crate::server::{Server, Setting};
 
 /// Everything a measurement needs.
 pub(crate) struct Conductor<'a> {
@@ -82,6 +72,12 @@ pub(crate) enum Halt {
 impl From<String> for Halt {
     fn from(why: String) -> Self {
         Self::Failed(why)
+    }
+}
+
+impl From<LoadError> for Halt {
+    fn from(error: LoadError) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 
@@ -226,7 +222,7 @@ impl Conductor<'_> {
             self.progress.begin(format!("{}, {}", stage.label, phase.load));
             let course = self.course(&stage, number, phase);
             let run = self.phase(&mut stage, *phase, course)?;
-            self.progress.measured(&in_short(&run));
+            self.progress.measured(&phase::in_short(&run));
             self.settle(stage.server, contestant);
             self.note_peak(contestant, &run);
             runs.push(run);
@@ -244,89 +240,6 @@ impl Conductor<'_> {
         };
         let seed = u64::from(stage.round) * 100 + number as u64;
         Course::new(&disturbances, phase.duration, seed)
-    }
-
-    /// One load on one server.
-    fn phase(
-        &mut self,
-        stage: &mut Stage<'_>,
-        phase: Phase,
-        mut course: Course,
-    ) -> Result<Run, Halt> {
-        let rate = self.rate(stage.contestant, phase.load);
-        let order = self.order(stage, &phase, rate);
-        let generators = Generators::start(&self.ourselves, &order, self.generators);
-        let mut generators = generators.map_err(|error| error.to_string())?;
-        let postmaster = self.database.as_ref().and_then(|database| database.postmaster);
-        let before = requests_by_slot(stage.server);
-        let at_s = self.started.elapsed().as_secs_f64();
-        let pids: Vec<Pid> =
-            generators.pids().into_iter().map(|pid| Pid::from_raw(pid.cast_signed())).collect();
-        let mut meter = Meter::start(stage.server.pid(), postmaster, &pids);
-        generators.begin().map_err(|error| error.to_string())?;
-        let begun = Instant::now();
-        while let Some(left) = phase.duration.checked_sub(begun.elapsed()) {
-            let seen = generators.next(left.min(TURN)).map_err(|error| error.to_string())?;
-            if let Some(window) = seen {
-                self.progress.see(window.ok as f64 / window.length_s, window.errors);
-            }
-            course.advance(|| begun.elapsed(), stage.server);
-            meter.sample();
-            if let Some(ended) = stage.server.ended() {
-                let words = stage.server.last_words();
-                return Err(format!("{}: the server ended ({ended}){words}", stage.label).into());
-            }
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Halt::Interrupted);
-            }
-        }
-        let cpu = meter.end();
-        let workers = stage.server.ready_workers();
-        let workers: Vec<Pid> = workers.iter().map(|(_, pid)| Pid::from_raw(*pid)).collect();
-        let is_ours = self.plan.series[stage.contestant.series].start == Start::Peace;
-        let memory = stage.server.pid();
-        let memory = memory.and_then(|pid| memory::measure(pid, is_ours.then_some(&*workers)));
-        let database_connections = self.database.as_ref().and_then(Database::connections);
-        let Ended { traffic, windows, examples } =
-            generators.end().map_err(|error| error.to_string())?;
-        let share = before.and_then(|before| share(stage.server, &before, &traffic));
-        if traffic.answered() == 0 {
-            return Err(nothing_right(&stage.label, &traffic, &examples).into());
-        }
-        Ok(Run {
-            series: stage.contestant.series,
-            workers: stage.contestant.workers,
-            round: stage.round,
-            load: phase.load,
-            offered: rate,
-            at_s,
-            duration_s: phase.duration.as_secs_f64(),
-            traffic,
-            cpu,
-            memory,
-            share,
-            database_connections,
-            windows,
-            events: course.happened,
-        })
-    }
-
-    fn order(&self, stage: &Stage<'_>, phase: &Phase, rate: Option<f64>) -> Order {
-        let target = &stage.server.target;
-        Order {
-            server: target.address,
-            host: target.host.clone(),
-            prefix: target.prefix.clone(),
-            scenario: self.scenario.clone(),
-            rows: stage.rows.clone(),
-            connections: self.options.connections as usize,
-            rate,
-            duration_s: phase.duration.as_secs_f64(),
-            timeout_s: self.options.timeout.as_secs_f64(),
-            window_s: WINDOW.as_secs_f64(),
-            // Every server of a round is asked the same, each round something else.
-            seed: u64::from(stage.round),
-        }
     }
 
     /// After disturbances there are to be as many workers as before.
@@ -361,48 +274,5 @@ impl Conductor<'_> {
 
     fn name(&self, contestant: Contestant) -> String {
         label(&self.plan.series, contestant)
-    }
-}
-
-/// Requests answered by slot, by those that tell.
-fn requests_by_slot(server: &Server) -> Option<Vec<(usize, u64)>> {
-    let workers = server.status()?.workers;
-    Some(workers.iter().map(|worker| (worker.slot, worker.requests)).collect())
-}
-
-/// What each slot has answered since. A worker tells it with its next heartbeat: until all answers are
-/// told, or a second is over, it is asked again.
-fn share(server: &Server, before: &[(usize, u64)], traffic: &Traffic) -> Option<Vec<u64>> {
-    let earlier = |slot: usize| before.iter().find(|(one, _)| *one == slot).map_or(0, |(_, n)| *n);
-    let started = Instant::now();
-    loop {
-        let after = requests_by_slot(server)?;
-        let since = after.iter().map(|(slot, count)| count.saturating_sub(earlier(*slot)));
-        let share: Vec<u64> = since.collect();
-        if share.iter().sum::<u64>() >= traffic.answered() || started.elapsed() > HEARTBEATS {
-            return Some(share);
-        }
-        server::pause();
-    }
-}
-
-fn in_short(run: &Run) -> String {
-    let traffic = &run.traffic;
-    let rate = traffic.ok as f64 / run.duration_s;
-    let unsent = match traffic.unsent {
-        0 => String::new(),
-        unsent => format!(", {unsent} never sent"),
-    };
-    let (p99_ms, failed) = (traffic.latency.p99_ms, traffic.failed());
-    format!("{rate:.0}/s, p99 {p99_ms:.2} ms, {failed} errors{unsent}")
-}
-
-fn nothing_right(label: &str, traffic: &Traffic, examples: &[String]) -> String {
-    let kinds: Vec<String> =
-        traffic.errors.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
-    let example = examples.first().map_or_else(String::new, |one| format!("; the first: {one}"));
-    match kinds.as_slice() {
-        [] => format!("{label}: no answer at all came"),
-        kinds => format!("{label}: no right answer came, but {}{example}", kinds.join(", ")),
     }
 }

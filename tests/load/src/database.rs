@@ -4,6 +4,8 @@
 //! The conductor calls it. Everybody finds the same rows: what a load adds is removed before the next
 //! server starts. It promises to fill no database that holds somebody's users.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -18,10 +20,8 @@ use nix::unistd::Pid;
 use peace::embedded::{self, Place, Tuning};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
-use uuid::Uuid;
 
 use crate::guard::{Guard, Held};
-use crate::population::{Item, Population, User};
 use crate::scenario::Table;
 
 /// How long the embedded server may take until it answers.
@@ -29,12 +29,6 @@ const START: Duration = Duration::from_secs(30);
 /// How long sessions of a server that has left may take to leave.
 const LEAVE: Duration = Duration::from_secs(3);
 const POLL_MS: u8 = 10;
-/// Rows in one statement.
-const BATCH: usize = 10_000;
-/// Rows of a kind that the generators know; drawn evenly from all.
-const SAMPLE_MAX: i64 = 10_000;
-/// What the names of our rows begin with.
-const OURS: &str = "load-";
 /// Settings of PostgreSQL without which a measurement cannot be repeated.
 const SETTINGS: [&str; 7] = [
     "fsync",
@@ -146,17 +140,6 @@ impl Database {
         done.map(|_| ()).map_err(|error| format!("the database cannot be migrated: {error}"))
     }
 
-    fn refuse_somebodys(&self) -> Result<(), String> {
-        let theirs = format!(r#"select count(*) from "user" where name not like '{OURS}%'"#);
-        match self.number(&theirs)? {
-            0 => Ok(()),
-            count => Err(format!(
-                "the database of --database-url holds {count} users: give an empty one, \
-                 everything in it is replaced"
-            )),
-        }
-    }
-
     /// The parent of our session's process, if that is one of this machine.
     fn find_postmaster(&self) -> Option<Pid> {
         let backend =
@@ -167,95 +150,6 @@ impl Database {
         let (name, rest) = stat.rsplit_once(')')?;
         let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
         name.contains("postgres").then(|| Pid::from_raw(parent))
-    }
-
-    /// Replaces what is in it by so many rows; all users have this password.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub(crate) fn fill(
-        &self,
-        users: u32,
-        items: u32,
-        password: &str,
-    ) -> Result<Population, String> {
-        let hash = crate::population::hash(password)?;
-        let done = self.runtime.block_on(async {
-            self.client.batch_execute(r#"truncate item, "user""#).await?;
-            let ids: Vec<Uuid> = (0..users).map(|_| Uuid::now_v7()).collect();
-            for (batch, ids) in ids.chunks(BATCH).enumerate() {
-                let first = batch * BATCH;
-                let names: Vec<String> =
-                    (0..ids.len()).map(|k| format!("{OURS}user-{}", first + k)).collect();
-                let insert = r#"insert into "user" (id, name, password_hash)
-                    select id, name, $3 from unnest($1::uuid[], $2::text[]) as new (id, name)"#;
-                self.client.execute(insert, &[&ids, &names, &hash]).await?;
-            }
-            let numbers: Vec<u32> = (0..items).collect();
-            for numbers in numbers.chunks(BATCH) {
-                let new: Vec<Uuid> = numbers.iter().map(|_| Uuid::now_v7()).collect();
-                let owners: Vec<Uuid> =
-                    numbers.iter().map(|number| ids[*number as usize % ids.len()]).collect();
-                let names: Vec<String> =
-                    numbers.iter().map(|number| format!("{OURS}item-{number}")).collect();
-                let insert = "insert into item (id, user_id, name, added)
-                    select id, user_id, name, now() at time zone 'utc'
-                    from unnest($1::uuid[], $2::uuid[], $3::text[]) as new (id, user_id, name)";
-                self.client.execute(insert, &[&new, &owners, &names]).await?;
-            }
-            self.client.batch_execute("vacuum analyze").await?;
-            self.client.batch_execute("checkpoint").await
-        });
-        done.map_err(|error| format!("the database cannot be filled: {}", in_words(&error)))?;
-        self.population(password)
-    }
-
-    /// Some of the rows, drawn evenly; the same ones each time.
-    fn population(&self, password: &str) -> Result<Population, String> {
-        let users =
-            format!(r#"select id, name from "user" order by md5(id::text) limit {SAMPLE_MAX}"#);
-        let user = |row: &Row| User {
-            pubid: row.get::<_, Uuid>(0).to_string(),
-            name: row.get(1),
-            password: password.to_owned(),
-        };
-        let users: Vec<User> = self.rows(&users)?.iter().map(user).collect();
-        let item = |row: &Row| Item {
-            pubid: row.get::<_, Uuid>(0).to_string(),
-            user: row.get::<_, Uuid>(1).to_string(),
-        };
-        let items =
-            format!("select id, user_id from item order by md5(id::text) limit {SAMPLE_MAX}");
-        let items: Vec<Item> = self.rows(&items)?.iter().map(item).collect();
-        let writers: Vec<Uuid> = users
-            .iter()
-            .take(crate::population::WRITERS_MAX)
-            .filter_map(|user| user.pubid.parse().ok())
-            .collect();
-        let theirs = format!(
-            "select id, user_id from item where user_id = any($1) order by md5(id::text) limit {SAMPLE_MAX}"
-        );
-        let theirs = self
-            .runtime
-            .block_on(self.client.query(&theirs, &[&writers]))
-            .map_err(|error| in_words(&error))?;
-        let writer_items = theirs.iter().map(item).collect();
-        Ok(Population { users, items, writer_items })
-    }
-
-    /// Removes what a load has added.
-    pub(crate) fn forget_new_rows(&self) -> Result<(), String> {
-        let new = format!("delete from item where name not like '{OURS}item-%'");
-        let removed = self
-            .runtime
-            .block_on(self.client.execute(&new, &[]))
-            .map_err(|error| in_words(&error))?;
-        if removed > 0 {
-            self.runtime
-                .block_on(self.client.batch_execute("vacuum analyze item"))
-                .map_err(|error| in_words(&error))?;
-        }
-        Ok(())
     }
 
     /// What this statement gives, everything as text.

@@ -160,7 +160,7 @@ fn start_open(
     let shared = Rc::clone(shared);
     tasks.spawn_local(async move {
         let unsent = pace.run(patience).await.map_err(no_timer)?;
-        shared.tally.borrow_mut().unsent(unsent);
+        shared.tally.borrow_mut().unsent(unsent, Instant::now());
         Ok(())
     });
     Ok(())

@@ -166,7 +166,7 @@ impl Queue {
     }
 
     fn hand_out(&mut self, schedule: &Schedule, now: Instant) {
-        if self.is_over || now >= schedule.start + schedule.duration {
+        if self.is_over {
             return;
         }
         while let Some(&client) = self.free.front()
@@ -263,12 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_handed_out_after_the_end() {
+    fn what_was_due_is_handed_out_after_the_end_too_and_nothing_when_it_is_over() {
         let schedule = schedule();
+        let later = schedule.start + 2 * schedule.duration;
         let mut queue = queue(1, &schedule);
-        queue.sit_down(0, schedule.start);
-        queue.hand_out(&schedule, schedule.start + schedule.duration);
-        assert_eq!((queue.next, queue.end()), (0, 0));
+        for number in 0..schedule.count() {
+            queue.sit_down(0, later);
+            queue.hand_out(&schedule, later);
+            let turn = Some(Turn { due: schedule.due(number), was_free: false });
+            assert_eq!(queue.seats[0].turn.take(), turn);
+        }
+        queue.sit_down(0, later);
+        queue.hand_out(&schedule, later);
+        assert_eq!((queue.seats[0].turn, queue.end()), (None, schedule.count()));
         let over = queue.poll_turn(0, &Context::from_waker(Waker::noop()));
         assert_eq!(over, Poll::Ready(None));
     }

@@ -127,12 +127,12 @@ impl Tally {
         }
     }
 
-    /// Requests that were due then and were not sent by the end of the phase.
-    pub(crate) fn unsent(&mut self, due: impl Iterator<Item = Instant>) {
+    /// Requests that were due then, and are given up now.
+    pub(crate) fn unsent(&mut self, due: impl Iterator<Item = Instant>, now: Instant) {
         self.close_windows(self.span.end);
         for due in due {
             self.unsent += 1;
-            self.current.latency.record(self.span.end.saturating_duration_since(due));
+            self.current.latency.record(now.saturating_duration_since(due));
         }
     }
 

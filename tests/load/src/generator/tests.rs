@@ -301,10 +301,12 @@ fn an_open_loop_keeps_its_rate() {
     let server = Server::answering();
     let (pieces, outcome) = run(&Order { rate: Some(500.0), ..order(server.address, 2.0) });
     let traffic = outcome.traffic;
-    assert!((980..=1020).contains(&traffic.ok), "{traffic:?}");
-    assert_eq!((traffic.ok + traffic.late + traffic.unsent), 1000);
+    // What the machine does to the last few of them must not matter.
+    assert!((950..=1000).contains(&traffic.ok), "{}", traffic.ok);
+    assert_eq!((traffic.ok + traffic.late, traffic.unsent), (1000, 0));
     assert_eq!(pieces.iter().map(|piece| piece.index).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    assert!(pieces.iter().all(|piece| (200..=300).contains(&piece.ok)), "{pieces:?}");
+    let counts: Vec<u64> = pieces.iter().map(|piece| piece.ok).collect();
+    assert!(counts.iter().all(|count| (100..=400).contains(count)), "{counts:?}");
     let lateness = traffic.lateness.unwrap();
     eprintln!("lateness: p50 {} ms, p99 {} ms", lateness.p50_ms, lateness.p99_ms);
     assert!(lateness.count > 500, "{}", lateness.count);
@@ -314,14 +316,28 @@ fn an_open_loop_keeps_its_rate() {
 }
 
 #[test]
-fn what_waits_at_the_end_is_unsent_and_its_waiting_is_not_hidden() {
+fn what_waits_at_the_end_is_sent_late_and_its_waiting_is_not_hidden() {
     let server = Server::answering();
     server.seen.lock().unwrap().stall_end = Some(Instant::now() + Duration::from_millis(1_500));
     let order = Order { rate: Some(100.0), connections: 1, ..order(server.address, 1.0) };
     let traffic = run(&order).1.traffic;
-    assert_eq!((traffic.ok, traffic.late, traffic.unsent), (0, 1, 99));
-    assert_eq!((traffic.latency.count, traffic.service.count), (100, 1));
-    assert!((450.0..550.0).contains(&traffic.latency.p50_ms), "{}", traffic.latency.p50_ms);
+    assert_eq!((traffic.ok, traffic.late, traffic.unsent), (0, 100, 0));
+    // Due evenly over a second, and answered half a second after its end at the earliest.
+    assert!(traffic.latency.p50_ms > 950.0, "{}", traffic.latency.p50_ms);
+    assert!(traffic.service.p50_ms < 100.0, "{}", traffic.service.p50_ms);
+}
+
+#[test]
+fn what_is_not_sent_within_the_timeout_is_never_sent_and_its_waiting_counts() {
+    let server = Server::answering();
+    server.seen.lock().unwrap().stall_end = Some(Instant::now() + Duration::from_secs(60));
+    let order =
+        Order { rate: Some(100.0), connections: 1, timeout_s: 1.2, ..order(server.address, 1.0) };
+    let traffic = run(&order).1.traffic;
+    // The one connection waits for its timeout, and once more with the next request.
+    assert_eq!((traffic.ok, traffic.late, traffic.errors["timeout"]), (0, 0, 2));
+    assert_eq!((traffic.unsent, traffic.latency.count), (98, 100));
+    assert!(traffic.latency.p50_ms > 1_000.0, "{}", traffic.latency.p50_ms);
 }
 
 fn nobody() -> SocketAddr {
@@ -341,8 +357,7 @@ fn a_server_that_is_not_there_is_refused_without_a_busy_loop() {
 fn requests_become_due_while_nobody_listens() {
     let order = Order { rate: Some(1_000.0), ..order(nobody(), 0.5) };
     let traffic = run(&order).1.traffic;
-    assert_eq!(traffic.errors["refused"] + traffic.unsent, 500);
-    assert!(traffic.unsent > 300, "{traffic:?}");
+    assert_eq!((traffic.errors["refused"], traffic.unsent), (500, 0));
 }
 
 #[test]

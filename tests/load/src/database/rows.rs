@@ -1,0 +1,124 @@
+//! The rows that a load is about: put there before the first server starts, and the same for each.
+//!
+//! Called by `run` and by the conductor after each life of a server. It knows the application's two
+//! tables, as a client of the database does.
+
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::{Database, in_words};
+use crate::population::{self, Item, Population, User};
+
+/// Rows in one statement.
+const BATCH: usize = 10_000;
+/// Rows of a kind that the generators know; drawn evenly from all.
+const SAMPLE_MAX: i64 = 10_000;
+/// What the names of our rows begin with.
+const OURS: &str = "load-";
+
+impl Database {
+    /// Fails when there are users whom no measurement has put there.
+    pub(super) fn refuse_somebodys(&self) -> Result<(), String> {
+        let theirs = format!(r#"select count(*) from "user" where name not like '{OURS}%'"#);
+        match self.number(&theirs)? {
+            0 => Ok(()),
+            count => Err(format!(
+                "the database of --database-url holds {count} users: give an empty one, \
+                 everything in it is replaced"
+            )),
+        }
+    }
+
+    /// Replaces what is in it by so many rows; all users have this password.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub(crate) fn fill(
+        &self,
+        users: u32,
+        items: u32,
+        password: &str,
+    ) -> Result<Population, String> {
+        let hash = population::hash(password)?;
+        let done = self.runtime.block_on(async {
+            self.client.batch_execute(r#"truncate item, "user" cascade"#).await?;
+            let ids = self.add_users(users, &hash).await?;
+            self.add_items(items, &ids).await?;
+            self.client.batch_execute("vacuum analyze").await?;
+            self.client.batch_execute("checkpoint").await
+        });
+        done.map_err(|error| format!("the database cannot be filled: {}", in_words(&error)))?;
+        self.population(password)
+    }
+
+    async fn add_users(&self, count: u32, hash: &str) -> Result<Vec<Uuid>, Error> {
+        let insert = r#"insert into "user" (id, name, password_hash)
+            select id, name, $3 from unnest($1::uuid[], $2::text[]) as new (id, name)"#;
+        let numbers: Vec<u32> = (0..count).collect();
+        let mut all = Vec::new();
+        for numbers in numbers.chunks(BATCH) {
+            let ids: Vec<Uuid> = numbers.iter().map(|_| Uuid::now_v7()).collect();
+            let names: Vec<String> =
+                numbers.iter().map(|number| format!("{OURS}user-{number}")).collect();
+            self.client.execute(insert, &[&ids, &names, &hash]).await?;
+            all.extend(ids);
+        }
+        Ok(all)
+    }
+
+    /// One after the other to one user after the other.
+    async fn add_items(&self, count: u32, users: &[Uuid]) -> Result<(), Error> {
+        let insert = "insert into item (id, user_id, name, added)
+            select id, user_id, name, now() at time zone 'utc'
+            from unnest($1::uuid[], $2::uuid[], $3::text[]) as new (id, user_id, name)";
+        let numbers: Vec<u32> = (0..count).collect();
+        for numbers in numbers.chunks(BATCH) {
+            let ids: Vec<Uuid> = numbers.iter().map(|_| Uuid::now_v7()).collect();
+            let owner = |number: &u32| users[*number as usize % users.len()];
+            let owners: Vec<Uuid> = numbers.iter().map(owner).collect();
+            let names: Vec<String> =
+                numbers.iter().map(|number| format!("{OURS}item-{number}")).collect();
+            self.client.execute(insert, &[&ids, &owners, &names]).await?;
+        }
+        Ok(())
+    }
+
+    /// Some of the rows, drawn evenly; the same ones each time.
+    fn population(&self, password: &str) -> Result<Population, String> {
+        let user = |row: &Row| User {
+            pubid: row.get::<_, Uuid>(0).to_string(),
+            name: row.get(1),
+            password: password.to_owned(),
+        };
+        let item = |row: &Row| Item {
+            pubid: row.get::<_, Uuid>(0).to_string(),
+            user: row.get::<_, Uuid>(1).to_string(),
+        };
+        let drawn = format!("order by md5(id::text) limit {SAMPLE_MAX}");
+        let users = self.rows(&format!(r#"select id, name from "user" {drawn}"#))?;
+        let items = self.rows(&format!("select id, user_id from item {drawn}"))?;
+        let users: Vec<User> = users.iter().map(user).collect();
+        let writers = users.iter().take(population::WRITERS_MAX);
+        let writers: Vec<Uuid> = writers.filter_map(|user| user.pubid.parse().ok()).collect();
+        let theirs = format!("select id, user_id from item where user_id = any($1) {drawn}");
+        let theirs = self.runtime.block_on(self.client.query(&theirs, &[&writers]));
+        let theirs = theirs.map_err(|error| in_words(&error))?;
+        let [items, writer_items] = [items, theirs].map(|rows| rows.iter().map(item).collect());
+        Ok(Population { users, items, writer_items })
+    }
+
+    /// Removes what a load has added.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub(crate) fn forget_new_rows(&self) -> Result<(), String> {
+        let new = format!("delete from item where name not like '{OURS}item-%'");
+        let done = self.runtime.block_on(async {
+            match self.client.execute(&new, &[]).await? {
+                0 => Ok(()),
+                _ => self.client.batch_execute("vacuum analyze item").await,
+            }
+        });
+        done.map_err(|error| in_words(&error))
+    }
+}
