@@ -109,7 +109,7 @@ fn another_server_is_a_series_of_its_own() {
     let database = empty(&turn);
     let bench = Bench::new();
     let command = format!(
-        "cd {}; {} --bind 127.0.0.1:{{port}} --workers {{workers}} --access-log off",
+        "cd {}; exec {} --bind 127.0.0.1:{{port}} --workers {{workers}} --access-log off",
         bench.folder.path().display(),
         env!("CARGO_BIN_EXE_peace-supervisor")
     );

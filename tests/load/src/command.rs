@@ -91,8 +91,8 @@ pub(crate) struct RunOptions {
     /// Measure a server that runs already; it has to be one whose users and items may be written
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Another server to compare, as a shell command; {port} and {workers} are filled in, and
-    /// DATABASE_URL and JWT_SECRET_KEY set; may be repeated
+    /// Another server to compare, as a shell command (of several, begin the last one with exec);
+    /// {port} and {workers} are filled in, and DATABASE_URL and JWT_SECRET_KEY set; may be repeated
     #[arg(long, value_name = "COMMAND", conflicts_with = "url")]
     pub(crate) command: Vec<String>,
     /// Name of the server of each --command [default: its first word]

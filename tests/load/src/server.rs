@@ -295,8 +295,11 @@ fn peace(setting: &Setting<'_>, port: u16, control: &Path) -> Command {
 fn shell(text: &str, port: u16, workers: Option<u32>) -> Command {
     let text = text.replace("{port}", &port.to_string());
     let text = text.replace("{workers}", &workers.unwrap_or(1).to_string());
+    // In place of the shell, so that signals reach the server. Of several commands only their author
+    // can say which one that is. `env`, since there may be assignments before it.
+    let is_one = !text.contains([';', '&', '|', '\n']);
     let mut command = Command::new("sh");
-    command.args(["-c", &text]);
+    command.arg("-c").arg(if is_one { format!("exec env {text}") } else { text });
     command
 }
 
