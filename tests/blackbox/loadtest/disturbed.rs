@@ -45,3 +45,25 @@ fn workers_come_and_go_when_they_are_told_to() {
     assert_eq!(errors(run), 0, "{}", run["traffic"]["errors"]);
     assert_eq!(run["share"].as_array().unwrap().len(), 3, "{}", run["share"]);
 }
+
+/// The other server is ours, too: what it says of its reload is in no report, but its answers are.
+#[test]
+fn another_server_is_told_to_reload_as_well_and_its_workers_are_left_alone() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
+    let program = env!("CARGO_BIN_EXE_peace-supervisor");
+    let command = format!("A=b {program} --bind 127.0.0.1:{{port}} --workers {{workers}}");
+    let words = ["--workers", "2", "--rounds", "1", "--rate", "100", "--without-peace"];
+    let events = ["--reload-every", "500ms", "--kill-worker-every", "300ms"];
+    let words = words.into_iter().chain(events).chain(["--command", &command]);
+    let report = Bench::new().report(&database, "1s", words);
+    let [run] = runs(&report, &json!({ "rate": 100 }))[..] else { panic!("{report}") };
+    let kinds: Vec<&str> = run["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["reload"], "{}", run["events"]);
+    assert_eq!((errors(run), answered(run)), (0, 100), "{}", run["traffic"]["errors"]);
+}
