@@ -31,6 +31,7 @@ fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
     let kinds = run["traffic"]["errors"].as_object().unwrap().keys();
     assert!(kinds.clone().all(|kind| kind == "closed" || kind == "reset"), "{kinds:?}");
     assert_eq!(report["card"]["events"].as_array().unwrap().len(), 2);
+    assert!(run["share"].is_null(), "who answered what is not known of workers that are gone");
 }
 
 #[test]

@@ -79,3 +79,29 @@ fn a_second_signal_is_obeyed_at_once() {
     crate::harness::wait::until_true("it ends", limit, || child.try_wait().unwrap().is_some());
     bench.check_nothing_is_left();
 }
+
+/// The server does not come back for its third round.
+#[test]
+fn a_failure_keeps_the_rounds_that_were_whole() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    let command = format!(
+        "n=$(cat starts || echo 0); echo $((n + 1)) > starts; [ $n -lt 2 ] || exit 7; \
+         exec {} --bind 127.0.0.1:{{port}}",
+        env!("CARGO_BIN_EXE_peace-supervisor")
+    );
+    let url = database.url();
+    let words = ["run", "--out", "report", "--without-peace", "--rounds", "3", "--rate", "50"];
+    let more = ["--duration", "300ms", "--database-url", &url, "--command", &command];
+    let output = bench.run(words.into_iter().chain(more).chain(SHORT));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("exit status: 7"), "{told}");
+    let report = bench.read_report();
+    let rounds: Vec<_> =
+        report["runs"].as_array().unwrap().iter().map(|run| &run["round"]).collect();
+    assert_eq!((rounds, &report["card"]["rounds"]), (vec![&0.into(), &1.into()], &2.into()));
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("2 of 3 rounds"), "{warning}");
+}

@@ -19,6 +19,7 @@ fn refusal(bench: &Bench, args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_wrong_command_line_is_refused_with_64() {
     let bench = Bench::new();
+    bench.folder.write("broken.toml", "about = 'x'\n[[request]]\nname = 'a'\npath = 'no-slash'\n");
     for (args, why) in [
         (&[][..], "run --quick"),
         (&["run", "--workers", "0"], "0"),
@@ -28,6 +29,13 @@ fn a_wrong_command_line_is_refused_with_64() {
         (&["run", "--scale", "4"], "4@1s"),
         (&["run", "--url", "http://127.0.0.1:1", "--workers", "2"], "--workers"),
         (&["run", "--port", "80"], "--command"),
+        (&["run", "--scenario", "raeds"], "raeds"),
+        (&["run", "--scenario", "broken.toml"], "path"),
+        (&["run", "--url", "https://127.0.0.1"], "TLS"),
+        (&["run", "--url", "http://ann:secret@127.0.0.1"], "no name and password"),
+        (&["run", "--command", "uvicorn"], "{port}"),
+        (&["run", "--rate", "1"], "--duration"),
+        (&["run", "--", "--workers", "2"], "--workers"),
         (&["measure"], "measure"),
     ] {
         let (code, line) = refusal(&bench, args);
@@ -40,14 +48,9 @@ fn a_wrong_command_line_is_refused_with_64() {
 fn what_cannot_be_measured_is_said_before_anything_is_started() {
     let bench = Bench::new();
     bench.folder.write("file", "");
-    bench.folder.write("broken.toml", "about = 'x'\n[[request]]\nname = 'a'\npath = 'no-slash'\n");
     for (args, why) in [
         (&["run", "--out", "file/report"][..], "file/report"),
-        (&["run", "--scenario", "raeds"], "raeds"),
-        (&["run", "--scenario", "broken.toml"], "path"),
         (&["run", "--server", "nowhere"], "--server"),
-        (&["run", "--url", "https://127.0.0.1"], "TLS"),
-        (&["run", "--command", "uvicorn"], "{port}"),
         (&["compare", "none.json", "file"], "none.json"),
         (&["recommend", "file"], "file"),
         (&["page", "file"], "file"),
@@ -120,12 +123,12 @@ fn a_command_that_ends_says_its_last_words() {
     let database = empty(&turn);
     let bench = Bench::new();
     let url = database.url();
-    let command = "echo no such module >&2; exit 3; # {port}";
+    let command = "echo no such module at $DATABASE_URL >&2; exit 3; # {port}";
     let words = ["run", "--without-peace", "--command", command, "--database-url", &url];
     let output = bench.run(words);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("exit status: 3") && told.contains("no such module"), "{told}");
+    assert!(told.contains("exit status: 3") && told.contains("no such module at ***"), "{told}");
 }
 
 /// Everything in a given database is replaced, so it has to be one that nobody needs.

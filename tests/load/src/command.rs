@@ -122,6 +122,13 @@ pub(crate) struct RunOptions {
     pub(crate) settings: Vec<String>,
 }
 
+impl RunOptions {
+    /// Whether what is measured was built from the sources that are here.
+    pub(crate) fn measures_this_tree(&self) -> bool {
+        self.url.is_none() && self.server.is_none() && !self.without_peace
+    }
+}
+
 /// Which page to write.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PageOptions {

@@ -44,6 +44,8 @@ pub(crate) struct Conductor<'a> {
     pub(crate) progress: Progress,
     /// When the report begins.
     pub(crate) started: Instant,
+    /// What must not be shown of a server's own words.
+    pub(crate) secrets: Vec<String>,
     /// What each contestant reached in the closed loop of the first round. Parts of it are offered in
     /// all rounds.
     pub(crate) peaks: Vec<(Contestant, f64)>,
@@ -56,8 +58,8 @@ pub(crate) struct Seen {
     pub(crate) lives: Vec<Life>,
     /// Rounds that were whole; there is nothing of others.
     pub(crate) rounds: u32,
-    /// Somebody wanted it to end before the last round.
-    pub(crate) is_interrupted: bool,
+    /// Why there are not as many as the plan has.
+    pub(crate) halt: Option<Halt>,
 }
 
 /// Why a measurement ends early.
@@ -67,6 +69,8 @@ pub(crate) enum Halt {
     Interrupted,
     /// Why, and how to mend it.
     Failed(String),
+    /// The command line asks for what cannot be: why.
+    Usage(String),
 }
 
 impl From<String> for Halt {
@@ -99,10 +103,10 @@ struct Stage<'a> {
 }
 
 impl Conductor<'_> {
-    /// Measures everything that the plan has.
+    /// Measures everything that the plan has, or as many whole rounds of it as go well.
     ///
     /// # Errors
-    /// When something fails, or no round was whole at an interruption.
+    /// When not even one round was whole.
     pub(crate) fn perform(&mut self) -> Result<Seen, Halt> {
         let smallest = self.look_for_peaks()?;
         let mut seen = Seen::default();
@@ -115,8 +119,8 @@ impl Conductor<'_> {
                     }
                     seen.rounds += 1;
                 }
-                Err(Halt::Interrupted) if seen.rounds > 0 => {
-                    seen.is_interrupted = true;
+                Err(halt) if seen.rounds > 0 => {
+                    seen.halt = Some(halt);
                     break;
                 }
                 Err(halt) => return Err(halt),
@@ -173,6 +177,7 @@ impl Conductor<'_> {
             settings: &self.options.settings,
             port: self.options.port,
             database_url: self.database.as_ref().map(|database| database.url.as_str()),
+            secrets: &self.secrets,
         };
         let before = self.database.as_ref().and_then(Database::counted);
         let mut server = Server::start(&setting, &mut self.guard)?;

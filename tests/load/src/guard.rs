@@ -63,9 +63,16 @@ impl Guard {
         let mut shell = Command::new("sh");
         shell.args(["-c", SCRIPT, "guard"]).arg(&folder).process_group(0).current_dir("/");
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut shell = shell.spawn()?;
-        let orders = shell.stdin.take();
-        Ok(Self { shell, orders, folder })
+        match shell.spawn() {
+            Ok(mut shell) => {
+                let orders = shell.stdin.take();
+                Ok(Self { shell, orders, folder })
+            }
+            Err(error) => {
+                let _ = fs::remove_dir(&folder);
+                Err(io::Error::other(format!("sh cannot be started: {error}")))
+            }
+        }
     }
 
     /// Removed at the end, with all that is in it.

@@ -25,6 +25,7 @@ mod server;
 mod target;
 mod watch;
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -54,27 +55,32 @@ fn main() -> ExitCode {
 fn perform(verb: Verb) -> ExitCode {
     let done = match verb {
         Verb::Run(options) => match run::run(&options, io::stdout().lock()) {
-            Ok(false) => Ok(0),
-            Ok(true) | Err(Halt::Interrupted) => Ok(INTERRUPTED),
-            Err(Halt::Failed(why)) => Err(why),
+            Ok(()) => Ok(0),
+            Err(Halt::Interrupted) => Ok(INTERRUPTED),
+            Err(Halt::Failed(why)) => Err((FAILED, why)),
+            Err(Halt::Usage(why)) => Err((USAGE, why)),
         },
         Verb::Compare(options) => compare::run(&options, &mut io::stdout().lock())
             .map(|holds| if holds { 0 } else { FAILED })
-            .map_err(|error| error.to_string()),
+            .map_err(failed),
         Verb::Recommend(options) => recommend::run(&options, &mut io::stdout().lock())
             .map(|fits| if fits { 0 } else { FAILED })
-            .map_err(|error| error.to_string()),
-        Verb::Page(options) => page(&options).map(|()| 0),
-        Verb::Scenarios { name } => scenarios(name.as_deref()).map(|()| 0),
+            .map_err(failed),
+        Verb::Page(options) => page(&options).map(|()| 0).map_err(failed),
+        Verb::Scenarios { name } => scenarios(name.as_deref()).map(|()| 0).map_err(failed),
         Verb::Generate => Ok(generator::serve(io::stdin(), io::stdout())),
     };
     match done {
         Ok(code) => ExitCode::from(code),
-        Err(why) => {
+        Err((code, why)) => {
             tell(io::stderr(), &format!("peace-loadtest: {why}\n"));
-            ExitCode::from(FAILED)
+            ExitCode::from(code)
         }
     }
+}
+
+fn failed(why: impl Into<Box<dyn Error>>) -> (u8, String) {
+    (FAILED, why.into().to_string())
 }
 
 fn page(options: &PageOptions) -> Result<(), String> {

@@ -55,6 +55,13 @@ pub(crate) enum Loads {
     Given(Vec<u64>),
 }
 
+/// How long a measurement is, and with `--quick`.
+const USUAL: Duration = Duration::from_secs(4);
+const QUICK: Duration = Duration::from_millis(1500);
+/// Fewer requests are no measurement.
+const REQUESTS_MIN: f64 = 10.0;
+/// Settings that are ours to choose.
+const OURS: [&str; 5] = ["--workers", "--bind", "--control", "--log-format", "--database-url"];
 /// What everybody is offered, in percent of the smallest of all peaks.
 pub(crate) const COMMON_PERCENT: u8 = 70;
 
@@ -65,10 +72,18 @@ impl Plan {
     /// When the options contradict each other.
     pub(crate) fn new(options: &RunOptions, cpus: usize) -> Result<Self, String> {
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        refuse_ours(&options.settings)?;
         let counts = match options.workers.as_slice() {
             [] => usual_counts(cpus, options.quick),
             given => given.to_vec(),
         };
+        let shortest = options.rate.iter().min().map(|rate| *rate as f64);
+        let duration = options.duration.unwrap_or(if options.quick { QUICK } else { USUAL });
+        if shortest.is_some_and(|rate| rate * duration.as_secs_f64() < REQUESTS_MIN) {
+            return Err(format!(
+                "--rate for {duration:?} is less than {REQUESTS_MIN} requests: give a longer --duration"
+            ));
+        }
         let (series, contestants) = match &options.url {
             Some(url) => running(url),
             None => compared(options, &counts)?,
@@ -82,7 +97,7 @@ impl Plan {
             series,
             rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 5 }),
             warm_up: pick(options.warm_up, 2.0, 0.5),
-            duration: pick(options.duration, 4.0, 1.5),
+            duration,
             loads: match options.rate.as_slice() {
                 [] => Loads::FindPeak(percents),
                 rates => Loads::Given(rates.to_vec()),
@@ -142,6 +157,18 @@ pub(crate) fn part(peak: f64, percent: u8) -> u64 {
     (peak * f64::from(percent) / 100.0).round().max(1.0) as u64
 }
 
+/// What `peace-supervisor` is told here, and cannot be told otherwise.
+fn refuse_ours(settings: &[String]) -> Result<(), String> {
+    let is_ours = |word: &&String| {
+        let name = word.split('=').next().unwrap_or_default();
+        OURS.contains(&name) || word.starts_with("-w")
+    };
+    match settings.iter().find(is_ours) {
+        Some(word) => Err(format!("behind -- no {word}: that is what is measured, or how")),
+        None => Ok(()),
+    }
+}
+
 fn usual_counts(cpus: u32, is_quick: bool) -> Vec<u32> {
     let mut counts = if is_quick {
         vec![1, cpus.max(2)]
@@ -181,6 +208,11 @@ fn compared(
     }
     for (index, command) in options.command.iter().enumerate() {
         series.push(other(command, options.name.get(index), options.port, counts)?);
+    }
+    for (index, (program, _)) in series.iter().enumerate() {
+        if series[..index].iter().any(|(other, _)| other.name == program.name) {
+            return Err(format!("two servers are called '{}': give each a --name", program.name));
+        }
     }
     let contestants = series.iter().enumerate().flat_map(|(series, (_, counts))| {
         counts.iter().map(move |workers| Contestant { series, workers: *workers })
@@ -298,6 +330,11 @@ mod tests {
         for (line, why) in [
             ("--command uvicorn", "{port}"),
             ("--command 'a {port}' --name b --name c", "--name"),
+            ("--command 'a {port}' --command 'a x {port}'", "'a'"),
+            ("--command 'a {port}' --name Peace", "'Peace'"),
+            ("--rate 1,100", "--duration"),
+            ("-- --bind 127.0.0.1:1", "--bind"),
+            ("-- -w 2", "-w"),
             ("--command '' --port 1", "empty"),
             ("--command 'a \"{port}' --port 1", "quote"),
         ] {

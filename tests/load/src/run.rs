@@ -19,7 +19,7 @@ use crate::conductor::{Conductor, Halt, Seen};
 use crate::database::Database;
 use crate::events::Disturbances;
 use crate::guard::Guard;
-use crate::plan::{Plan, Start};
+use crate::plan::{Plan, Program, Start};
 use crate::population::Population;
 use crate::progress::Progress;
 use crate::report::model::{Card, FORMAT, Machine, Report, ScenarioCard, Series};
@@ -43,14 +43,16 @@ const CHANGE: Duration = Duration::from_millis(1500);
 const JSON: &str = "report.json";
 const PAGE: &str = "report.html";
 
-/// Measures, writes the report, and prints the table. Whether somebody ended it early.
+/// Measures, prints the table, and writes the report.
 ///
 /// # Errors
-/// What is wrong, and how to mend it, in one line (and the last words of a server that failed).
-pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Halt> {
+/// What is wrong, and how to mend it, in one line (and the last words of a server that failed). When
+/// some rounds were whole before it, there is a report of those.
+pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<(), Halt> {
     let machine = machine::machine();
-    let plan = Plan::new(options, machine.cpus)?;
-    let (name, text, scenario) = Scenario::load(&options.scenario)?;
+    let plan = Plan::new(options, machine.cpus).map_err(Halt::Usage)?;
+    let (name, text, scenario) = Scenario::load(&options.scenario).map_err(Halt::Usage)?;
+    let url = options.url.as_deref().map(Target::parse).transpose().map_err(Halt::Usage)?;
     let ourselves = std::env::current_exe().map_err(|error| format!("where are we? {error}"))?;
     let program = server_program(options, &plan, &ourselves)?;
     let folder = report_folder(options)?;
@@ -69,22 +71,27 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Hal
         stop: stop_at_signals()?,
         progress: Progress::new(plan.phases_of_a_round() * plan.rounds as usize, about(&plan)),
         started: Instant::now(),
+        secrets: Vec::new(),
         peaks: Vec::new(),
     };
-    let seen = match options.url.as_deref() {
-        Some(url) => on_a_running_server(&mut conductor, url),
+    let seen = match url {
+        Some(target) => on_a_running_server(&mut conductor, &target),
         None => on_a_database(&mut conductor, &mut card),
     };
     card.took_s = conductor.started.elapsed().as_secs_f64();
     let Conductor { progress, program, .. } = conductor;
     progress.end();
-    let seen = seen?;
-    let is_interrupted = seen.is_interrupted;
-    let report = report(card, &plan, &program, seen);
-    write(&report, &folder)?;
-    let told = show(&report, &folder, &mut out);
-    told.map_err(|error| format!("the report is in {}, but: {error}", folder.display()))?;
-    Ok(is_interrupted)
+    let seen = seen.inspect_err(|_| {
+        // Only if nothing is in it.
+        let _ = fs::remove_dir(&folder);
+    })?;
+    let (report, halt) = report(card, options, &plan, &program, seen);
+    // When nobody reads it there is still the file.
+    let _ = show(&report, &mut out);
+    file::write(&folder.join(JSON), &report).map_err(|error| error.to_string())?;
+    write_page(&report, &folder.join(PAGE))?;
+    let _ = writeln!(out, "{}", folder.join(PAGE).display());
+    halt.map_or(Ok(()), Err)
 }
 
 /// Under which circumstances, as far as they are known before anything is measured.
@@ -105,22 +112,35 @@ fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Mach
         items: 0,
         database: None,
         events: Disturbances::of(options).words(),
-        commit: machine::commit(),
+        // What other programs were built from, nobody knows here.
+        commit: machine::commit().filter(|_| options.measures_this_tree()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         machine,
     }
 }
 
-fn report(card: Card, plan: &Plan, program: &Path, seen: Seen) -> Report {
-    let Seen { runs, lives, rounds, is_interrupted } = seen;
-    let series = plan.series.iter().map(|one| series(one, program)).collect();
+/// And why it does not hold all rounds.
+fn report(
+    card: Card,
+    options: &RunOptions,
+    plan: &Plan,
+    program: &Path,
+    seen: Seen,
+) -> (Report, Option<Halt>) {
+    let Seen { runs, lives, rounds, halt } = seen;
+    let series = plan.series.iter().map(|one| series(one, options, program)).collect();
+    let card = Card { rounds, ..card };
     let mut report = Report { format: FORMAT, card, series, runs, lives, warnings: Vec::new() };
     report.warnings = warnings(&report);
-    if is_interrupted {
-        let told = format!("Interrupted: {rounds} of {} rounds were measured.", plan.rounds);
+    if let Some(halt) = &halt {
+        let why = match halt {
+            Halt::Interrupted => "Interrupted",
+            Halt::Failed(why) | Halt::Usage(why) => why.lines().next().unwrap_or_default(),
+        };
+        let told = format!("{why}: {rounds} of {} rounds were measured.", plan.rounds);
         report.warnings.insert(0, told);
     }
-    report
+    (report, halt)
 }
 
 /// Makes a database, fills it, measures, and takes it away.
@@ -144,6 +164,7 @@ fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen,
     card.database = Some(database.description.clone());
     card.machine.postgres = Some(portrait.version);
     card.machine.postgres_settings = portrait.settings;
+    conductor.secrets = secrets(&database.url);
     conductor.database = Some(database);
     let seen = conductor.perform();
     if let Some(database) = conductor.database.take() {
@@ -153,18 +174,17 @@ fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen,
 }
 
 /// Makes users over the API if the scenario needs any, measures, and deletes them.
-fn on_a_running_server(conductor: &mut Conductor<'_>, url: &str) -> Result<Seen, Halt> {
-    let target = Target::parse(url)?;
+fn on_a_running_server(conductor: &mut Conductor<'_>, target: &Target) -> Result<Seen, Halt> {
     let needed = conductor.scenario.names_used();
     let ours = ["user", "item", "writer", "writer_item"];
     if ours.iter().any(|name| needed.contains(*name)) {
         conductor.progress.begin("creating users and items".to_owned());
         let users = conductor.options.users.unwrap_or(USERS_OVER_API);
         let items = conductor.options.items.unwrap_or(ITEMS_OVER_API);
-        conductor.population = Population::create(&target, users, items)?;
+        conductor.population = Population::create(target, users, items)?;
     }
     let seen = conductor.perform();
-    let left = conductor.population.delete(&target);
+    let left = conductor.population.delete(target);
     if left > 0 {
         conductor.progress.say(&format!("{left} users, named load-…, could not be deleted"));
     }
@@ -251,23 +271,35 @@ fn command_line(args: impl Iterator<Item = String>) -> String {
     ["peace-loadtest".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
-fn series(program: &crate::plan::Program, ours: &Path) -> Series {
+/// The address of a database, and the password in it.
+fn secrets(url: &str) -> Vec<String> {
+    let config = migrations::parse_url(url).ok();
+    let password = config.as_ref().and_then(|config| config.get_password());
+    let password = password.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    [url.to_owned()].into_iter().chain(password).filter(|secret| !secret.is_empty()).collect()
+}
+
+fn series(program: &Program, options: &RunOptions, ours: &Path) -> Series {
     let (command, version) = match &program.start {
-        Start::Peace => ("peace-supervisor --workers {workers}".to_owned(), version_of(ours)),
+        Start::Peace => (peace_line(options, ours), version_of(ours)),
         Start::Command(command) => (command.clone(), None),
         Start::Running(url) => (url.clone(), None),
     };
     Series { name: program.name.clone(), command, version }
 }
 
+fn peace_line(options: &RunOptions, ours: &Path) -> String {
+    let program = match options.server {
+        Some(_) => ours.display().to_string(),
+        None => "peace-supervisor".to_owned(),
+    };
+    let words = [program.as_str(), "--workers", "{workers}"].into_iter();
+    words.chain(options.settings.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
 fn version_of(program: &Path) -> Option<String> {
     let output = std::process::Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn write(report: &Report, folder: &Path) -> Result<(), String> {
-    file::write(&folder.join(JSON), report).map_err(|error| error.to_string())?;
-    write_page(report, &folder.join(PAGE))
 }
 
 /// Writes the page of a report.
@@ -276,15 +308,15 @@ fn write(report: &Report, folder: &Path) -> Result<(), String> {
 /// When the file cannot be written.
 pub(crate) fn write_page(report: &Report, path: &Path) -> Result<(), String> {
     let text = page::render(report, &verdict::verdict(report));
-    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    file::replace(path, text.as_bytes()).map_err(|error| error.to_string())
 }
 
-fn show(report: &Report, folder: &Path, out: &mut impl Write) -> std::io::Result<()> {
+fn show(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "{}", table::table(report, table::terminal_width()))?;
     for sentence in verdict::verdict(report).iter().chain(&report.warnings) {
         writeln!(out, "{sentence}")?;
     }
-    writeln!(out, "{}", folder.join(PAGE).display())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub(crate) struct Setting<'a> {
     /// Where a command listens that cannot be told.
     pub(crate) port: Option<u16>,
     pub(crate) database_url: Option<&'a str>,
+    /// What must not be shown of its words.
+    pub(crate) secrets: &'a [String],
 }
 
 /// A server that answers.
@@ -56,6 +58,7 @@ pub(crate) struct Server {
 /// What we started.
 struct Process {
     held: Held,
+    secrets: Vec<String>,
     log: PathBuf,
     /// Ours has one.
     control: Option<PathBuf>,
@@ -80,7 +83,8 @@ impl Server {
             Start::Command(text) => shell(text, port, setting.workers),
             _ => peace(setting, port, &control),
         };
-        command.env("JWT_SECRET_KEY", format!("{:032x}", fastrand::u128(..)));
+        let jwt_secret = format!("{:032x}", fastrand::u128(..));
+        command.env("JWT_SECRET_KEY", &jwt_secret);
         command.envs(setting.database_url.map(|url| ("DATABASE_URL", url)));
         let file = File::create(&log).map_err(|error| format!("cannot log: {error}"))?;
         let output = file.try_clone().map_err(|error| format!("cannot log: {error}"))?;
@@ -91,7 +95,8 @@ impl Server {
             format!("cannot start {}: {error}", command.get_program().display())
         })?;
         let ours = *setting.start == Start::Peace;
-        let process = Process { held, log, control: ours.then_some(control) };
+        let secrets = setting.secrets.iter().cloned().chain([jwt_secret]).collect();
+        let process = Process { held, secrets, log, control: ours.then_some(control) };
         let target = Target::local(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let mut server = Self { target, process: Some(process), ready_s: None };
         match server.await_answer(setting) {
@@ -155,7 +160,8 @@ impl Server {
     pub(crate) fn last_words(&self) -> String {
         let Some(process) = &self.process else { return String::new() };
         let log = fs::read(&process.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let log = process.secrets.iter().fold(log, |log, secret| log.replace(secret, "***"));
         let mut lines: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
         lines.reverse();
         if lines.is_empty() { String::new() } else { format!("; it said:\n{}", lines.join("\n")) }
@@ -297,7 +303,7 @@ fn shell(text: &str, port: u16, workers: Option<u32>) -> Command {
     let text = text.replace("{workers}", &workers.unwrap_or(1).to_string());
     // In place of the shell, so that signals reach the server. Of several commands only their author
     // can say which one that is. `env`, since there may be assignments before it.
-    let is_one = !text.contains([';', '&', '|', '\n']);
+    let is_one = !text.contains([';', '&', '|', '\n']) && !text.trim_start().starts_with("exec ");
     let mut command = Command::new("sh");
     command.arg("-c").arg(if is_one { format!("exec env {text}") } else { text });
     command

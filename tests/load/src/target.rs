@@ -38,6 +38,9 @@ impl Target {
         }
         let host = uri.host().ok_or_else(|| wrong("no host"))?;
         let port = uri.port_u16().unwrap_or(80);
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("--url: no name and password belong to it".to_owned());
+        }
         let found = (host.trim_matches(['[', ']']), port).to_socket_addrs();
         let address = found.ok().and_then(|mut found| found.next());
         let authority = uri.authority().ok_or_else(|| wrong("no host"))?;
@@ -80,5 +83,7 @@ mod tests {
             let refused = Target::parse(url).unwrap_err();
             assert!(refused.contains(url) && !refused.contains('\n'), "{refused}");
         }
+        let refused = Target::parse("http://ann:secret@127.0.0.1").unwrap_err();
+        assert!(!refused.contains("secret"), "{refused}");
     }
 }

@@ -123,21 +123,40 @@ impl Conductor<'_> {
     }
 }
 
-/// Requests answered by slot, by those that tell.
-fn requests_by_slot(server: &Server) -> Option<Vec<(usize, u64)>> {
-    let workers = server.status()?.workers;
-    Some(workers.iter().map(|worker| (worker.slot, worker.requests)).collect())
+/// What a slot's worker has answered since its start.
+struct Answered {
+    slot: usize,
+    pid: Option<i32>,
+    requests: u64,
 }
 
-/// What each slot has answered since. A worker tells it with its next heartbeat: until all answers are
-/// told, or a second is over, it is asked again.
-fn share(server: &Server, before: &[(usize, u64)], traffic: &Traffic) -> Option<Vec<u64>> {
-    let earlier = |slot: usize| before.iter().find(|(one, _)| *one == slot).map_or(0, |(_, n)| *n);
+/// By slot, of those that tell.
+fn requests_by_slot(server: &Server) -> Option<Vec<Answered>> {
+    let workers = server.status()?.workers;
+    let answered = workers.iter().map(|worker| Answered {
+        slot: worker.slot,
+        pid: worker.pid,
+        requests: worker.requests,
+    });
+    Some(answered.collect())
+}
+
+/// What each slot has answered since; `None` when a worker was replaced, who began to count anew. A
+/// worker tells it with its next heartbeat: until all answers are told, or a second is over, it is
+/// asked again.
+fn share(server: &Server, before: &[Answered], traffic: &Traffic) -> Option<Vec<u64>> {
     let started = Instant::now();
     loop {
         let after = requests_by_slot(server)?;
-        let since = after.iter().map(|(slot, count)| count.saturating_sub(earlier(*slot)));
-        let share: Vec<u64> = since.collect();
+        let now = |slot: usize| after.iter().find(|one| one.slot == slot);
+        if before.iter().any(|old| now(old.slot).is_none_or(|new| new.pid != old.pid)) {
+            return None;
+        }
+        let earlier = |slot: usize| before.iter().find(|one| one.slot == slot);
+        let since = |new: &Answered| {
+            new.requests.saturating_sub(earlier(new.slot).map_or(0, |old| old.requests))
+        };
+        let share: Vec<u64> = after.iter().map(since).collect();
         if share.iter().sum::<u64>() >= traffic.answered() || started.elapsed() > HEARTBEATS {
             return Some(share);
         }

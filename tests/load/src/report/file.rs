@@ -70,8 +70,13 @@ pub(crate) fn write(path: &Path, report: &Report) -> Result<(), FileError> {
     let text = serde_json::to_vec(report).map_err(FileError::NotNumber)?;
     // A number that is none becomes `null`, which no reader takes.
     serde_json::from_slice::<Report>(&text).map_err(FileError::NotNumber)?;
+    replace(path, &text)
+}
+
+/// Writes a file, whole or not at all.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> Result<(), FileError> {
     let sibling = sibling(path);
-    let written = write_whole(&sibling, &text).and_then(|()| fs::rename(&sibling, path));
+    let written = write_whole(&sibling, text).and_then(|()| fs::rename(&sibling, path));
     written.map_err(|source| {
         // It may not even exist; the first error says why.
         let _ = fs::remove_file(&sibling);
