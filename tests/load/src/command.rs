@@ -70,7 +70,7 @@ pub(crate) struct RunOptions {
     /// How long a client waits for an answer
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     pub(crate) timeout: Duration,
-    /// A first look in less than a minute: short rounds, one rate; compares 1 with all processors
+    /// A first look in less than 40 s: short rounds, one rate; compares 1 with all processors
     #[arg(long)]
     pub(crate) quick: bool,
     /// Folder for the report [default: loadtest/<time>]
