@@ -34,6 +34,20 @@ fn kills_and_reloads_are_on_the_time_line_and_their_losses_counted() {
     assert!(run["share"].is_null(), "who answered what is not known of workers that are gone");
 }
 
+/// Who has answered what is known, until a worker is replaced: so this shows that one was.
+#[test]
+fn a_kill_is_a_kill_and_a_reload_a_reload() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
+    for event in [None, Some("--kill-worker-every"), Some("--reload-every")] {
+        let words = ["--workers", "2", "--rounds", "1", "--rate", "50"].into_iter();
+        let words = words.chain(event.into_iter().flat_map(|event| [event, "400ms"]));
+        let report = Bench::new().report(&database, "1s", words);
+        let share = &report["runs"][0]["share"];
+        assert_eq!(share.is_null(), event.is_some(), "{event:?}: {share}");
+    }
+}
+
 #[test]
 fn workers_come_and_go_when_they_are_told_to() {
     let turn = Turn::shared();

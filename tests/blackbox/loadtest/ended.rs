@@ -1,14 +1,17 @@
 //! What a signal leaves: whole rounds, or nothing; never a process.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Bench, SHORT, empty};
+use super::{Bench, LEAVE, SHORT, empty};
 use crate::harness::Turn;
+use crate::harness::wait::until_true;
 
 /// More rounds than anybody waits for.
 const LONG: [&str; 8] =
@@ -67,16 +70,40 @@ fn killed_it_takes_everything_with_it() {
 }
 
 #[test]
-fn a_second_signal_is_obeyed_at_once() {
-    let _turn = Turn::shared();
+fn an_interruption_is_obeyed_while_a_server_starts_too() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
     let bench = Bench::new();
-    let words = ["run", "--out", "report", "--warm-up", "5min"];
-    let mut child = bench.start(words);
-    await_line(&mut child, "measurements, about");
-    signal(&child, Signal::SIGTERM);
-    signal(&child, Signal::SIGTERM);
-    let limit = Duration::from_secs(20);
-    crate::harness::wait::until_true("it ends", limit, || child.try_wait().unwrap().is_some());
+    let url = database.url();
+    let words = ["run", "--without-peace", "--rate", "100", "--database-url", &url, "--command"];
+    // It says that it is there when it is there, and never answers.
+    let mut child = bench.start(words.into_iter().chain(["echo {port} > port; exec sleep 300"]));
+    until_true("the server starts", LEAVE, || bench.folder.path().join("port").exists());
+    signal(&child, Signal::SIGINT);
+    until_true("it ends", LEAVE, || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    bench.check_nothing_is_left();
+}
+
+/// The first one cannot be obeyed: a database that says nothing is being waited for.
+#[test]
+fn a_second_signal_is_obeyed_at_once() {
+    let bench = Bench::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://a@{}/b", silent.local_addr().unwrap());
+    let mut child = bench.start(["run", "--database-url", &url]);
+    let connection = silent.accept().unwrap();
+    for _ in 0..2 {
+        signal(&child, Signal::SIGTERM);
+        let status = format!("/proc/{}/status", child.id());
+        until_true("the signal is taken", LEAVE, || {
+            let status = fs::read_to_string(&status).unwrap_or_default();
+            !status.lines().any(|line| line.starts_with("ShdPnd") && !line.ends_with("0000"))
+        });
+    }
+    until_true("it ends", LEAVE, || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    drop(connection);
     bench.check_nothing_is_left();
 }
 

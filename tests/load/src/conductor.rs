@@ -9,7 +9,7 @@ mod phase;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::command::RunOptions;
@@ -178,9 +178,11 @@ impl Conductor<'_> {
             port: self.options.port,
             database_url: self.database.as_ref().map(|database| database.url.as_str()),
             secrets: &self.secrets,
+            stop: &self.stop,
         };
         let before = self.database.as_ref().and_then(Database::counted);
-        let mut server = Server::start(&setting, &mut self.guard)?;
+        let server = Server::start(&setting, &mut self.guard);
+        let mut server = server.map_err(|why| self.halt(why))?;
         let ready_s = server.ready_s;
         let measured = self.under_load(&mut server, contestant, round, label, phases);
         let retries = server.stop(&mut self.guard);
@@ -228,7 +230,7 @@ impl Conductor<'_> {
             let course = self.course(&stage, number, phase);
             let run = self.phase(&mut stage, *phase, course)?;
             self.progress.measured(&phase::in_short(&run));
-            self.settle(stage.server, contestant);
+            self.settle(&stage)?;
             self.note_peak(contestant, &run);
             runs.push(run);
         }
@@ -248,13 +250,22 @@ impl Conductor<'_> {
     }
 
     /// After disturbances there are to be as many workers as before.
-    fn settle(&self, server: &Server, contestant: Contestant) {
+    fn settle(&self, stage: &Stage<'_>) -> Result<(), Halt> {
         let is_scaled = !self.options.scale.is_empty();
-        if let (true, Some(workers)) = (is_scaled, contestant.workers) {
+        if let (true, Some(workers)) = (is_scaled, stage.contestant.workers) {
             // Refused while a reload goes on, which ends with the number that is wanted.
-            let _ = server.scale(workers);
+            let _ = stage.server.scale(workers);
         }
-        server.await_all_ready();
+        let settled = stage.server.await_all_ready(&self.stop);
+        settled.map_err(|why| self.halt(format!("{}: {why}", stage.label)))
+    }
+
+    /// What has failed because it was to end has not failed.
+    fn halt(&self, why: String) -> Halt {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Halt::Interrupted,
+            false => Halt::Failed(why),
+        }
     }
 
     /// Requests per second that a load is for this contestant; `None` in a closed loop.

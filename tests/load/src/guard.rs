@@ -12,7 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// `$1` is the folder. A line is `hold GROUP SIGNAL` or `drop GROUP`. What does not leave at its signal
 /// within 5 s is killed.
@@ -86,9 +87,14 @@ impl Guard {
     /// When it cannot be started.
     pub(crate) fn spawn(&mut self, command: &mut Command, signal: Signal) -> io::Result<Held> {
         let child = command.process_group(0).spawn()?;
-        let held = Held { child };
-        self.tell(&format!("hold {} {}", held.pid(), &signal.as_str()["SIG".len()..]))?;
-        Ok(held)
+        let mut held = Held { child };
+        let told = self.tell(&format!("hold {} {}", held.pid(), &signal.as_str()["SIG".len()..]));
+        if told.is_err() {
+            // Nobody would end it.
+            let _ = killpg(Pid::from_raw(held.pid()), Signal::SIGKILL);
+            let _ = held.child().wait();
+        }
+        told.map(|()| held)
     }
 
     /// Forgets a program that has ended.
@@ -107,6 +113,8 @@ impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.orders.take());
         let _ = self.shell.wait();
+        // Gone already, unless somebody has killed the shell.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

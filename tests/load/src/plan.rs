@@ -131,6 +131,12 @@ impl Plan {
         self.contestants.len() * self.offers(1.0).len()
     }
 
+    /// All of them, first looks for a peak included.
+    pub(crate) fn measurements(&self) -> usize {
+        let looks = if self.looks_for_peaks() { self.contestants.len() } else { 0 };
+        looks + self.phases_of_a_round() * self.rounds as usize
+    }
+
     /// Whether the peaks have to be looked for before the first round.
     pub(crate) fn looks_for_peaks(&self) -> bool {
         matches!(self.loads, Loads::FindPeak(_))

@@ -27,7 +27,8 @@ impl Progress {
             bar.set_style(style);
         }
         let progress = Self { bar, is_terminal, what: String::new() };
-        progress.say(&format!("{measurements} measurements, about {}", in_minutes(about)));
+        let plural = if measurements == 1 { "" } else { "s" };
+        progress.say(&format!("{measurements} measurement{plural}, about {}", in_minutes(about)));
         progress
     }
 
@@ -37,7 +38,7 @@ impl Progress {
         self.what = what;
     }
 
-    /// What is being seen: right answers per second, errors so far.
+    /// What was seen in the last moment: right answers per second, and errors.
     pub(crate) fn see(&self, rate: f64, errors: u64) {
         let wrong = if errors > 0 { format!(", {errors} errors") } else { String::new() };
         self.bar.set_message(format!("{}: {rate:.0}/s{wrong}", self.what));

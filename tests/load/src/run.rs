@@ -69,7 +69,7 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<(), Halt>
         database: None,
         population: Population::default(),
         stop: stop_at_signals()?,
-        progress: Progress::new(plan.phases_of_a_round() * plan.rounds as usize, about(&plan)),
+        progress: Progress::new(plan.measurements(), about(&plan)),
         started: Instant::now(),
         secrets: Vec::new(),
         peaks: Vec::new(),
@@ -96,6 +96,7 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<(), Halt>
 
 /// Under which circumstances, as far as they are known before anything is measured.
 fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Machine) -> Card {
+    let generators = options.generators.map_or(machine.cpus.div_ceil(4), |count| count as usize);
     Card {
         started: Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         took_s: 0.0,
@@ -103,7 +104,7 @@ fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Mach
         is_quick: options.quick,
         scenario,
         connections: options.connections as usize,
-        generators: options.generators.map_or(machine.cpus.div_ceil(4), |count| count as usize),
+        generators: generators.min(options.connections as usize),
         rounds: plan.rounds,
         warm_up_s: plan.warm_up.as_secs_f64(),
         duration_s: plan.duration.as_secs_f64(),
@@ -321,6 +322,8 @@ fn show(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -333,5 +336,27 @@ mod tests {
         );
         let expected = r#"peace-loadtest run --database-url="$DATABASE_URL""#;
         assert_eq!(told(&["run", "--database-url=postgres://a:b@c/d"]), expected);
+    }
+
+    #[test]
+    fn a_server_that_is_older_than_its_sources_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let [program, source] = ["server", "main.rs"].map(path);
+        fs::write(&source, "").unwrap();
+        fs::write(&program, "").unwrap();
+        assert_eq!(newer_source(&program), None, "cargo has left no list");
+        let list = format!("{}: {}\n", program.display(), source.display());
+        fs::write(path("server.d"), list).unwrap();
+        assert_eq!(newer_source(&program), None);
+        let later = SystemTime::now() + Duration::from_secs(5);
+        fs::File::options().write(true).open(&source).unwrap().set_modified(later).unwrap();
+        assert_eq!(newer_source(&program), Some(source.display().to_string()));
+    }
+
+    #[test]
+    fn a_databases_address_and_password_are_secrets() {
+        assert_eq!(secrets("postgres://a:b@c/d"), ["postgres://a:b@c/d", "b"]);
+        assert_eq!(secrets("host=/tmp user=a dbname=d"), ["host=/tmp user=a dbname=d"]);
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollTimeout, poll};
@@ -45,6 +46,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) database_url: Option<&'a str>,
     /// What must not be shown of its words.
     pub(crate) secrets: &'a [String],
+    /// Set when somebody wants it all to end.
+    pub(crate) stop: &'a AtomicBool,
 }
 
 /// A server that answers.
@@ -73,7 +76,7 @@ impl Server {
         let port = match setting.start {
             Start::Running(url) => return Self::running(url),
             Start::Command(command) if !command.contains("{port}") => {
-                setting.port.map_or_else(free_port, taken_only_by_us)?
+                setting.port.map_or_else(free_port, unless_taken)?
             }
             _ => free_port()?,
         };
@@ -135,6 +138,9 @@ impl Server {
                 false => api.status_of("/").map(|_| ()),
             };
             let Err(why) = last else { return Ok(()) };
+            if setting.stop.load(Ordering::Relaxed) {
+                return Err("interrupted".to_owned());
+            }
             let what = name_of(setting);
             if let Some(ended) = self.ended() {
                 return Err(format!("{what} ended ({ended}){}", self.last_words()));
@@ -182,13 +188,20 @@ impl Server {
         self.status().is_some_and(|status| status.ready == status.target)
     }
 
-    /// Waits until as many workers serve as there are to be. What a killed one needs to come back is
-    /// at most a pause of some seconds; after half a minute it is given up.
-    pub(crate) fn await_all_ready(&self) {
+    /// Waits until as many workers serve as there are to be; one that was killed is replaced after a
+    /// pause that grows with the deaths of its slot. **Blocks** for up to a minute, or until `stop`.
+    ///
+    /// # Errors
+    /// When there are not enough by then.
+    pub(crate) fn await_all_ready(&self, stop: &AtomicBool) -> Result<(), String> {
         let started = Instant::now();
-        while self.status().is_some() && !self.all_are_ready() && started.elapsed() < STOP {
+        while self.status().is_some() && !self.all_are_ready() {
+            if started.elapsed() > START || stop.load(Ordering::Relaxed) {
+                return Err("its workers did not come back".to_owned());
+            }
             pause();
         }
+        Ok(())
     }
 
     /// Slot and process of each worker that serves.
@@ -247,7 +260,11 @@ impl Server {
             None => killpg(group, Signal::SIGTERM),
         };
         let started = Instant::now();
-        while matches!(process.held.child().try_wait(), Ok(None)) && started.elapsed() < STOP {
+        let mut is_there = || {
+            let leads = matches!(process.held.child().try_wait(), Ok(None));
+            leads || killpg(group, None).is_ok()
+        };
+        while is_there() && started.elapsed() < STOP {
             pause();
         }
         let _ = killpg(group, Signal::SIGKILL);
@@ -286,14 +303,9 @@ fn peace(setting: &Setting<'_>, port: u16, control: &Path) -> Command {
         .args(setting.workers.iter().flat_map(|count| ["--workers".to_owned(), count.to_string()]));
     command.args(setting.settings);
     // No settings but these: neither those of our environment nor those of a file.
-    let ours = std::env::vars_os().filter(|(name, _)| {
-        let name = name.as_encoded_bytes();
-        name.starts_with(b"PEACE_")
-            || [&b"PORT"[..], b"WEB_CONCURRENCY", b"DEBUG", b"RUST_LOG"].contains(&name)
-    });
-    for (name, _) in ours {
-        command.env_remove(name);
-    }
+    command.env_clear();
+    let harmless = ["PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"];
+    command.envs(harmless.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.current_dir(control.parent().unwrap_or(Path::new("/")));
     command
 }
@@ -317,7 +329,7 @@ fn free_port() -> Result<u16, String> {
 }
 
 /// Refuses a port at which somebody answers: his answers would be measured as another's.
-fn taken_only_by_us(port: u16) -> Result<u16, String> {
+fn unless_taken(port: u16) -> Result<u16, String> {
     match TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), GREETING) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(port),
         _ => Err(format!("port {port} is taken: stop what listens there, or give another --port")),
