@@ -54,8 +54,9 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Hal
     let ourselves = std::env::current_exe().map_err(|error| format!("where are we? {error}"))?;
     let program = server_program(options, &plan, &ourselves)?;
     let folder = report_folder(options)?;
+    let connections = scenario.connections(options.connections);
     let scenario_card = ScenarioCard { name, about: scenario.about.clone(), text };
-    let mut card = card(options, &plan, scenario_card, machine);
+    let mut card = card(options, &plan, connections, scenario_card, machine);
     let mut conductor = Conductor {
         options,
         plan: &plan,
@@ -88,14 +89,20 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<bool, Hal
 }
 
 /// Under which circumstances, as far as they are known before anything is measured.
-fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Machine) -> Card {
+fn card(
+    options: &RunOptions,
+    plan: &Plan,
+    connections: usize,
+    scenario: ScenarioCard,
+    machine: Machine,
+) -> Card {
     Card {
         started: Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         took_s: 0.0,
         command: command_line(std::env::args().skip(1)),
         is_quick: options.quick,
         scenario,
-        connections: options.connections as usize,
+        connections,
         generators: options.generators.map_or(machine.cpus.div_ceil(4), |count| count as usize),
         rounds: plan.rounds,
         warm_up_s: plan.warm_up.as_secs_f64(),
