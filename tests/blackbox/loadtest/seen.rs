@@ -1,9 +1,16 @@
 //! What is measured is what was there.
 
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{Bench, SHORT, answered, empty, errors, number, runs};
+use crate::harness::wait::until_true;
 use crate::harness::{Launch, Turn, get};
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_comparison_leaves_a_report_that_agrees_with_server_and_database() {
@@ -148,6 +155,24 @@ fn a_running_server_keeps_nothing_of_it() {
     assert_eq!(report["runs"][0]["workers"], json!(null));
     assert_eq!(errors(&report["runs"][0]), 0, "{report}");
     assert_eq!(peace.ask(&get("/users")).json()["users"], json!([]), "its users are deleted");
+}
+
+#[test]
+fn an_interruption_while_users_are_made_leaves_none() {
+    let turn = Turn::shared();
+    let database = crate::harness::Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    let bench = Bench::new();
+    let url = format!("http://{}", peace.address());
+    let mut child = bench.start(["run", "--users", "100000", "--url", &url]);
+    let sql = database.sql();
+    let users = || sql.value::<i64>(r#"select count(*) from "user""#, &[]);
+    until_true("some users are made", LIMIT, || users() > 2);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    until_true("it ends", LIMIT, || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(users(), 0);
+    bench.check_nothing_is_left();
 }
 
 /// Nothing is given: neither a database nor a number of workers.

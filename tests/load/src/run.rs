@@ -168,7 +168,7 @@ fn on_a_running_server(conductor: &mut Conductor<'_>, url: &str) -> Result<Seen,
         conductor.progress.begin("creating users and items".to_owned());
         let users = conductor.options.users.unwrap_or(USERS_OVER_API);
         let items = conductor.options.items.unwrap_or(ITEMS_OVER_API);
-        conductor.population = Population::create(&target, users, items)?;
+        conductor.population = Population::create(&target, users, items, &conductor.stop)?;
     }
     let seen = conductor.perform();
     let left = conductor.population.delete(&target);
