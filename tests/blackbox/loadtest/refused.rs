@@ -141,3 +141,22 @@ fn a_database_with_users_is_left_alone() {
     let names: String = sql.value(r#"select string_agg(name, ',') from "user""#, &[]);
     assert_eq!(names, "ann");
 }
+
+/// Not even a table is made there.
+#[test]
+fn a_database_of_another_application_stays_as_it_was() {
+    let turn = Turn::shared();
+    for (made, why) in [
+        (r#"create table "user" (email text); insert into "user" values ('ann')"#, "1 user:"),
+        ("create table shop (name text); insert into shop values ('a')", "rows in public.shop"),
+        (r#"create table "a b" (c int); insert into "a b" values (1)"#, r#"public."a b""#),
+    ] {
+        let database = empty(&turn);
+        database.sql().run(made);
+        let before = database.dump();
+        let (code, line) = refusal(&Bench::new(), &["run", "--database-url", &database.url()]);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(why) && line.contains("empty"), "{line}");
+        assert_eq!(database.dump(), before);
+    }
+}

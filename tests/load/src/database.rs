@@ -2,7 +2,7 @@
 //! one. Filled with rows that are known, and asked what it saw.
 //!
 //! The conductor calls it. Everybody finds the same rows: what a load adds is removed before the next
-//! server starts. It promises to fill no database that holds somebody's users.
+//! server starts. It promises to change nothing in a database that holds somebody's rows.
 
 mod rows;
 
@@ -120,8 +120,8 @@ impl Database {
         let description = format!("given: {}", place(&config));
         let url = url.to_owned();
         let mut database = Self { runtime, client, url, description, postmaster: None, own: None };
-        database.bring_to_head()?;
         database.refuse_somebodys()?;
+        database.bring_to_head()?;
         database.postmaster = database.find_postmaster();
         Ok(database)
     }

@@ -2,6 +2,9 @@
 //!
 //! Called by `run` and by the conductor after each life of a server. It knows the application's two
 //! tables, as a client of the database does.
+//!
+//! Whose a database is: users that all have our names were put there by an earlier measurement, so it
+//! may be replaced. Without users, it may if all its tables are empty.
 
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
@@ -15,18 +18,54 @@ const BATCH: usize = 10_000;
 const SAMPLE_MAX: i64 = 10_000;
 /// What the names of our rows begin with.
 const OURS: &str = "load-";
+/// Tables that can hold somebody's rows: neither the migrations' own nor an extension's.
+const TABLES: &str = "select format('%I.%I', space.nspname, one.relname)
+    from pg_class as one join pg_namespace as space on space.oid = one.relnamespace
+    where one.relkind in ('r', 'p') and space.nspname = any (current_schemas(false))
+    and one.relname not in ('alembic_version', 'peace_migration', 'peace_migration_log')
+    and not exists (select from pg_depend as part
+        where part.classid = 'pg_class'::regclass and part.objid = one.oid and part.deptype = 'e')
+    order by 1";
 
 impl Database {
-    /// Fails when there are users whom no measurement has put there.
+    /// Fails when there is what no measurement has put there. Only reads.
     pub(super) fn refuse_somebodys(&self) -> Result<(), String> {
-        let theirs = format!(r#"select count(*) from "user" where name not like '{OURS}%'"#);
-        match self.number(&theirs)? {
-            0 => Ok(()),
-            count => Err(format!(
-                "the database of --database-url holds {count} users: give an empty one, \
-                 everything in it is replaced"
+        let unknown = |why| format!("--database-url: cannot see whether it is empty: {why}");
+        match self.somebodys().map_err(unknown)? {
+            None => Ok(()),
+            Some(rows) => Err(format!(
+                "the database of --database-url holds {rows}: give an empty one, everything in it \
+                 is replaced"
             )),
         }
+    }
+
+    /// The rows that somebody may need, in words.
+    fn somebodys(&self) -> Result<Option<String>, String> {
+        if self.number(r#"select count(to_regclass('"user"'))"#)? > 0 {
+            // As JSON, because it may be a table without our columns.
+            let users = format!(
+                r#"select count(*), count(*) filter (where to_jsonb(one) ->> 'name' like '{OURS}%')
+                from "user" as one"#
+            );
+            let count = |row: &Row, at: usize| row.get::<_, i64>(at);
+            for row in &self.rows(&users)? {
+                match (count(row, 0), count(row, 1)) {
+                    (0, _) => {}
+                    (all, ours) if all == ours => return Ok(None),
+                    (all, ours) if all == ours + 1 => return Ok(Some("1 user".to_owned())),
+                    (all, ours) => return Ok(Some(format!("{} users", all - ours))),
+                }
+            }
+        }
+        for row in self.rows(TABLES)? {
+            let table: String = row.get(0);
+            let any = format!("select count(*) from (select from {table} limit 1) as one");
+            if self.number(&any)? > 0 {
+                return Ok(Some(format!("rows in {table}")));
+            }
+        }
+        Ok(None)
     }
 
     /// Replaces what is in it by so many rows; all users have this password.
