@@ -144,7 +144,7 @@ fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen,
     let users = options.users.unwrap_or(USERS / scale);
     let items = options.items.unwrap_or(ITEMS / scale);
     let password = format!("{:032x}", fastrand::u128(..));
-    conductor.population = database.fill(users, items, &password)?;
+    conductor.population = database.fill(users, items, &password, conductor.scenario)?;
     let portrait = database.portrait();
     card.users = users.into();
     card.items = items.into();
@@ -162,6 +162,7 @@ fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen,
 /// Makes users over the API if the scenario needs any, measures, and deletes them.
 fn on_a_running_server(conductor: &mut Conductor<'_>, url: &str) -> Result<Seen, Halt> {
     let target = Target::parse(url)?;
+    conductor.scenario.check_without_database()?;
     let needed = conductor.scenario.names_used();
     let ours = ["user", "item", "writer", "writer_item"];
     if ours.iter().any(|name| needed.contains(*name)) {

@@ -1,16 +1,17 @@
 //! The rows that a load is about: put there before the first server starts, and the same for each.
 //!
 //! Called by `run` and by the conductor after each life of a server. It knows the application's two
-//! tables, as a client of the database does.
+//! tables, as a client of the database does; what a scenario needs in others it puts there itself.
 //!
 //! Whose a database is: users that all have our names were put there by an earlier measurement, so it
 //! may be replaced. Without users, it may if all its tables are empty.
 
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, SimpleQueryMessage};
 use uuid::Uuid;
 
 use super::{Database, in_words};
 use crate::population::{self, Item, Population, User};
+use crate::scenario::Scenario;
 
 /// Rows in one statement.
 const BATCH: usize = 10_000;
@@ -68,7 +69,7 @@ impl Database {
         Ok(None)
     }
 
-    /// Replaces what is in it by so many rows; all users have this password.
+    /// Replaces what is in it by so many rows and those of the scenario; all users have this password.
     ///
     /// # Errors
     /// When the database refuses.
@@ -77,17 +78,36 @@ impl Database {
         users: u32,
         items: u32,
         password: &str,
+        scenario: &Scenario,
     ) -> Result<Population, String> {
         let hash = population::hash(password)?;
+        let refused = |error| format!("the database cannot be filled: {}", in_words(&error));
         let done = self.runtime.block_on(async {
             self.client.batch_execute(r#"truncate item, "user" cascade"#).await?;
             let ids = self.add_users(users, &hash).await?;
-            self.add_items(items, &ids).await?;
+            self.add_items(items, &ids).await
+        });
+        done.map_err(refused)?;
+        self.change("setup", scenario.setup.as_deref())?;
+        let done = self.runtime.block_on(async {
             self.client.batch_execute("vacuum analyze").await?;
             self.client.batch_execute("checkpoint").await
         });
-        done.map_err(|error| format!("the database cannot be filled: {}", in_words(&error)))?;
+        done.map_err(refused)?;
         self.population(password)
+    }
+
+    /// Runs the statements that the scenario has under this key, all or none. How many rows it were.
+    fn change(&self, key: &str, sql: Option<&str>) -> Result<u64, String> {
+        let Some(sql) = sql else { return Ok(0) };
+        let done = self.runtime.block_on(self.client.simple_query(sql));
+        let messages = done
+            .map_err(|error| format!("the scenario's `{key}` is refused: {}", in_words(&error)))?;
+        let counts = messages.iter().map(|message| match message {
+            SimpleQueryMessage::CommandComplete(count) => *count,
+            _ => 0,
+        });
+        Ok(counts.sum())
     }
 
     async fn add_users(&self, count: u32, hash: &str) -> Result<Vec<Uuid>, Error> {
@@ -146,13 +166,17 @@ impl Database {
         Ok(Population { users, items, writer_items })
     }
 
-    /// Removes what a load has added.
+    /// Removes what a load has added. The scenario's rows first: they may refer to items.
     ///
     /// # Errors
     /// When the database refuses.
-    pub(crate) fn forget_new_rows(&self) -> Result<(), String> {
+    pub(crate) fn forget_new_rows(&self, scenario: &Scenario) -> Result<(), String> {
+        let cleaned = self.change("cleanup", scenario.cleanup.as_deref())?;
         let new = format!("delete from item where name not like '{OURS}item-%'");
         let done = self.runtime.block_on(async {
+            if cleaned > 0 {
+                self.client.batch_execute("vacuum analyze").await?;
+            }
             match self.client.execute(&new, &[]).await? {
                 0 => Ok(()),
                 _ => self.client.batch_execute("vacuum analyze item").await,
