@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use super::{Bench, empty};
+use super::{Bench, SHORT, empty};
 use crate::harness::{Database, Turn};
 
 /// Runs it in vain; answers the exit code and the line.
@@ -143,4 +143,46 @@ fn a_database_with_users_is_left_alone() {
     assert!(line.contains("1 user") && line.contains("empty"), "{line}");
     let names: String = sql.value(r#"select string_agg(name, ',') from "user""#, &[]);
     assert_eq!(names, "ann");
+}
+
+/// Not even a table is made there.
+#[test]
+fn a_database_of_another_application_stays_as_it_was() {
+    let turn = Turn::shared();
+    for (made, why) in [
+        (r#"create table "user" (email text); insert into "user" values ('ann')"#, "1 user:"),
+        ("create table shop (name text); insert into shop values ('a')", "rows in public.shop"),
+        (r#"create table "a b" (c int); insert into "a b" values (1)"#, r#"public."a b""#),
+    ] {
+        let database = empty(&turn);
+        database.sql().run(made);
+        let before = database.dump();
+        let (code, line) = refusal(&Bench::new(), &["run", "--database-url", &database.url()]);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(why) && line.contains("empty"), "{line}");
+        assert_eq!(database.dump(), before);
+    }
+}
+
+#[test]
+fn sql_of_a_scenario_that_fails_is_told_by_its_key_and_in_postgresqls_words() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
+    let bench = Bench::new();
+    let request = "[[request]]\nname = 'a'\npath = '/health/live'\n";
+    for key in ["setup", "cleanup"] {
+        let sql = "insert into nowhere values (1)";
+        bench.folder.write("own.toml", &format!("about = 'x'\n{key} = '{sql}'\n{request}"));
+        let url = database.url();
+        let given = ["run", "--scenario", "own.toml", "--workers", "1", "--database-url", &url];
+        let args: Vec<&str> =
+            given.into_iter().chain(SHORT).chain(["--duration", "200ms"]).collect();
+        let (code, line) = refusal(&bench, &args);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(&format!("`{key}`")) && line.contains(r#""nowhere""#), "{line}");
+        let args = ["run", "--scenario", "own.toml", "--url", "http://127.0.0.1:1"];
+        let (code, line) = refusal(&bench, &args);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(&format!("`{key}`")) && line.contains("--url has none"), "{line}");
+    }
 }

@@ -1,9 +1,16 @@
 //! What is measured is what was there.
 
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{Bench, SHORT, answered, empty, errors, number, runs};
+use crate::harness::wait::until_true;
 use crate::harness::{Launch, Turn, get};
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_comparison_leaves_a_report_that_agrees_with_server_and_database() {
@@ -102,6 +109,75 @@ fn a_scenario_of_ones_own_is_a_small_file() {
     assert_eq!(report["card"]["scenario"]["about"], "Users by rows of our own.");
 }
 
+/// Each order hangs on a user and may hang on an item. Each new item is an order here, as there is no
+/// route that makes one. How many there are is written down whenever rows are read.
+const ORDERS: &str = r#"
+    create table orders (
+        user_id uuid not null references "user" on delete cascade, item_id uuid references item
+    );
+    create function buy() returns trigger language plpgsql as
+        $$ begin insert into orders values (new.user_id, new.id); return new; end $$;
+    create table found (orders bigint);
+"#;
+
+#[test]
+fn rows_of_ones_own_table_are_made_once_and_are_the_same_for_every_server() {
+    let turn = Turn::shared();
+    let database = crate::harness::Database::new(&turn);
+    let sql = database.sql();
+    sql.run(ORDERS);
+    let bench = Bench::new();
+    bench.folder.write(
+        "orders.toml",
+        r#"
+        about = "Orders."
+        setup = """
+        insert into orders select id from "user" order by name limit 7;
+        create or replace trigger buy after insert on item for each row execute function buy()
+        """
+        cleanup = "delete from orders where item_id is not null"
+        [rows.order]
+        sql = """
+        insert into found select count(*) from orders;
+        select user_id from orders
+        """
+        [[request]]
+        name = "read"
+        path = "/users/{order.user_id}"
+        [[request]]
+        name = "buy"
+        method = "POST"
+        path = "/items"
+        headers = { authorization = "Bearer {writer.token}", content-type = "application/json" }
+        body = '{"name": "load {unique}", "user_pubid": "{writer.pubid}"}'
+        status = 201
+        "#,
+    );
+    let words = ["--workers", "1,1", "--rounds", "1", "--rate", "50", "--scenario", "orders.toml"];
+    for measured in 1..=2_usize {
+        sql.run("drop trigger if exists buy on item");
+        let report = bench.report(&database, "500ms", words);
+        assert!(report["runs"].as_array().unwrap().iter().all(|run| errors(run) == 0), "{report}");
+        let found: Vec<i64> =
+            sql.rows("select orders from found", &[]).iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, vec![7; 2 * measured], "two servers each time");
+        let left: i64 = sql.value("select count(*) from orders", &[]);
+        assert_eq!(left, 7, "the last one's are gone, too");
+    }
+}
+
+/// As many at the same time as a worker would refuse are not asked for.
+#[test]
+fn logins_are_slow_and_none_is_refused() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
+    let words = ["--workers", "1", "--rounds", "1", "--scenario", "logins"];
+    let report = Bench::new().report(&database, "500ms", words);
+    assert_eq!(report["card"]["connections"], 16);
+    let [run] = runs(&report, &json!("closed"))[..] else { panic!("{report}") };
+    assert_eq!(errors(run), 0, "{}", run["traffic"]);
+}
+
 /// The other server is ours, too, so that it can answer; it is measured as any command is.
 #[test]
 fn another_server_is_a_series_of_its_own() {
@@ -148,6 +224,24 @@ fn a_running_server_keeps_nothing_of_it() {
     assert_eq!(report["runs"][0]["workers"], json!(null));
     assert_eq!(errors(&report["runs"][0]), 0, "{report}");
     assert_eq!(peace.ask(&get("/users")).json()["users"], json!([]), "its users are deleted");
+}
+
+#[test]
+fn an_interruption_while_users_are_made_leaves_none() {
+    let turn = Turn::shared();
+    let database = crate::harness::Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    let bench = Bench::new();
+    let url = format!("http://{}", peace.address());
+    let mut child = bench.start(["run", "--users", "100000", "--url", &url]);
+    let sql = database.sql();
+    let users = || sql.value::<i64>(r#"select count(*) from "user""#, &[]);
+    until_true("some users are made", LIMIT, || users() > 2);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    until_true("it ends", LIMIT, || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(users(), 0);
+    bench.check_nothing_is_left();
 }
 
 /// Nothing is given: neither a database nor a number of workers.

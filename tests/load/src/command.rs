@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use crate::events::ScaleAt;
+use crate::scenario::CONNECTIONS;
 use crate::{compare, recommend};
 
 /// How many workers? Measure this server with several, compare, and leave a page to read.
@@ -50,10 +51,9 @@ pub(crate) struct RunOptions {
     /// Built-in scenario, or the path of a scenario file; see `peace-loadtest scenarios`
     #[arg(long, value_name = "NAME|FILE", default_value = "reads")]
     pub(crate) scenario: String,
-    /// Connections of all clients together
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    #[arg(value_parser = value_parser!(u32).range(1..=20_000))]
-    pub(crate) connections: u32,
+    /// Connections of all clients together [default: what the scenario says, or 64]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(CONNECTIONS))]
+    pub(crate) connections: Option<u32>,
     /// Offer these rates, in requests per second, instead of looking for the peak
     #[arg(long, value_name = "R,R", value_delimiter = ',')]
     #[arg(value_parser = value_parser!(u64).range(1..=1_000_000))]

@@ -189,7 +189,7 @@ impl Conductor<'_> {
         let (warm_up, runs) = measured?;
         let after = self.database.as_ref().and_then(Database::counted);
         if let Some(database) = &self.database {
-            database.forget_new_rows()?;
+            database.forget_new_rows(self.scenario)?;
         }
         let since = |count: fn(Counted) -> u64| {
             before.zip(after).map(|(before, after)| count(after).saturating_sub(count(before)))

@@ -2,15 +2,17 @@
 //! one. Filled with rows that are known, and asked what it saw.
 //!
 //! The conductor calls it. Everybody finds the same rows: what a load adds is removed before the next
-//! server starts. It promises to fill no database that holds somebody's users.
+//! server starts. It promises to change nothing in a database that holds somebody's rows.
 
 mod rows;
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use migrations::{Options, Target};
@@ -19,6 +21,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use peace::embedded::{self, Place, Tuning};
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 
 use crate::guard::{Guard, Held};
@@ -29,6 +32,8 @@ const START: Duration = Duration::from_secs(30);
 /// How long sessions of a server that has left may take to leave.
 const LEAVE: Duration = Duration::from_secs(3);
 const POLL_MS: u8 = 10;
+/// As much of initdb's words as is read.
+const WORDS_BYTES_MAX: u64 = 64 * 1024;
 /// Settings of PostgreSQL without which a measurement cannot be repeated.
 const SETTINGS: [&str; 7] = [
     "fsync",
@@ -77,14 +82,7 @@ impl Database {
         let cluster = embedded::Cluster::new(place).map_err(failed)?;
         let mut initdb = cluster.initdb().map_err(failed)?;
         cluster.run_as_owner(&mut initdb);
-        let mut made = guard
-            .spawn(initdb.arg("--no-sync"), Signal::SIGKILL)
-            .map_err(|error| format!("cannot run initdb: {error}"))?;
-        let status = made.child().wait();
-        guard.forget(&made);
-        if !status.is_ok_and(|status| status.success()) {
-            return Err(format!("initdb failed{}", last_line(&cluster.place().log)));
-        }
+        run_initdb(guard, &mut initdb)?;
         cluster.adopt().map_err(failed)?;
         // Durable as a real one: writes wait for the disk.
         let tuning = Tuning { connections_max, settings: vec![("shared_buffers", "256MB")] };
@@ -117,15 +115,13 @@ impl Database {
         let config =
             migrations::parse_url(url).map_err(|wrong| format!("--database-url: {wrong}"))?;
         let runtime = event_loop()?;
-        let place =
-            format!("{:?}, database {}", config.get_hosts(), config.get_dbname().unwrap_or("?"));
         let client = connect(&runtime, &config)
             .map_err(|why| format!("--database-url: cannot connect: {why}"))?;
-        let description = format!("given: {place}");
+        let description = format!("given: {}", place(&config));
         let url = url.to_owned();
         let mut database = Self { runtime, client, url, description, postmaster: None, own: None };
-        database.bring_to_head()?;
         database.refuse_somebodys()?;
+        database.bring_to_head()?;
         database.postmaster = database.find_postmaster();
         Ok(database)
     }
@@ -236,6 +232,31 @@ fn event_loop() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
+/// Its words come through a pipe: a log could not be written when the disk is full.
+fn run_initdb(guard: &mut Guard, initdb: &mut Command) -> Result<(), String> {
+    let initdb = initdb.arg("--no-sync").stderr(Stdio::piped());
+    let mut made = guard
+        .spawn(initdb, Signal::SIGKILL)
+        .map_err(|error| format!("cannot run initdb: {error}"))?;
+    let mut words = Vec::new();
+    if let Some(stderr) = made.child().stderr.take() {
+        let _ = stderr.take(WORDS_BYTES_MAX).read_to_end(&mut words);
+    }
+    let status = made.child().wait();
+    guard.forget(&made);
+    match status.is_ok_and(|status| status.success()) {
+        true => Ok(()),
+        false => Err(format!("initdb failed{}", reason(&String::from_utf8_lossy(&words)))),
+    }
+}
+
+/// The first line that tells an error; tidying up comes after it.
+fn reason(words: &str) -> String {
+    let tells = |line: &&str| ["error:", "FATAL:", "PANIC:"].iter().any(|mark| line.contains(mark));
+    let line = words.lines().find(tells).or_else(|| words.lines().last());
+    line.map_or_else(String::new, |line| format!("; it said: {line}"))
+}
+
 /// As every client library reads it.
 fn url_of(socket: &str, database: &str) -> String {
     format!("postgresql://peace@/{database}?host={socket}")
@@ -265,15 +286,65 @@ fn connect(runtime: &Runtime, config: &Config) -> Result<Client, String> {
     })
 }
 
-/// PostgreSQL's own words, where there are some.
+/// PostgreSQL's own words, where there are some; otherwise the system's.
 fn in_words(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(told) => told.message().to_owned(),
-        None => error.to_string(),
+    match (error.as_db_error(), error.source()) {
+        (Some(told), _) => told.message().to_owned(),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
     }
+}
+
+/// Where it is, as somebody would say it.
+fn place(config: &Config) -> String {
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) => folder.display().to_string(),
+    });
+    let hosts: Vec<String> = hosts.collect();
+    format!("{}, database {}", hosts.join(", "), config.get_dbname().unwrap_or("?"))
 }
 
 fn last_line(log: &Path) -> String {
     let log = fs::read_to_string(log).unwrap_or_default();
     log.lines().last().map_or_else(String::new, |line| format!("; it said: {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initdb_fails_for_the_reason_that_it_tells_before_it_tidies_up() {
+        let words = "initdb: error: could not write file \"a\": No space left on device\n\
+            initdb: removing contents of data directory \"b\"\n";
+        assert!(reason(words).ends_with("No space left on device"), "{}", reason(words));
+        assert_eq!((reason("a\nb\n").as_str(), reason("").as_str()), ("; it said: b", ""));
+    }
+
+    #[test]
+    fn initdbs_words_are_heard_where_no_log_can_be_written() {
+        let mut guard = Guard::start().unwrap();
+        let script = "echo 'initdb: error: no room' >&2; exit 1";
+        let failed = run_initdb(&mut guard, Command::new("sh").args(["-c", script]));
+        assert_eq!(failed, Err("initdb failed; it said: initdb: error: no room".to_owned()));
+    }
+
+    #[test]
+    fn a_place_is_told_as_somebody_would_and_without_a_secret() {
+        let told = |url: &str| place(&url.parse().unwrap());
+        assert_eq!(told("postgres://ann:secret@127.0.0.1/shop"), "127.0.0.1, database shop");
+        assert_eq!(told("host=/run/here dbname=shop"), "/run/here, database shop");
+    }
+
+    #[test]
+    fn nobody_connects_where_nobody_listens_and_the_system_says_why() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let Err(why) = Database::given(&format!("postgres://ann@127.0.0.1:{port}/shop")) else {
+            panic!("it answers")
+        };
+        assert!(why.contains("cannot connect") && why.contains("refused"), "{why}");
+    }
 }

@@ -5,6 +5,7 @@
 //! generators as [`Rows`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use peace::security::passwords::Passwords;
 use secrecy::SecretString;
 
 use crate::api::Api;
+use crate::conductor::Halt;
 use crate::database::Database;
 use crate::scenario::{Rows, Source, Table};
 use crate::target::Target;
@@ -60,25 +62,36 @@ pub(crate) fn hash(password: &str) -> Result<String, String> {
 }
 
 impl Population {
-    /// Makes users with items over the API of a server. What was made before a failure is deleted.
-    /// **Blocks**: every user is a password to hash.
+    /// Makes users with items over the API of a server. What was made before a failure or an
+    /// interruption is deleted. **Blocks**: every user is a password to hash.
     ///
     /// # Errors
-    /// When the server refuses, in one line.
-    pub(crate) fn create(target: &Target, users: u32, items: u32) -> Result<Self, String> {
+    /// When the server refuses, in one line; when `stop` is set.
+    pub(crate) fn create(
+        target: &Target,
+        users: u32,
+        items: u32,
+        stop: &AtomicBool,
+    ) -> Result<Self, Halt> {
         let api = Api::of(target, LIMIT);
         let mut made = Self::default();
-        match made.add(&api, users, items) {
-            Ok(()) => Ok(made),
-            Err(why) => {
-                made.delete(target);
-                Err(format!("the load needs users and items, and cannot create them: {why}"))
-            }
+        let ended = made.add(&api, users, items, stop).map_err(|why| {
+            Halt::Failed(format!("the load needs users and items, and cannot create them: {why}"))
+        });
+        let is_interrupted = stop.load(Ordering::Relaxed);
+        let ended = if is_interrupted { Err(Halt::Interrupted) } else { ended };
+        if ended.is_err() {
+            made.delete(target);
         }
+        ended.map(|()| made)
     }
 
-    fn add(&mut self, api: &Api, users: u32, items: u32) -> Result<(), String> {
+    /// Ends early, with what there is, when `stop` is set.
+    fn add(&mut self, api: &Api, users: u32, items: u32, stop: &AtomicBool) -> Result<(), String> {
         for number in 0..users {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let name = format!("load-{:010x}", fastrand::u64(..1 << 40));
             let password = format!("{:016x}", fastrand::u64(..));
             let pubid = api.create_user(&name, &password)?;
@@ -87,6 +100,9 @@ impl Population {
             let token = api.log_in(name, password)?;
             let theirs = items / users + u32::from(number < items % users);
             for item in 0..theirs {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
                 let item = api.create_item(&format!("load-item-{item}"), &pubid, &token)?;
                 self.items.push(Item { pubid: item, user: pubid.clone() });
             }

@@ -56,8 +56,9 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<(), Halt>
     let ourselves = std::env::current_exe().map_err(|error| format!("where are we? {error}"))?;
     let program = server_program(options, &plan, &ourselves)?;
     let folder = report_folder(options)?;
+    let connections = scenario.connections(options.connections);
     let scenario_card = ScenarioCard { name, about: scenario.about.clone(), text };
-    let mut card = card(options, &plan, scenario_card, machine);
+    let mut card = card(options, &plan, connections, scenario_card, machine);
     let mut conductor = Conductor {
         options,
         plan: &plan,
@@ -95,7 +96,13 @@ pub(crate) fn run(options: &RunOptions, mut out: impl Write) -> Result<(), Halt>
 }
 
 /// Under which circumstances, as far as they are known before anything is measured.
-fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Machine) -> Card {
+fn card(
+    options: &RunOptions,
+    plan: &Plan,
+    connections: usize,
+    scenario: ScenarioCard,
+    machine: Machine,
+) -> Card {
     let generators = options.generators.map_or(machine.cpus.div_ceil(4), |count| count as usize);
     Card {
         started: Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
@@ -103,8 +110,8 @@ fn card(options: &RunOptions, plan: &Plan, scenario: ScenarioCard, machine: Mach
         command: command_line(std::env::args().skip(1)),
         is_quick: options.quick,
         scenario,
-        connections: options.connections as usize,
-        generators: generators.min(options.connections as usize),
+        connections,
+        generators: generators.min(connections),
         rounds: plan.rounds,
         warm_up_s: plan.warm_up.as_secs_f64(),
         duration_s: plan.duration.as_secs_f64(),
@@ -158,7 +165,7 @@ fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen,
     let users = options.users.unwrap_or(USERS / scale);
     let items = options.items.unwrap_or(ITEMS / scale);
     let password = format!("{:032x}", fastrand::u128(..));
-    conductor.population = database.fill(users, items, &password)?;
+    conductor.population = database.fill(users, items, &password, conductor.scenario)?;
     let portrait = database.portrait();
     card.users = users.into();
     card.items = items.into();
@@ -176,13 +183,14 @@ fn on_a_database(conductor: &mut Conductor<'_>, card: &mut Card) -> Result<Seen,
 
 /// Makes users over the API if the scenario needs any, measures, and deletes them.
 fn on_a_running_server(conductor: &mut Conductor<'_>, target: &Target) -> Result<Seen, Halt> {
+    conductor.scenario.check_without_database()?;
     let needed = conductor.scenario.names_used();
     let ours = ["user", "item", "writer", "writer_item"];
     if ours.iter().any(|name| needed.contains(*name)) {
         conductor.progress.begin("creating users and items".to_owned());
         let users = conductor.options.users.unwrap_or(USERS_OVER_API);
         let items = conductor.options.items.unwrap_or(ITEMS_OVER_API);
-        conductor.population = Population::create(target, users, items)?;
+        conductor.population = Population::create(target, users, items, &conductor.stop)?;
     }
     let seen = conductor.perform();
     let left = conductor.population.delete(target);

@@ -13,6 +13,7 @@ mod template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
 ];
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Connections of all clients together.
+pub(crate) const CONNECTIONS: RangeInclusive<i64> = 1..=20_000;
+/// Enough to keep many workers busy.
+const CONNECTIONS_DEFAULT: u32 = 64;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +42,16 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub(crate) struct Scenario {
     /// One sentence for the report.
     pub(crate) about: String,
+    /// Connections of all clients together, where the command line does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<u32>,
+    /// SQL that puts rows into tables of the user's own, once, when the database has its users and
+    /// items. What hangs on those was removed before; other tables it has to empty itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) setup: Option<String>,
+    /// SQL that removes what a load has added there, so that the next server finds the same rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cleanup: Option<String>,
     /// A connection is closed after so many requests; without it, it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) requests_per_connection: Option<u32>,
@@ -139,6 +154,9 @@ impl Scenario {
         if scenario.requests_per_connection == Some(0) {
             return Err("`requests_per_connection` is 0: leave it out to keep connections".into());
         }
+        if scenario.connections.is_some_and(|count| !CONNECTIONS.contains(&i64::from(count))) {
+            return Err("`connections` has to be one from 1 to 20000".to_owned());
+        }
         for request in &scenario.requests {
             request.check().map_err(|error| request.complaint(&error))?;
         }
@@ -146,6 +164,11 @@ impl Scenario {
             source.check().map_err(|error| format!("rows `{name}`: {error}"))?;
         }
         Ok(scenario)
+    }
+
+    /// How many connections, if so many are asked for.
+    pub(crate) fn connections(&self, asked: Option<u32>) -> usize {
+        asked.or(self.connections).unwrap_or(CONNECTIONS_DEFAULT) as usize
     }
 
     /// The rows that its requests need and that it does not bring itself: of them the caller has to
@@ -260,10 +283,21 @@ mod tests {
         assert!(error_of("request = []").contains("[[request]]"));
         let error = error_of("requests_per_connection = 0\n[[request]]\nname='r'\npath='/'");
         assert!(error.contains("requests_per_connection"), "{error}");
+        for count in [0, 20_001] {
+            let text = format!("connections = {count}\n[[request]]\nname='r'\npath='/'");
+            assert!(error_of(&text).contains("from 1 to 20000"), "{count}");
+        }
         assert!(error_of("colour = 1").contains("line 2: unknown field `colour`"));
         assert!(error_of("[rows.x]\nsql = 'a'\nrows = []").contains("either `sql`"));
         let short = "[[request]]\nname='r'\npath='/'\n[rows.x]\ncolumns=['a','b']\nrows=[['1']]";
         assert_eq!(error_of(short), "rows `x`: row 1 has 1 values for 2 columns");
+    }
+
+    #[test]
+    fn the_command_line_says_how_many_connections_and_then_the_file() {
+        let connections = |name, asked| Scenario::load(name).unwrap().2.connections(asked);
+        assert_eq!((connections("reads", None), connections("reads", Some(3))), (64, 3));
+        assert_eq!((connections("logins", None), connections("logins", Some(3))), (16, 3));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Conductor<'_> {
             prefix: target.prefix.clone(),
             scenario: self.scenario.clone(),
             rows: stage.rows.clone(),
-            connections: self.options.connections as usize,
+            connections: self.scenario.connections(self.options.connections),
             rate,
             duration_s: phase.duration.as_secs_f64(),
             timeout_s: self.options.timeout.as_secs_f64(),

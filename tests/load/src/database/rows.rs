@@ -1,13 +1,17 @@
 //! The rows that a load is about: put there before the first server starts, and the same for each.
 //!
 //! Called by `run` and by the conductor after each life of a server. It knows the application's two
-//! tables, as a client of the database does.
+//! tables, as a client of the database does; what a scenario needs in others it puts there itself.
+//!
+//! Whose a database is: users that all have our names were put there by an earlier measurement, so it
+//! may be replaced. Without users, it may if all its tables are empty.
 
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, SimpleQueryMessage};
 use uuid::Uuid;
 
 use super::{Database, in_words};
 use crate::population::{self, Item, Population, User};
+use crate::scenario::Scenario;
 
 /// Rows in one statement.
 const BATCH: usize = 10_000;
@@ -15,21 +19,57 @@ const BATCH: usize = 10_000;
 const SAMPLE_MAX: i64 = 10_000;
 /// What the names of our rows begin with.
 const OURS: &str = "load-";
+/// Tables that can hold somebody's rows: neither the migrations' own nor an extension's.
+const TABLES: &str = "select format('%I.%I', space.nspname, one.relname)
+    from pg_class as one join pg_namespace as space on space.oid = one.relnamespace
+    where one.relkind in ('r', 'p') and space.nspname = any (current_schemas(false))
+    and one.relname not in ('alembic_version', 'peace_migration', 'peace_migration_log')
+    and not exists (select from pg_depend as part
+        where part.classid = 'pg_class'::regclass and part.objid = one.oid and part.deptype = 'e')
+    order by 1";
 
 impl Database {
-    /// Fails when there are users whom no measurement has put there.
+    /// Fails when there is what no measurement has put there. Only reads.
     pub(super) fn refuse_somebodys(&self) -> Result<(), String> {
-        let theirs = format!(r#"select count(*) from "user" where name not like '{OURS}%'"#);
-        match self.number(&theirs)? {
-            0 => Ok(()),
-            count => Err(format!(
-                "the database of --database-url holds {count} users: give an empty one, \
-                 everything in it is replaced"
+        let unknown = |why| format!("--database-url: cannot see whether it is empty: {why}");
+        match self.somebodys().map_err(unknown)? {
+            None => Ok(()),
+            Some(rows) => Err(format!(
+                "the database of --database-url holds {rows}: give an empty one, everything in it \
+                 is replaced"
             )),
         }
     }
 
-    /// Replaces what is in it by so many rows; all users have this password.
+    /// The rows that somebody may need, in words.
+    fn somebodys(&self) -> Result<Option<String>, String> {
+        if self.number(r#"select count(to_regclass('"user"'))"#)? > 0 {
+            // As JSON, because it may be a table without our columns.
+            let users = format!(
+                r#"select count(*), count(*) filter (where to_jsonb(one) ->> 'name' like '{OURS}%')
+                from "user" as one"#
+            );
+            let count = |row: &Row, at: usize| row.get::<_, i64>(at);
+            for row in &self.rows(&users)? {
+                match (count(row, 0), count(row, 1)) {
+                    (0, _) => {}
+                    (all, ours) if all == ours => return Ok(None),
+                    (all, ours) if all == ours + 1 => return Ok(Some("1 user".to_owned())),
+                    (all, ours) => return Ok(Some(format!("{} users", all - ours))),
+                }
+            }
+        }
+        for row in self.rows(TABLES)? {
+            let table: String = row.get(0);
+            let any = format!("select count(*) from (select from {table} limit 1) as one");
+            if self.number(&any)? > 0 {
+                return Ok(Some(format!("rows in {table}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Replaces what is in it by so many rows and those of the scenario; all users have this password.
     ///
     /// # Errors
     /// When the database refuses.
@@ -38,17 +78,36 @@ impl Database {
         users: u32,
         items: u32,
         password: &str,
+        scenario: &Scenario,
     ) -> Result<Population, String> {
         let hash = population::hash(password)?;
+        let refused = |error| format!("the database cannot be filled: {}", in_words(&error));
         let done = self.runtime.block_on(async {
             self.client.batch_execute(r#"truncate item, "user" cascade"#).await?;
             let ids = self.add_users(users, &hash).await?;
-            self.add_items(items, &ids).await?;
+            self.add_items(items, &ids).await
+        });
+        done.map_err(refused)?;
+        self.change("setup", scenario.setup.as_deref())?;
+        let done = self.runtime.block_on(async {
             self.client.batch_execute("vacuum analyze").await?;
             self.client.batch_execute("checkpoint").await
         });
-        done.map_err(|error| format!("the database cannot be filled: {}", in_words(&error)))?;
+        done.map_err(refused)?;
         self.population(password)
+    }
+
+    /// Runs the statements that the scenario has under this key, all or none. How many rows it were.
+    fn change(&self, key: &str, sql: Option<&str>) -> Result<u64, String> {
+        let Some(sql) = sql else { return Ok(0) };
+        let done = self.runtime.block_on(self.client.simple_query(sql));
+        let messages = done
+            .map_err(|error| format!("the scenario's `{key}` is refused: {}", in_words(&error)))?;
+        let counts = messages.iter().map(|message| match message {
+            SimpleQueryMessage::CommandComplete(count) => *count,
+            _ => 0,
+        });
+        Ok(counts.sum())
     }
 
     async fn add_users(&self, count: u32, hash: &str) -> Result<Vec<Uuid>, Error> {
@@ -107,13 +166,17 @@ impl Database {
         Ok(Population { users, items, writer_items })
     }
 
-    /// Removes what a load has added.
+    /// Removes what a load has added. The scenario's rows first: they may refer to items.
     ///
     /// # Errors
     /// When the database refuses.
-    pub(crate) fn forget_new_rows(&self) -> Result<(), String> {
+    pub(crate) fn forget_new_rows(&self, scenario: &Scenario) -> Result<(), String> {
+        let cleaned = self.change("cleanup", scenario.cleanup.as_deref())?;
         let new = format!("delete from item where name not like '{OURS}item-%'");
         let done = self.runtime.block_on(async {
+            if cleaned > 0 {
+                self.client.batch_execute("vacuum analyze").await?;
+            }
             match self.client.execute(&new, &[]).await? {
                 0 => Ok(()),
                 _ => self.client.batch_execute("vacuum analyze item").await,

@@ -6,6 +6,9 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+/// What a server answers that has no room for more.
+const UNAVAILABLE: u16 = 503;
+
 /// Why there was no right answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
@@ -66,8 +69,11 @@ impl Fault {
     }
 
     /// Whether the next attempt would fail as quickly as this one.
-    pub(crate) fn is_of_connect(&self) -> bool {
-        matches!(self.kind, Kind::Refused | Kind::Unreachable | Kind::Unsendable)
+    pub(crate) fn is_quick(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Refused | Kind::Unreachable | Kind::Unsendable | Kind::Status(UNAVAILABLE)
+        )
     }
 }
 

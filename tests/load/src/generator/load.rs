@@ -22,6 +22,7 @@ use super::tally::{Span, Tally, Times};
 
 /// A client that could not connect does not try again at once: a port that nobody listens on answers
 /// so quickly that it would do nothing else, and take the processor from the server that is starting.
+/// Nor does one that was refused with 503: refusals would be all that an overloaded server has to do.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Clients that are connected.
@@ -185,7 +186,7 @@ impl Shared {
             }
             Err(fault) => {
                 self.count_wrong(times, kind, &fault);
-                if fault.is_of_connect() {
+                if fault.is_quick() {
                     sleep(PAUSE).await;
                 }
                 Instant::now()

@@ -20,6 +20,8 @@ use crate::scenario::{Rows, Scenario};
 enum Deed {
     Answer,
     Fail,
+    /// 503.
+    Refuse,
     Reset,
     CloseBefore,
     CloseWithin,
@@ -99,7 +101,7 @@ fn attend(mut stream: TcpStream, seen: &Mutex<Seen>, script: &Script) {
         }
         let bytes = perform(&mut stream, deed);
         seen.lock().unwrap().sent_bytes += bytes;
-        if !matches!(deed, Deed::Answer | Deed::Fail) {
+        if !matches!(deed, Deed::Answer | Deed::Fail | Deed::Refuse) {
             return;
         }
     }
@@ -121,6 +123,7 @@ fn perform(stream: &mut TcpStream, deed: Deed) -> u64 {
     let text: &[u8] = match deed {
         Deed::Answer | Deed::CloseAfter => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
         Deed::Fail => b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n3\r\nbad\r\n0\r\n\r\n",
+        Deed::Refuse => b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
         Deed::CloseWithin => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel",
         Deed::Garbage => b"what do you want?\r\n\r\n",
         Deed::Reset | Deed::CloseBefore | Deed::Silence => b"",
@@ -130,7 +133,7 @@ fn perform(stream: &mut TcpStream, deed: Deed) -> u64 {
         Deed::Reset => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap(),
         // Until the client has had enough.
         Deed::Silence => drop(stream.read(&mut [0; 1])),
-        Deed::Answer | Deed::Fail => {}
+        Deed::Answer | Deed::Fail | Deed::Refuse => {}
         _ => drop(stream.shutdown(Shutdown::Write)),
     }
     text.len() as u64
@@ -351,6 +354,15 @@ fn a_server_that_is_not_there_is_refused_without_a_busy_loop() {
     assert!((10..=102).contains(&refused), "{refused}");
     assert_eq!((outcome.traffic.ok, outcome.traffic.connects), (0, 0));
     assert_eq!(outcome.examples.len(), 1);
+}
+
+#[test]
+fn a_server_that_has_no_room_is_not_asked_again_at_once() {
+    let server = Server::start(|_| Deed::Refuse);
+    let traffic = run(&order(server.address, 0.5)).1.traffic;
+    let refused = traffic.errors["status 503"];
+    // Two clients, a pause of 10 ms.
+    assert!((10..=102).contains(&refused), "{refused}");
 }
 
 #[test]

@@ -13,6 +13,21 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 const OWN_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 
 impl Scenario {
+    /// Whether it can do without SQL.
+    ///
+    /// # Errors
+    /// One line that names the key which cannot.
+    pub(crate) fn check_without_database(&self) -> Result<(), String> {
+        let keys = [("setup", &self.setup), ("cleanup", &self.cleanup)];
+        match keys.iter().find(|(_, sql)| sql.is_some()) {
+            None => Ok(()),
+            Some((key, _)) => Err(format!(
+                "the scenario's `{key}` is for a database, and --url has none: leave it out, and \
+                 make the rows over the server's API"
+            )),
+        }
+    }
+
     /// Whether these rows have all that its placeholders name.
     ///
     /// # Errors
@@ -142,6 +157,20 @@ mod tests {
         assert!(error_of_request("path = '/'\nheaders = {Host = 'x'}").contains("`Host`"));
         assert!(error_of_request("path = '/'\nheaders = {a = \"x\\n\"}").contains("one line"));
         assert!(error_of_request("path = '/'\nstatus = 99").contains("status 99"));
+    }
+
+    #[test]
+    fn sql_is_refused_where_there_is_no_database() {
+        let scenario = |keys: &str| {
+            let text = format!("{ABOUT}{keys}\n[[request]]\nname = 'r'\npath = '/'");
+            Scenario::parse(&text).unwrap()
+        };
+        assert_eq!(scenario("").check_without_database(), Ok(()));
+        for key in ["setup", "cleanup"] {
+            let told = scenario(&format!("{key} = 'select 1'")).check_without_database();
+            let told = told.unwrap_err();
+            assert!(told.contains(&format!("`{key}`")) && told.contains("--url"), "{told}");
+        }
     }
 
     #[test]
