@@ -208,6 +208,23 @@ pub(crate) fn is_disturbed(run: &Run) -> bool {
     taken(run) > TAKEN_MAX
 }
 
+/// Without the rounds that were disturbed; `None` when no round is left.
+pub(crate) fn undisturbed<'a>(point: &Point<'a>) -> Option<Point<'a>> {
+    let mut point = point.clone();
+    point.runs.retain(|run| !is_disturbed(run));
+    (!point.runs.is_empty()).then_some(point)
+}
+
+/// How many times as much is answered at the new peak as at the base: the one factor that sentences and
+/// pictures tell. Disturbed rounds count only where a side has no others; `None` where a peak lost
+/// requests ([`Point::lost_percent`]) or the two have no round in common.
+pub(crate) fn peaks(base: &Point, new: &Point) -> Option<Difference> {
+    let (clean, cleaned) = (undisturbed(base), undisturbed(new));
+    let (base, new) = clean.as_ref().zip(cleaned.as_ref()).unwrap_or((base, new));
+    let has_lost = base.lost_percent().is_some() || new.lost_percent().is_some();
+    if has_lost { None } else { within_report(Metric::Rate, base, new) }
+}
+
 /// The share of the processors that other programs and the host had.
 pub(crate) fn taken(run: &Run) -> f64 {
     run.cpu.stolen + run.cpu.foreign.unwrap_or_default()

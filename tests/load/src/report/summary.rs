@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::model::{Report, Run};
 use super::number;
 
+/// A peak that loses a larger share of its requests, in percent, is no peak: errors are quicker than
+/// answers.
+pub(crate) const ERRORS_MAX_PERCENT: f64 = 0.1;
+
 /// What was offered to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,6 +107,12 @@ impl Point<'_> {
     /// `None` without a sample.
     pub(crate) fn spread(&self, metric: Metric) -> Option<Spread> {
         Spread::of(&self.samples(metric))
+    }
+
+    /// The share of its requests that failed, where it is more than can be overlooked.
+    pub(crate) fn lost_percent(&self) -> Option<f64> {
+        let errors = self.spread(Metric::Errors)?.median;
+        (errors > ERRORS_MAX_PERCENT).then_some(errors)
     }
 }
 
