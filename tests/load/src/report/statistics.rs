@@ -188,7 +188,10 @@ impl Moments {
 }
 
 fn scale(metric: Metric) -> Scale {
-    if metric == Metric::Errors { Scale::Points } else { Scale::Ratio }
+    match metric {
+        Metric::Errors | Metric::Unsent => Scale::Points,
+        _ => Scale::Ratio,
+    }
 }
 
 /// What rounds of the same thing differ by, as a standard deviation: a share, of errors percentage
@@ -198,7 +201,7 @@ fn assumed_noise(metric: Metric) -> f64 {
         Metric::P99 => 0.10,
         Metric::P99_9 => 0.20,
         Metric::Max => 0.30,
-        Metric::Errors => 0.1,
+        Metric::Errors | Metric::Unsent => 0.1,
         _ => 0.05,
     }
 }
@@ -238,7 +241,7 @@ fn assumed_drift(point: &Point) -> f64 {
 /// On the scale on which noise adds up; `None` of what was too small to be seen.
 fn sample(metric: Metric, value: f64) -> Option<f64> {
     match metric {
-        Metric::Errors => Some(value),
+        Metric::Errors | Metric::Unsent => Some(value),
         Metric::Rate => Some(value.max(RATE_MIN).ln()),
         _ => (value > 0.0).then(|| value.ln()),
     }
