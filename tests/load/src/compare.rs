@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::report::file::{self, FileError};
-use crate::report::model::Report;
+use crate::report::model::{Report, Run};
 use crate::report::table;
 use rows::Row;
 use threshold::{Finding, Threshold};
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// noise; may be given more than once, as 'p99>+10%', 'rps<-5%', 'errors>0.1%', 'p99@70%>20ms'.
     #[arg(long, value_name = "THRESHOLD")]
     fail_if: Vec<Threshold>,
+    /// Exit 1 also when the noise may hide a change that --fail-if asks for.
+    #[arg(long, requires = "fail_if")]
+    strict: bool,
     /// A table for people, Markdown for a pull request, or JSON for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -71,6 +74,8 @@ pub(crate) struct Comparison {
     pub(crate) rows: Vec<Row>,
     /// Errors of all runs, whether they could be matched or not.
     pub(crate) errors: [u64; 2],
+    /// Requests of all runs that were never sent.
+    pub(crate) unsent: [u64; 2],
     /// One for each threshold.
     pub(crate) findings: Vec<Finding>,
 }
@@ -94,7 +99,8 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<bool, Compa
     };
     out.write_all(told.as_bytes())?;
     out.flush()?;
-    Ok(comparisons.iter().flat_map(|comparison| &comparison.findings).all(Finding::holds))
+    let mut findings = comparisons.iter().flat_map(|comparison| &comparison.findings);
+    Ok(findings.all(|finding| finding.holds(options.strict)))
 }
 
 /// Two reports, each with its name.
@@ -111,10 +117,12 @@ fn compare(
     let rows = rows::rows(&pairs);
     let findings = thresholds.iter().map(|threshold| threshold.check(&rows)).collect();
     let mut notes = cards::differences(&base.1.card, &new.1.card);
+    notes.extend(cards::interrupted("The base", base.1));
+    notes.extend(cards::interrupted("The new one", new.1));
     notes.extend(unmatched);
-    let errors =
-        [base.1, new.1].map(|report| report.runs.iter().map(|run| run.traffic.failed()).sum());
-    Ok(Comparison { base: base_name, new: new_name, notes, rows, errors, findings })
+    let sum = |of: fn(&Run) -> u64| [base.1, new.1].map(|report| report.runs.iter().map(of).sum());
+    let (errors, unsent) = (sum(|run| run.traffic.failed()), sum(|run| run.traffic.unsent));
+    Ok(Comparison { base: base_name, new: new_name, notes, rows, errors, unsent, findings })
 }
 
 impl Comparison {

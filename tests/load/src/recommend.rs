@@ -2,7 +2,8 @@
 //!
 //! The command line gives [`Options`]. Of the counts whose p99 is within the limit and that lose next to
 //! no request, it names the smallest whose peak is within 5 % of the best, and why; and what the next
-//! larger one would bring and cost. It measures nothing and knows no machine but that of the report.
+//! larger one would bring and cost. Disturbed rounds are left out, as in the verdict; the report's own
+//! warnings follow the answer. It measures nothing and knows no machine but that of the report.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,11 +15,8 @@ use crate::report::ladder::{self, Ladder, NEAR_BEST, Step};
 use crate::report::model::Report;
 use crate::report::number;
 use crate::report::statistics;
-use crate::report::summary::{Load, Metric};
+use crate::report::summary::{ERRORS_MAX_PERCENT, Load, Metric};
 use crate::report::verdict::told;
-
-/// A count that loses a larger share of the requests, in percent, is not recommended.
-const ERRORS_MAX_PERCENT: f64 = 0.1;
 
 /// Name the smallest number of workers that is as good as the best, and say why.
 #[derive(Debug, Args)]
@@ -50,7 +48,8 @@ pub(crate) enum RecommendError {
 /// Whether there is a count to recommend.
 pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<bool, RecommendError> {
     let report = file::read(&options.report)?;
-    let (is_found, lines) = recommend(&report, options.series.as_deref(), options.p99)?;
+    let (is_found, mut lines) = recommend(&report, options.series.as_deref(), options.p99)?;
+    lines.extend(report.warnings);
     out.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
     out.flush()?;
     Ok(is_found)
@@ -72,6 +71,17 @@ fn recommend(
         let why = "there is no peak; run it with a closed loop";
         return Err(RecommendError::NoCounts(why));
     }
+    match ladder.judged() {
+        Ok(judged) => Ok(answer(&judged, limit_ms, report)),
+        Err(why) => {
+            let mut lines = answer(ladder, limit_ms, report).1;
+            lines.insert(0, format!("Cannot be said: {why}; seen was:"));
+            Ok((false, lines))
+        }
+    }
+}
+
+fn answer(ladder: &Ladder, limit_ms: Option<f64>, report: &Report) -> (bool, Vec<String>) {
     let load = common_load(ladder);
     let fits = |step: &&Step| obstacle(step, load, limit_ms).is_none();
     let fitting: Vec<&Step> = ladder.steps.iter().filter(fits).collect();
@@ -81,10 +91,10 @@ fn recommend(
     let mut lines: Vec<String> = obstacles.collect();
     let Some(chosen) = ladder::smallest_near_best(&fitting) else {
         lines.insert(0, "No number of workers that was measured fits.".to_owned());
-        return Ok((false, lines));
+        return (false, lines);
     };
     lines.splice(0..0, reasons(chosen, &fitting, load, report));
-    Ok((true, lines))
+    (true, lines)
 }
 
 fn choose<'a, 'b>(
@@ -165,9 +175,10 @@ fn reasons(chosen: &Step, fitting: &[&Step], load: Option<Load>, report: &Report
 }
 
 fn costs(chosen: &Step, next: &Step) -> String {
-    let gain = chosen.peak().zip(next.peak()).and_then(|(base, new)| {
-        statistics::within_report(Metric::Rate, base, new).filter(|gain| gain.is_real)
-    });
+    let gain = chosen
+        .peak()
+        .zip(next.peak())
+        .and_then(|(base, new)| statistics::peaks(base, new).filter(|gain| gain.is_real));
     let brings = match gain {
         Some(gain) => format!("{} requests/s", number::change(&gain)),
         None => "no real difference in requests/s".to_owned(),
@@ -243,6 +254,30 @@ mod tests {
         assert!(!is_found);
         assert_eq!(lines[0], "No number of workers that was measured fits.");
         assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn where_others_had_the_processors_nothing_is_recommended() {
+        let mut report = four();
+        report.runs.iter_mut().for_each(|run| run.cpu.foreign = Some(0.4));
+        let (is_found, lines) = said(&report, None);
+        assert!(!is_found);
+        let first = "Cannot be said: others used the processors in every round; seen was:";
+        assert_eq!(lines[0], first);
+        assert!(lines[1].starts_with("2 workers: 4,700 requests/s"), "{lines:?}");
+    }
+
+    #[test]
+    fn warnings_of_the_report_follow_the_answer() {
+        let mut report = four();
+        report.warnings = vec!["Something was wrong.".to_owned()];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        file::write(&path, &report).unwrap();
+        let mut out = Vec::new();
+        let options = Options { report: path, p99: None, series: None };
+        assert!(run(&options, &mut out).unwrap());
+        assert!(String::from_utf8(out).unwrap().ends_with("\nSomething was wrong.\n"));
     }
 
     #[test]

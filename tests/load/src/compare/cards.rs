@@ -2,7 +2,7 @@
 //!
 //! Called by [`super`]. It compares run cards; it does not say how much a difference matters.
 
-use crate::report::model::{Card, Machine};
+use crate::report::model::{Card, Machine, Report};
 
 /// A sentence for everything that differs and was not to be compared. That the commits differ is no
 /// surprise and told all the same: it is what the numbers are about.
@@ -36,6 +36,17 @@ pub(crate) fn differences(base: &Card, new: &Card) -> Vec<String> {
         told.push(text.to_owned());
     }
     told
+}
+
+/// Whether rounds are missing, because a run was interrupted; `whose` begins the sentence.
+pub(crate) fn interrupted(whose: &str, report: &Report) -> Option<String> {
+    let (points, rounds) = (report.points(), report.card.rounds);
+    let short = points.iter().filter(|point| point.runs.len() < rounds as usize).count();
+    let (count, all) = (short, points.len());
+    let which =
+        if short == all { "all loads".to_owned() } else { format!("{count} of {all} loads") };
+    (short > 0)
+        .then(|| format!("{whose} was interrupted: {which} have fewer than its {rounds} rounds."))
 }
 
 fn machine(differ: &mut impl FnMut(&str, String, String), base: &Machine, new: &Machine) {

@@ -17,10 +17,11 @@ pub(crate) fn json(comparisons: &[Comparison]) -> String {
 }
 
 fn one(comparison: &Comparison) -> Value {
-    let Comparison { base, new, notes, rows, errors, findings } = comparison;
+    let Comparison { base, new, notes, rows, errors, unsent, findings } = comparison;
     let findings = findings.iter().map(|finding| {
         json!({
-            "fail_if": finding.threshold, "holds": finding.holds(), "failures": finding.failures,
+            "fail_if": finding.threshold, "status": finding.status().told(),
+            "failures": finding.failures, "hidden": finding.hidden,
         })
     });
     json!({
@@ -29,6 +30,7 @@ fn one(comparison: &Comparison) -> Value {
         "verdict": comparison.verdict(),
         "notes": notes,
         "errors": { "base": errors[0], "new": errors[1] },
+        "unsent": { "base": unsent[0], "new": unsent[1] },
         "thresholds": findings.collect::<Vec<_>>(),
         "rows": rows.iter().filter(|row| row.is_told).map(row).collect::<Vec<_>>(),
     })

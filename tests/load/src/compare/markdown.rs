@@ -17,8 +17,8 @@ pub(crate) fn markdown(comparisons: &[Comparison]) -> String {
 }
 
 fn one(comparison: &Comparison) -> String {
-    let Comparison { base, new, notes, rows, errors, findings } = comparison;
-    let mut text = format!("**{}** {}\n\n", escaped(&comparison.verdict()), text::tell(*errors));
+    let Comparison { base, new, notes, rows, findings, .. } = comparison;
+    let mut text = format!("**{}** {}\n\n", escaped(&comparison.verdict()), text::tell(comparison));
     for finding in findings {
         text += &format!("- {}\n", escaped(&text::head(finding)));
         let failures = finding.failures.iter();

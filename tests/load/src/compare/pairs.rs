@@ -6,7 +6,7 @@
 
 use crate::report::model::Report;
 use crate::report::number;
-use crate::report::statistics::is_disturbed;
+use crate::report::statistics::{is_disturbed, undisturbed};
 use crate::report::summary::{Load, Point, Spread};
 use crate::report::verdict::told;
 
@@ -55,13 +55,6 @@ fn pair<'a>(place: String, base: &Point<'a>, new: &Point<'a>) -> Pair<'a> {
         (Some(base), Some(new)) => Pair { place, base, new, is_disturbed: false },
         _ => Pair { place, base: base.clone(), new: new.clone(), is_disturbed: true },
     }
-}
-
-/// `None` when no round is left.
-fn undisturbed<'a>(point: &Point<'a>) -> Option<Point<'a>> {
-    let mut point = point.clone();
-    point.runs.retain(|run| !is_disturbed(run));
-    (!point.runs.is_empty()).then_some(point)
 }
 
 fn place(report: &Report, point: &Point) -> String {

@@ -10,7 +10,7 @@ use crate::report::summary::{Load, Metric, Spread};
 use super::pairs::Pair;
 
 /// Everything that can be asked for; the order is that of the tables.
-pub(crate) const METRICS: [Metric; 11] = [
+pub(crate) const METRICS: [Metric; 12] = [
     Metric::Rate,
     Metric::P50,
     Metric::P90,
@@ -18,6 +18,7 @@ pub(crate) const METRICS: [Metric; 11] = [
     Metric::P99_9,
     Metric::Max,
     Metric::Errors,
+    Metric::Unsent,
     Metric::CpuServer,
     Metric::CpuPostgres,
     Metric::CpuGenerator,
@@ -27,11 +28,12 @@ pub(crate) const METRICS: [Metric; 11] = [
 const TOLD_CLOSED: [Metric; 5] =
     [Metric::Rate, Metric::Errors, Metric::CpuServer, Metric::CpuPostgres, Metric::Memory];
 /// What an open loop tells: the rate is given there.
-const TOLD_OPEN: [Metric; 6] = [
+const TOLD_OPEN: [Metric; 7] = [
     Metric::P50,
     Metric::P99,
     Metric::P99_9,
     Metric::Errors,
+    Metric::Unsent,
     Metric::CpuServer,
     Metric::CpuPostgres,
 ];

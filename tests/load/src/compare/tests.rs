@@ -41,7 +41,7 @@ fn files(reports: &[&Report]) -> (tempfile::TempDir, Vec<PathBuf>) {
 fn told(reports: Vec<PathBuf>, fail_if: &[&str], format: Format) -> (bool, String) {
     let fail_if = fail_if.iter().map(|text| threshold(text)).collect();
     let mut out = Vec::new();
-    let holds = run(&Options { reports, fail_if, format }, &mut out).unwrap();
+    let holds = run(&Options { reports, fail_if, strict: false, format }, &mut out).unwrap();
     (holds, String::from_utf8(out).unwrap())
 }
 
@@ -50,7 +50,7 @@ fn the_same_thing_shows_no_real_difference_in_any_metric() {
     let comparison = compared(&base(), &base(), &["p99>+10%", "rps<-5%", "errors>0%"]);
     assert_eq!(comparison.verdict(), "No real difference in 48 comparisons.");
     assert_eq!(comparison.notes, [""; 0]);
-    assert!(comparison.findings.iter().all(Finding::holds));
+    assert!(comparison.findings.iter().all(|finding| finding.holds(false)));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn what_is_worse_is_named_and_fails_its_threshold_only() {
     let verdict = comparison.verdict();
     assert!(verdict.starts_with("Of 48, 8 worse, most of all p99 of "), "{verdict}");
     assert!(verdict.ends_with(" (+60 %); none better."), "{verdict}");
-    let holds: Vec<bool> = comparison.findings.iter().map(Finding::holds).collect();
+    let holds: Vec<bool> = comparison.findings.iter().map(|finding| finding.holds(false)).collect();
     assert_eq!(holds, [false, true, true]);
     assert_eq!(comparison.findings[0].failures.len(), 8);
 }
@@ -71,7 +71,7 @@ fn a_change_that_is_noise_fails_no_threshold() {
         run.traffic.latency.p99_ms *= [0.7, 1.2, 2.2][run.round as usize];
     }
     let comparison = compared(&base(), &new, &["p99>+10%"]);
-    assert!(comparison.findings[0].holds(), "{:?}", comparison.findings);
+    assert!(comparison.findings[0].holds(false), "{:?}", comparison.findings);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_value_is_the_new_ones_alone_and_a_load_can_be_chosen() {
         &slower(),
         &["p99>12ms", "p99@closed>12ms", "p99@70%>0.01s", "p99@rate<1ms", "rps<5000", "max<1"],
     );
-    let holds: Vec<bool> = comparison.findings.iter().map(Finding::holds).collect();
+    let holds: Vec<bool> = comparison.findings.iter().map(|finding| finding.holds(false)).collect();
     assert_eq!(holds, [false, true, false, true, false, true]);
 }
 
@@ -95,7 +95,7 @@ fn a_threshold_that_cannot_be_checked_does_not_hold() {
     let texts = ["p99<1ms", "p99>+10%", "rps<-5%", "memory>+5%", "errors>+1%", "p99@60%>1ms"];
     let comparison = compared(&base(), &new, &texts);
     for finding in &comparison.findings {
-        assert!(!finding.holds(), "{finding:?}");
+        assert!(!finding.holds(false), "{finding:?}");
     }
     assert!(
         comparison.verdict().contains(" worse, most of all requests/s of "),
@@ -133,7 +133,7 @@ fn peaks_that_differ_make_their_percentages_other_rates() {
         ["3 loads were not compared, because the rates differ (1 worker at 50 % of its peak: \
           1,250/s, then 1,500/s); give both runs the same --rate."]
     );
-    assert!(comparison.findings[0].holds());
+    assert!(comparison.findings[0].holds(false));
     let near = made::ladder(&[(1, 2600.0), (2, 4750.0)]);
     assert_eq!(compared(&base(), &near, &[]).notes, [""; 0]);
 }
@@ -148,7 +148,7 @@ fn rounds_in_which_others_had_the_machine_are_left_out() {
     let comparison = compared(&base(), &new, &["rps<-5%"]);
     assert_eq!(comparison.verdict(), "No real difference in 48 comparisons.");
     assert!(comparison.notes[0].starts_with("10 of 60 phases were left out, because "));
-    assert!(comparison.findings[0].holds());
+    assert!(comparison.findings[0].holds(false));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn where_others_always_had_the_machine_nothing_is_said_and_no_change_passes() {
     let verdict = comparison.verdict();
     assert_eq!(verdict, "Nothing can be said: no measurement could be judged.");
     assert!(comparison.rows.iter().all(|row| row.change() == "not judged: disturbed"));
-    let holds: Vec<bool> = comparison.findings.iter().map(Finding::holds).collect();
+    let holds: Vec<bool> = comparison.findings.iter().map(|finding| finding.holds(false)).collect();
     assert_eq!(holds, [false, true]);
 }
 
@@ -220,8 +220,8 @@ fn each_report_is_compared_with_the_first() {
     let (holds, text) = told(paths, &["p99>+10%"], Format::Json);
     let all: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert!(!holds);
-    assert_eq!(all[0]["thresholds"][0]["holds"], true);
-    assert_eq!(all[1]["thresholds"][0]["holds"], false);
+    assert_eq!(all[0]["thresholds"][0]["status"], "not shown");
+    assert_eq!(all[1]["thresholds"][0]["status"], "failed");
     assert!(all[1]["base"].as_str().unwrap().ends_with("/0.json"));
     let p99 = all[1]["rows"].as_array().unwrap().iter().find(|row| row["metric"] == "p99").unwrap();
     assert_eq!((&p99["unit"], &p99["is_worse"]), (&"ms".into(), &true.into()));
@@ -283,7 +283,10 @@ fn a_bad_threshold_is_told_in_one_line_with_an_example() {
         ("", "there is no < or >"),
         ("p99", "there is no < or >"),
         ("p99=5ms", "there is no < or >"),
-        ("p98>5ms", "the metric \"p98\" is none of requests/s, p50, p90, p99, p99.9, max, errors"),
+        (
+            "p98>5ms",
+            "the metric \"p98\" is none of requests/s, p50, p90, p99, p99.9, max, errors, unsent",
+        ),
         (">5ms", "the metric \"\" is none of"),
         ("p99>", "the value \"\" does not begin with a number"),
         ("p99>=5ms", "the value \"=5ms\" does not begin with a number"),
@@ -309,7 +312,8 @@ fn a_bad_threshold_is_told_in_one_line_with_an_example() {
 fn a_file_that_is_no_report_ends_the_comparison() {
     let (_folder, mut paths) = files(&[&base()]);
     paths.push(Path::new("/nowhere/b.json").to_owned());
-    let options = Options { reports: paths, fail_if: Vec::new(), format: Format::Text };
+    let options =
+        Options { reports: paths, fail_if: Vec::new(), strict: false, format: Format::Text };
     let error = run(&options, &mut Vec::new()).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/b.json: cannot be read: "), "{error}");
 }
@@ -320,5 +324,71 @@ fn a_report_of_closed_loops_alone_tells_their_latencies() {
     report.runs.retain(|run| run.load == Load::Closed);
     let comparison = compared(&report, &report, &["p99>+10%"]);
     assert!(comparison.rows.iter().any(|row| row.metric == Metric::P99 && row.is_told));
-    assert!(comparison.findings[0].holds());
+    assert!(comparison.findings[0].holds(false));
+}
+
+#[test]
+fn what_the_noise_may_hide_is_not_passed_and_strictly_does_not_hold() {
+    let mut new = base();
+    for run in new.runs.iter_mut() {
+        run.traffic.latency.p99_ms *= [0.7, 1.2, 1.6][run.round as usize];
+    }
+    let comparison = compared(&base(), &new, &["p99>+25%", "p99>+900%", "p99>1s", "rps<-90%"]);
+    let statuses: Vec<&str> = comparison.findings.iter().map(|f| f.status().told()).collect();
+    assert_eq!(statuses, ["not shown", "passed", "passed", "passed"]);
+    let finding = &comparison.findings[0];
+    assert!(finding.holds(false) && !finding.holds(true));
+    let hidden = finding.hidden.as_deref().unwrap();
+    assert!(hidden.starts_with('+') && hidden.ends_with(" %"), "{hidden}");
+    let said =
+        format!("not shown: --fail-if p99>+25%: the noise hides up to {hidden}; more rounds");
+    let (_folder, paths) = files(&[&base(), &new]);
+    assert!(told(paths.clone(), &["p99>+25%"], Format::Text).1.contains(&said));
+    let escaped = said.replace('>', "&gt;");
+    assert!(told(paths.clone(), &["p99>+25%"], Format::Markdown).1.contains(&escaped));
+    let json = told(paths.clone(), &["p99>+25%"], Format::Json).1;
+    assert!(json.contains("\"status\":\"not shown\"") && json.contains(hidden), "{json}");
+    let fail_if = vec![threshold("p99>+25%")];
+    let options = Options { reports: paths, fail_if, strict: true, format: Format::Text };
+    assert!(!run(&options, &mut Vec::new()).unwrap());
+}
+
+#[test]
+fn a_lower_limit_is_hidden_by_the_lower_end() {
+    let comparison = compared(&base(), &base(), &["rps<-5%", "rps<-60%"]);
+    let hidden: Vec<Option<&str>> =
+        comparison.findings.iter().map(|finding| finding.hidden.as_deref()).collect();
+    assert!(hidden[0].is_some_and(|hidden| hidden.starts_with('-')), "{hidden:?}");
+    assert_eq!(hidden[1], None);
+}
+
+#[test]
+fn requests_that_were_never_sent_are_told_and_can_fail() {
+    let mut new = base();
+    for run in new.runs.iter_mut().filter(|run| matches!(run.load, Load::Rate(_))) {
+        run.traffic.unsent = run.traffic.ok / 4;
+    }
+    let thresholds = ["unsent>0", "unsent>30%", "unsent>+5%", "unsent@closed>0"];
+    let comparison = compared(&base(), &new, &thresholds);
+    let holds: Vec<bool> = comparison.findings.iter().map(|finding| finding.holds(false)).collect();
+    // Without a schedule nothing is due, so that cannot be checked.
+    assert_eq!(holds, [false, true, false, false]);
+    let said = text::tell(&comparison);
+    assert_eq!(said, "Errors in all phases: 0, then 0; requests never sent: 0, then 15,000.");
+    let quiet = compared(&base(), &base(), &["unsent>0"]);
+    assert!(quiet.findings[0].holds(true));
+    assert_eq!(text::tell(&quiet), "Errors in all phases: 0, then 0.");
+}
+
+#[test]
+fn a_report_of_an_interrupted_run_is_told() {
+    let mut new = base();
+    new.runs.retain(|run| run.round == 0 || run.round == 1 && run.workers == Some(1));
+    let notes = compared(&base(), &new, &[]).notes;
+    let all = "The new one was interrupted: all loads have fewer than its 3 rounds.";
+    assert_eq!(notes, [all]);
+    new.card.rounds = 2;
+    let notes = compared(&base(), &new, &[]).notes;
+    let some = "The new one was interrupted: 5 of 10 loads have fewer than its 2 rounds.";
+    assert_eq!(notes, ["Rounds differ: 3, then 2.", some]);
 }

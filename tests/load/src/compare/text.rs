@@ -7,7 +7,7 @@ use crate::report::statistics::ASSUMED_DRIFT;
 use crate::report::{number, table};
 
 use super::Comparison;
-use super::threshold::Finding;
+use super::threshold::{Finding, Status};
 
 /// Ends with a line break.
 pub(crate) fn text(comparisons: &[Comparison], width: Option<u16>) -> String {
@@ -16,8 +16,9 @@ pub(crate) fn text(comparisons: &[Comparison], width: Option<u16>) -> String {
 }
 
 fn one(comparison: &Comparison, width: Option<u16>) -> String {
-    let Comparison { base, new, notes, rows, errors, findings } = comparison;
-    let mut text = format!("{new} against {base}\n{}\n{}\n", comparison.verdict(), tell(*errors));
+    let Comparison { base, new, notes, rows, findings, .. } = comparison;
+    let mut text =
+        format!("{new} against {base}\n{}\n{}\n", comparison.verdict(), tell(comparison));
     for note in notes {
         text += &format!("  {note}\n");
     }
@@ -41,16 +42,29 @@ fn one(comparison: &Comparison, width: Option<u16>) -> String {
     text + &basis() + "\n"
 }
 
-/// Errors of all runs of both; none of them is left out because its phase has no counterpart.
-pub(super) fn tell(errors: [u64; 2]) -> String {
-    let [base, new] = errors.map(number::count);
-    format!("Errors in all phases: {base}, then {new}.")
+/// Errors of all runs of both, and requests that were never sent; none of them is left out because its
+/// phase has no counterpart.
+pub(super) fn tell(comparison: &Comparison) -> String {
+    let [base, new] = comparison.errors.map(number::count);
+    let errors = format!("Errors in all phases: {base}, then {new}");
+    if comparison.unsent == [0, 0] {
+        return format!("{errors}.");
+    }
+    let [base, new] = comparison.unsent.map(number::count);
+    format!("{errors}; requests never sent: {base}, then {new}.")
 }
 
-/// `passed: p99>+10%`; where it does not hold follows in lines of their own.
+/// `passed: --fail-if p99>+10%`; where it does not hold follows in lines of their own.
 pub(super) fn head(finding: &Finding) -> String {
-    let word = if finding.holds() { "passed" } else { "FAILED" };
-    format!("{word}: --fail-if {}", finding.threshold)
+    let status = finding.status();
+    let word = if status == Status::Failed { "FAILED" } else { status.told() };
+    let head = format!("{word}: --fail-if {}", finding.threshold);
+    match (status, &finding.hidden) {
+        (Status::NotShown, Some(hidden)) => {
+            format!("{head}: the noise hides up to {hidden}; more rounds show more")
+        }
+        _ => head,
+    }
 }
 
 /// What the intervals rest on.

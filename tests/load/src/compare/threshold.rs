@@ -4,7 +4,9 @@
 //! relative to the base and counts only when it is more than noise; a value (`20ms`) is the new
 //! report's median alone. Without a load (`p99@70%`, `p99@rate`, `p99@closed`) it is about every row
 //! that is told, or, of metrics that are not, about all. What cannot be checked fails: a server that
-//! answers nothing has no latency that could be too long.
+//! answers nothing has no latency that could be too long. Where nothing fails, but the interval of a
+//! change reaches beyond the limit, it is not shown that nothing did: the noise is larger than what was
+//! asked for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +17,7 @@ use crate::report::summary::{Load, Metric};
 
 const EXAMPLES: &str = "as 'p99>+10%', 'rps<-5%', 'errors>0.1%' or 'p99@70%>20ms'";
 /// Shorter names than those of the tables, without what [`plain`] takes away.
-const ALIASES: [(&str, Metric); 14] = [
+const ALIASES: [(&str, Metric); 15] = [
     ("rps", Metric::Rate),
     ("rate", Metric::Rate),
     ("requests", Metric::Rate),
@@ -23,6 +25,7 @@ const ALIASES: [(&str, Metric); 14] = [
     ("median", Metric::P50),
     ("p999", Metric::P99_9),
     ("error", Metric::Errors),
+    ("neversent", Metric::Unsent),
     ("cpu", Metric::CpuServer),
     ("servercpu", Metric::CpuServer),
     ("postgrescpu", Metric::CpuPostgres),
@@ -64,11 +67,44 @@ pub(crate) struct Finding {
     pub(crate) threshold: String,
     /// Where it does not hold and why; empty when it holds.
     pub(crate) failures: Vec<String>,
+    /// The largest change that the noise may hide, when that is beyond the limit: `+94 %`.
+    pub(crate) hidden: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Passed,
+    Failed,
+    /// It may hold, or not.
+    NotShown,
 }
 
 impl Finding {
-    pub(crate) fn holds(&self) -> bool {
-        self.failures.is_empty()
+    pub(crate) fn status(&self) -> Status {
+        match (self.failures.is_empty(), &self.hidden) {
+            (false, _) => Status::Failed,
+            (true, Some(_)) => Status::NotShown,
+            (true, None) => Status::Passed,
+        }
+    }
+
+    /// Strictly, only what was shown.
+    pub(crate) fn holds(&self, is_strict: bool) -> bool {
+        match self.status() {
+            Status::Passed => true,
+            Status::Failed => false,
+            Status::NotShown => !is_strict,
+        }
+    }
+}
+
+impl Status {
+    pub(crate) fn told(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::NotShown => "not shown",
+        }
     }
 }
 
@@ -84,7 +120,21 @@ impl Threshold {
         if rows.is_empty() {
             failures.push("no such measurement is in both reports".to_owned());
         }
-        Finding { threshold: self.text.clone(), failures }
+        Finding { threshold: self.text.clone(), failures, hidden: self.hidden(&rows) }
+    }
+
+    /// The end of an interval that is farthest beyond the limit.
+    fn hidden(&self, rows: &[&Row]) -> Option<String> {
+        let Limit::Change(limit) = self.limit else { return None };
+        let differences = rows.iter().filter_map(|row| row.difference.ok());
+        let ends = differences.map(|difference| {
+            let end = if self.fails_above { difference.high } else { difference.low };
+            (difference.scale, end)
+        });
+        let beyond = ends.filter(|(_, end)| self.is_beyond(*end, limit));
+        let farthest =
+            beyond.max_by(|(_, a), (_, b)| (a - limit).abs().total_cmp(&(b - limit).abs()));
+        farthest.map(|(scale, end)| number::change_by(scale, end))
     }
 
     /// Why it does not hold there.
@@ -187,7 +237,7 @@ fn limit(metric: Metric, text: &str) -> Result<Limit, String> {
     let number: f64 =
         digits.parse().map_err(|_| format!("the value {text:?} does not begin with a number"))?;
     match (is_change, metric, unit) {
-        (true, Metric::Errors, "%" | "") => Ok(Limit::Change(number)),
+        (true, Metric::Errors | Metric::Unsent, "%" | "") => Ok(Limit::Change(number)),
         (true, _, "%") => Ok(Limit::Change(1.0 + number / 100.0)),
         (true, _, _) => Err(format!("the change {text:?} is not in percent")),
         (false, _, unit) => match factor(metric, unit) {
@@ -205,7 +255,7 @@ fn factor(metric: Metric, unit: &str) -> Option<f64> {
         Metric::P50 | Metric::P90 | Metric::P99 | Metric::P99_9 | Metric::Max => {
             &[("ms", 1.0), ("s", 1e3), ("us", 1e-3), ("µs", 1e-3)]
         }
-        Metric::Errors => &[("%", 1.0)],
+        Metric::Errors | Metric::Unsent => &[("%", 1.0)],
         Metric::CpuServer | Metric::CpuPostgres | Metric::CpuGenerator => {
             &[("us", 1.0), ("µs", 1.0), ("ms", 1e3)]
         }

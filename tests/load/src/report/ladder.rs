@@ -5,6 +5,7 @@
 //! is [`super::statistics`]' affair.
 
 use super::model::{Report, Run};
+use super::statistics::undisturbed;
 use super::summary::{Load, Metric, Point, Spread};
 
 /// A peak of so much of the best one is as good as the best.
@@ -55,15 +56,31 @@ pub(crate) fn shared_rate(a: &Step, b: &Step) -> Option<Load> {
     rates.filter(|load| matches!(load, Load::Rate(_)) && b.at(*load).is_some()).max()
 }
 
-impl Ladder<'_> {
+impl<'a> Ladder<'a> {
     /// The step with the highest peak; `None` when nothing was answered in a closed loop.
-    pub(crate) fn best(&self) -> Option<&Step<'_>> {
+    pub(crate) fn best(&self) -> Option<&Step<'a>> {
         best_of(self.steps.iter())
     }
 
-    /// The smallest number of workers whose peak is near the best.
-    pub(crate) fn smallest_near_best(&self) -> Option<&Step<'_>> {
-        smallest_near_best(&self.steps.iter().collect::<Vec<_>>())
+    /// Without disturbed rounds; where that leaves nothing of a count, why nothing can be said.
+    pub(crate) fn judged(&self) -> Result<Self, String> {
+        let lost: Vec<&str> = self
+            .steps
+            .iter()
+            .filter(|step| step.is_lost())
+            .map(|step| step.label.as_str())
+            .collect();
+        if !lost.is_empty() {
+            let all = lost.len() == self.steps.len();
+            let whose = if all { String::new() } else { format!(" of {}", lost.join(", ")) };
+            return Err(format!("others used the processors in every round{whose}"));
+        }
+        let steps = self.steps.iter().map(|step| Step {
+            label: step.label.clone(),
+            workers: step.workers,
+            points: step.points.iter().filter_map(undisturbed).collect(),
+        });
+        Ok(Self { series: self.series, name: self.name, steps: steps.collect() })
     }
 
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> {
@@ -89,6 +106,12 @@ impl<'a> Step<'a> {
 
     pub(crate) fn peak(&self) -> Option<&Point<'a>> {
         self.at(Load::Closed)
+    }
+
+    /// Whether the load it is judged by was disturbed in every round.
+    fn is_lost(&self) -> bool {
+        let judged_by = self.peak().or_else(|| self.steady());
+        judged_by.is_some_and(|point| undisturbed(point).is_none())
     }
 
     /// Right answers per second in a closed loop; `None` when there were none.

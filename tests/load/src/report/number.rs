@@ -64,7 +64,8 @@ pub(crate) fn interval(difference: &Difference) -> String {
     format!("{low} to {high}")
 }
 
-fn change_by(scale: Scale, change: f64) -> String {
+/// The same of a change alone.
+pub(crate) fn change_by(scale: Scale, change: f64) -> String {
     match scale {
         Scale::Points => format!("{change:+.2} points"),
         Scale::Ratio if change >= 10.0 => times(change),

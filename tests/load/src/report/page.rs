@@ -84,9 +84,9 @@ fn charts(contestants: &Contestants<'_>) -> Vec<Tag> {
     ];
     let mut count = 0;
     let mut section = |(heading, figures): (&str, Vec<Figure>)| {
-        let figures = figures.iter().map(|figure| {
+        let figures = Figure::tags(&figures, || {
             count += 1;
-            figure.tag(&format!("chart-{count}"))
+            format!("chart-{count}")
         });
         let charts = Tag::of("div", "charts").put_all(figures);
         Tag::new("section").put(Tag::new("h2").text(heading)).put(charts)

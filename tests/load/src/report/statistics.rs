@@ -188,7 +188,10 @@ impl Moments {
 }
 
 fn scale(metric: Metric) -> Scale {
-    if metric == Metric::Errors { Scale::Points } else { Scale::Ratio }
+    match metric {
+        Metric::Errors | Metric::Unsent => Scale::Points,
+        _ => Scale::Ratio,
+    }
 }
 
 /// What rounds of the same thing differ by, as a standard deviation: a share, of errors percentage
@@ -198,7 +201,7 @@ fn assumed_noise(metric: Metric) -> f64 {
         Metric::P99 => 0.10,
         Metric::P99_9 => 0.20,
         Metric::Max => 0.30,
-        Metric::Errors => 0.1,
+        Metric::Errors | Metric::Unsent => 0.1,
         _ => 0.05,
     }
 }
@@ -206,6 +209,23 @@ fn assumed_noise(metric: Metric) -> f64 {
 /// Whether others had so much of the machine that a run says little of the server.
 pub(crate) fn is_disturbed(run: &Run) -> bool {
     taken(run) > TAKEN_MAX
+}
+
+/// Without the rounds that were disturbed; `None` when no round is left.
+pub(crate) fn undisturbed<'a>(point: &Point<'a>) -> Option<Point<'a>> {
+    let mut point = point.clone();
+    point.runs.retain(|run| !is_disturbed(run));
+    (!point.runs.is_empty()).then_some(point)
+}
+
+/// How many times as much is answered at the new peak as at the base: the one factor that sentences and
+/// pictures tell. Disturbed rounds count only where a side has no others; `None` where a peak lost
+/// requests ([`Point::lost_percent`]) or the two have no round in common.
+pub(crate) fn peaks(base: &Point, new: &Point) -> Option<Difference> {
+    let (clean, cleaned) = (undisturbed(base), undisturbed(new));
+    let (base, new) = clean.as_ref().zip(cleaned.as_ref()).unwrap_or((base, new));
+    let has_lost = base.lost_percent().is_some() || new.lost_percent().is_some();
+    if has_lost { None } else { within_report(Metric::Rate, base, new) }
 }
 
 /// The share of the processors that other programs and the host had.
@@ -221,7 +241,7 @@ fn assumed_drift(point: &Point) -> f64 {
 /// On the scale on which noise adds up; `None` of what was too small to be seen.
 fn sample(metric: Metric, value: f64) -> Option<f64> {
     match metric {
-        Metric::Errors => Some(value),
+        Metric::Errors | Metric::Unsent => Some(value),
         Metric::Rate => Some(value.max(RATE_MIN).ln()),
         _ => (value > 0.0).then(|| value.ln()),
     }

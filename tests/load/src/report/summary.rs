@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::model::{Report, Run};
 use super::number;
 
+/// A peak that loses a larger share of its requests, in percent, is no peak: errors are quicker than
+/// answers.
+pub(crate) const ERRORS_MAX_PERCENT: f64 = 0.1;
+
 /// What was offered to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,7 +39,9 @@ pub(crate) struct Point<'a> {
 /// What can be asked of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
-    /// Right answers per second.
+    /// Right answers per second. In an open loop every request belongs to the phase in which it was due,
+    /// so answers that came after its end count: a slow server is not a slower one. In a closed loop
+    /// they do not: nothing is due, and what was under way at the end was under way at the start.
     Rate,
     P50,
     P90,
@@ -44,6 +50,9 @@ pub(crate) enum Metric {
     Max,
     /// Requests that were sent and did not get the right answer, as a share of all, in percent.
     Errors,
+    /// Requests that were due and never sent, as a share of all that were due, in percent; of an open
+    /// loop only.
+    Unsent,
     /// Processor time per right answer, in microseconds.
     CpuServer,
     CpuPostgres,
@@ -104,6 +113,12 @@ impl Point<'_> {
     pub(crate) fn spread(&self, metric: Metric) -> Option<Spread> {
         Spread::of(&self.samples(metric))
     }
+
+    /// The share of its requests that failed, where it is more than can be overlooked.
+    pub(crate) fn lost_percent(&self) -> Option<f64> {
+        let errors = self.spread(Metric::Errors)?.median;
+        (errors > ERRORS_MAX_PERCENT).then_some(errors)
+    }
 }
 
 impl Metric {
@@ -111,10 +126,14 @@ impl Metric {
     pub(crate) fn of(self, run: &Run) -> Option<f64> {
         let traffic = &run.traffic;
         let latency = &traffic.latency;
-        let answered = traffic.ok > 0;
-        let per_answer_us = |cpu_s: f64| answered.then(|| cpu_s * 1e6 / traffic.ok as f64);
+        let answered = traffic.answered() > 0;
+        let per_answer_us = |cpu_s: f64| (traffic.ok > 0).then(|| cpu_s * 1e6 / traffic.ok as f64);
         match self {
-            Self::Rate => Some(traffic.ok as f64 / run.duration_s),
+            Self::Rate => {
+                let is_open = run.offered.is_some();
+                let counted = if is_open { traffic.answered() } else { traffic.ok };
+                Some(counted as f64 / run.duration_s)
+            }
             Self::P50 => answered.then_some(latency.p50_ms),
             Self::P90 => answered.then_some(latency.p90_ms),
             Self::P99 => answered.then_some(latency.p99_ms),
@@ -124,6 +143,11 @@ impl Metric {
                 let bad = traffic.failed();
                 let all = bad + traffic.answered();
                 (all > 0).then(|| bad as f64 * 100.0 / all as f64)
+            }
+            Self::Unsent => {
+                let due = traffic.failed() + traffic.answered() + traffic.unsent;
+                (run.offered.is_some() && due > 0)
+                    .then(|| traffic.unsent as f64 * 100.0 / due as f64)
             }
             Self::CpuServer => run.cpu.server_s.and_then(per_answer_us),
             Self::CpuPostgres => run.cpu.postgres_s.and_then(per_answer_us),
@@ -149,6 +173,7 @@ impl Metric {
             Self::P99_9 => "p99.9",
             Self::Max => "max",
             Self::Errors => "errors",
+            Self::Unsent => "unsent",
             Self::CpuServer => "server CPU",
             Self::CpuPostgres => "PostgreSQL CPU",
             Self::CpuGenerator => "generator CPU",
@@ -161,7 +186,7 @@ impl Metric {
         match self {
             Self::Rate => "/s",
             Self::P50 | Self::P90 | Self::P99 | Self::P99_9 | Self::Max => "ms",
-            Self::Errors => "%",
+            Self::Errors | Self::Unsent => "%",
             Self::CpuServer | Self::CpuPostgres | Self::CpuGenerator => "µs/request",
             Self::Memory => "MiB",
         }

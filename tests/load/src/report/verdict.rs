@@ -2,12 +2,13 @@
 //!
 //! Called by the conductor at the end of a run, and by whatever shows a report again. The first
 //! sentence answers how many workers; the others compare servers. It calls something a difference
-//! only when [`statistics`] does, and leaves no error untold. What makes the numbers doubtful is
-//! [`super::warnings`]' affair.
+//! only when [`statistics`] does, and leaves no error untold. As `compare` does, it leaves out rounds
+//! in which others had the processors, and where none is left it says that nothing can be said. What
+//! else makes the numbers doubtful is [`super::warnings`]' affair.
 
 use std::collections::BTreeMap;
 
-use super::ladder::{Ladder, Step, ladders, shared_rate};
+use super::ladder::{Ladder, Step, ladders, shared_rate, smallest_near_best};
 use super::model::{Report, Run};
 use super::statistics::{self, Difference};
 use super::summary::{Load, Metric};
@@ -24,16 +25,39 @@ pub(crate) fn verdict(report: &Report) -> Vec<String> {
     sentences.extend(others.iter().filter_map(|other| against(first, other)));
     sentences.extend(others.iter().map(|other| of_server(other, cpus)));
     sentences.extend(ladders.iter().filter_map(|ladder| kinds_of_errors(ladder, ladders.len())));
+    sentences.extend(left_out(&ladders, report));
     sentences
+}
+
+/// Why a sentence does not agree with the medians of all rounds.
+fn left_out(ladders: &[Ladder], report: &Report) -> Option<String> {
+    let judged = ladders.iter().filter(|ladder| ladder.judged().is_ok());
+    let disturbed = judged.flat_map(Ladder::runs).filter(|run| statistics::is_disturbed(run));
+    let (count, all) = (disturbed.count() as u64, report.runs.len() as u64);
+    let (of, all) = (number::count(count), number::count(all));
+    (count > 0).then(|| {
+        format!(
+            "{of} of {all} phases are left out here: others had over a tenth of the processors."
+        )
+    })
 }
 
 /// How many workers this server should have.
 fn of_server(ladder: &Ladder, cpus: usize) -> String {
     let errors = errors(ladder);
+    match ladder.judged() {
+        Ok(judged) => how_many(&judged, &errors, cpus),
+        Err(why) => format!("Cannot be said: {why}; seen was {}", how_many(ladder, &errors, cpus)),
+    }
+}
+
+fn how_many(ladder: &Ladder, errors: &str, cpus: usize) -> String {
     let steps: Vec<&Step> =
         ladder.steps.iter().filter(|step| step.peak_median().is_some()).collect();
-    let Some(chosen) = ladder.smallest_near_best() else {
-        return without_peak(ladder, &errors);
+    let is_whole = |step: &&Step| lost(step).is_none();
+    let whole: Vec<&Step> = steps.iter().copied().filter(is_whole).collect();
+    let Some(chosen) = smallest_near_best(&whole).or_else(|| smallest_near_best(&steps)) else {
+        return without_peak(ladder, errors);
     };
     match *steps.as_slice() {
         [base, _, ..] if base.workers == chosen.workers => {
@@ -67,8 +91,13 @@ fn alone(step: &Step) -> String {
 /// What a count brings against the smallest one.
 fn gain(base: &Step, chosen: &Step) -> String {
     let pair = base.peak().zip(chosen.peak());
-    let rate = pair.and_then(|(base, new)| statistics::within_report(Metric::Rate, base, new));
+    let rate = pair.and_then(|(base, new)| statistics::peaks(base, new));
+    let lossy = lossy(&[base, chosen]);
     let rate = match rate {
+        _ if !lossy.is_empty() => {
+            let peak = number::short(chosen.peak_median().unwrap_or_default());
+            format!("peak {peak} requests/s (no factor: {lossy})")
+        }
         Some(rate) if rate.is_real => format!("{} of {}", number::times(rate.change), count(base)),
         Some(rate) => {
             format!("no real difference to {} ({})", count(base), number::interval(&rate))
@@ -94,28 +123,50 @@ fn p99(base: &Step, new: &Step) -> Option<String> {
 
 /// What the counts above `chosen` bring; none of them brings as much as a count has to.
 fn limit(steps: &[&Step], chosen: &Step, cpus: usize) -> String {
-    let above = steps.iter().filter(|step| step.workers > chosen.workers);
-    let gains = above
-        .filter_map(|step| statistics::within_report(Metric::Rate, chosen.peak()?, step.peak()?));
-    let real = gains.filter(|gain| gain.is_real && gain.is_more());
+    let above = steps.iter().copied().filter(|step| step.workers > chosen.workers);
+    let above: Vec<&Step> = above.collect();
+    let gains = above.iter().filter_map(|step| statistics::peaks(chosen.peak()?, step.peak()?));
+    let gains: Vec<Difference> = gains.collect();
+    let real = gains.iter().filter(|gain| gain.is_real && gain.is_more());
     let most = real.max_by(|a, b| a.change.total_cmp(&b.change));
     let on = format!("on {cpus} {}", if cpus == 1 { "core" } else { "cores" });
+    let lossy = lossy(&above);
+    let aside = if lossy.is_empty() { lossy } else { format!(" ({lossy})") };
     match most {
-        Some(gain) => format!("bring no more than {} {on}", number::change(&gain)),
-        None => format!("bring nothing {on}"),
+        Some(gain) => format!("bring no more than {} {on}{aside}", number::change(gain)),
+        None if gains.is_empty() => format!("cannot be judged{aside}"),
+        None => format!("bring nothing {on}{aside}"),
     }
+}
+
+/// What a count lost at its peak, where it is too much for a comparison.
+fn lost(step: &Step) -> Option<f64> {
+    step.peak()?.lost_percent()
+}
+
+/// `1 had 12.3 % errors at the peak, 2 had 4.00 % errors at the peak`; empty where none lost anything.
+fn lossy(steps: &[&Step]) -> String {
+    let told = |step: &&Step| {
+        let errors = number::of(Metric::Errors, lost(step)?);
+        Some(format!("{} had {errors} errors at the peak", count(step)))
+    };
+    steps.iter().filter_map(told).collect::<Vec<_>>().join(", ")
 }
 
 /// Two servers at their best, and at the same rate.
 fn against(first: &Ladder, other: &Ladder) -> Option<String> {
-    let (a, b) = (first.best()?, other.best()?);
-    let difference = statistics::within_report(Metric::Rate, b.peak()?, a.peak()?)?;
+    let (Ok(one), Ok(two)) = (first.judged(), other.judged()) else {
+        let (a, b) = (first.name, other.name);
+        return Some(format!("Which of {a} and {b} answers more cannot be said."));
+    };
+    let (a, b) = (one.best()?, two.best()?);
+    let difference = statistics::peaks(b.peak()?, a.peak()?);
     let peaks = format!(
         "{} against {} requests/s",
         number::short(a.peak_median()?),
         number::short(b.peak_median()?)
     );
-    let at_best = at_best(first.name, a, other.name, b, &difference);
+    let at_best = at_best(first.name, a, other.name, b, difference.as_ref());
     let same_rate = shared_rate(a, b).and_then(|load| {
         let difference = statistics::within_report(Metric::P99, b.at(load)?, a.at(load)?)?;
         let [a, b] = [a, b].map(|step| step.at(load).and_then(p99_median));
@@ -126,17 +177,31 @@ fn against(first: &Ladder, other: &Ladder) -> Option<String> {
     Some(format!("{at_best}: {peaks}{}.", same_rate.unwrap_or_default()))
 }
 
-fn at_best(first: &str, a: &Step, other: &str, b: &Step, difference: &Difference) -> String {
+fn at_best(
+    first: &str,
+    a: &Step,
+    other: &str,
+    b: &Step,
+    difference: Option<&Difference>,
+) -> String {
+    let lost = [(first, a), (other, b)].into_iter().filter_map(|(name, step)| {
+        Some(format!("{name} had {} errors", number::of(Metric::Errors, lost(step)?)))
+    });
+    let lost = lost.collect::<Vec<_>>().join(", ");
     let [a, b] = [a, b].map(|step| match step.workers {
         Some(_) => format!(" (with {})", count(step)),
         None => String::new(),
     });
-    match difference.is_real {
-        true => {
+    match difference {
+        None if lost.is_empty() => {
+            format!("{first}{a} and {other}{b} were measured in other rounds")
+        }
+        None => format!("At their best {first}{a} and {other}{b} cannot be compared ({lost})"),
+        Some(difference) if difference.is_real => {
             let times = number::times(difference.change);
             format!("At its best {first}{a} answers {times} of {other}{b}")
         }
-        false => format!("At their best no real difference between {first}{a} and {other}{b}"),
+        Some(_) => format!("At their best no real difference between {first}{a} and {other}{b}"),
     }
 }
 
@@ -326,6 +391,70 @@ mod tests {
             ["1 worker: p99 8.00 ms at 1,000/s; 2 workers: p99 4.00 ms at 1,000/s; 0 errors; \
               the peak was not measured."]
         );
+    }
+
+    /// Others have the processors in this round of all counts, or of those with so many workers.
+    fn disturb(report: &mut Report, rounds: &[u32], workers: Option<u32>) {
+        let here = |run: &&mut Run| workers.is_none() || run.workers == workers;
+        for run in report.runs.iter_mut().filter(here) {
+            if rounds.contains(&run.round) {
+                run.cpu.foreign = Some(0.4);
+                run.traffic.ok /= 2;
+            }
+        }
+    }
+
+    #[test]
+    fn where_others_had_the_processors_in_every_round_nothing_is_claimed() {
+        let mut report = made::ladder(&[(1, 2500.0), (2, 4750.0)]);
+        disturb(&mut report, &[0, 1, 2], None);
+        let said = &verdict(&report)[0];
+        let start =
+            "Cannot be said: others used the processors in every round; seen was 2 workers: ";
+        assert!(said.starts_with(start), "{said}");
+        let mut report = made::ladder(&[(1, 2500.0), (2, 4750.0)]);
+        disturb(&mut report, &[0, 1, 2], Some(1));
+        let said = &verdict(&report)[0];
+        let start =
+            "Cannot be said: others used the processors in every round of 1 worker; seen was ";
+        assert!(said.starts_with(start), "{said}");
+    }
+
+    #[test]
+    fn disturbed_rounds_are_left_out_and_counted() {
+        let mut report = made::ladder(&[(1, 2500.0), (2, 4750.0)]);
+        disturb(&mut report, &[1, 2], Some(1));
+        let said = verdict(&report);
+        assert!(said[0].starts_with("2 workers: 1.9 x of 1, "), "{said:?}");
+        let last = "10 of 30 phases are left out here: others had over a tenth of the processors.";
+        assert_eq!(said[1], last);
+    }
+
+    #[test]
+    fn servers_that_were_disturbed_are_not_compared() {
+        let (a, b): (made::Peaks, made::Peaks) = (&[(2, 4000.0)], &[(2, 1000.0)]);
+        let mut report = made::report(vec![("A", a), ("B", b)]);
+        report.runs.iter_mut().filter(|run| run.series == 1).for_each(|run| run.cpu.stolen = 0.2);
+        assert_eq!(verdict(&report)[1], "Which of A and B answers more cannot be said.");
+    }
+
+    #[test]
+    fn there_is_no_factor_of_a_count_that_loses_requests() {
+        let lose = |workers: u32| {
+            let mut report = made::ladder(&[(1, 2500.0), (2, 4750.0), (4, 4800.0)]);
+            for run in report.runs.iter_mut().filter(|run| run.workers == Some(workers)) {
+                run.traffic.errors.insert("status 503".to_owned(), run.traffic.ok / 4);
+            }
+            verdict(&report).remove(0)
+        };
+        let of_base = lose(1);
+        let start =
+            "2 workers: peak 4,750 requests/s (no factor: 1 had 20.0 % errors at the peak), ";
+        assert!(of_base.starts_with(start), "{of_base}");
+        let of_larger = lose(4);
+        let end = "more than 2 cannot be judged (4 had 20.0 % errors at the peak).";
+        assert!(of_larger.ends_with(end), "{of_larger}");
+        assert!(lose(2).starts_with("4 workers: 1.9 x of 1, "), "{}", lose(2));
     }
 
     #[test]

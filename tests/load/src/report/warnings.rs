@@ -17,6 +17,8 @@ const LATENESS_MAX_MS: f64 = 1.0;
 const LATENESS_MAX_SHARE: f64 = 0.1;
 /// A larger share of the processors that others had changes the numbers.
 const TAKEN_MAX: f64 = 0.05;
+/// With fewer answers the hundredth slowest is the slowest.
+const FOR_P99_MIN: u64 = 100;
 /// What has to be answered of what is offered.
 const REACHED_MIN: f64 = 0.97;
 /// The busiest worker answers at most so much more than the idlest.
@@ -28,20 +30,27 @@ const NAMED_MAX: usize = 4;
 
 /// Each a sentence.
 pub(crate) fn warnings(report: &Report) -> Vec<String> {
-    let phases = |is_so: fn(&Run) -> bool| named(report, is_so);
+    let connections = report.card.connections;
     let mut warnings = of_plan(report);
-    let mut warn = |is_so: fn(&Run) -> bool, text: &str| {
-        warnings.extend(phases(is_so).map(|phases| format!("{text}: {phases}.")));
+    let mut warn = |is_so: &dyn Fn(&Run) -> bool, text: &str| {
+        warnings.extend(named(report, is_so).map(|phases| format!("{text}: {phases}.")));
     };
     warn(
-        |run| run.cpu.generator_peak > GENERATOR_BUSY_MAX,
+        &|run| run.cpu.generator_peak > GENERATOR_BUSY_MAX,
         "The load generator was at its limit, so the server may be capable of more",
     );
-    warn(is_sent_late, "The load generator sent requests late, so part of the latency is its own");
-    warn(|run| taken(run) > TAKEN_MAX, "Other programs or the host had processors of this machine");
-    warn(misses_rate, "Less was answered than was offered, so the latency grows with the duration");
-    warn(is_uneven, "The busiest worker answered more than 1.5 x of what the idlest did");
-    warn(|run| run.traffic.ok == 0, "Nothing was answered as it should be");
+    warn(&is_sent_late, "The load generator sent requests late, so part of the latency is its own");
+    warn(
+        &|run| taken(run) > TAKEN_MAX,
+        "Other programs or the host had processors of this machine",
+    );
+    warn(
+        &|run| misses_rate(run, connections),
+        "Less was answered than was offered, so the latency grows with the duration",
+    );
+    warn(&is_uneven, "The busiest worker answered more than 1.5 x of what the idlest did");
+    warn(&has_few_answers, "Fewer than 100 answers, so p99 is the slowest of them");
+    warn(&|run| run.traffic.answered() == 0, "Nothing was answered as it should be");
     warnings
 }
 
@@ -65,9 +74,19 @@ fn is_sent_late(run: &Run) -> bool {
     late_ms > LATENESS_MAX_MS && late_ms > run.traffic.latency.p99_ms * LATENESS_MAX_SHARE
 }
 
-fn misses_rate(run: &Run) -> bool {
+/// Whether requests failed, or piled up: those that are under way at the end of a phase are answered
+/// after it, and a slow server has more of them, but no more than are due while one takes its time, and
+/// one on each connection. The time is that of the server alone, twice the p99: latency contains the
+/// queue that is looked for.
+fn misses_rate(run: &Run, connections: usize) -> bool {
+    let Some(offered) = run.offered else { return false };
     let answered = Metric::Rate.of(run).unwrap_or_default();
-    run.offered.is_some_and(|offered| answered < offered * REACHED_MIN)
+    let under_way = offered * 2.0 * run.traffic.service.p99_ms / 1e3 + connections as f64;
+    answered < offered * REACHED_MIN || run.traffic.late as f64 > under_way
+}
+
+fn has_few_answers(run: &Run) -> bool {
+    (1..FOR_P99_MIN).contains(&run.traffic.answered())
 }
 
 /// Where nothing was done to the workers meanwhile.
@@ -83,7 +102,7 @@ fn is_uneven(run: &Run) -> bool {
 }
 
 /// `3 of 24 phases (2 workers, closed loop; …)`; `None` when it is so nowhere.
-fn named(report: &Report, is_so: fn(&Run) -> bool) -> Option<String> {
+fn named(report: &Report, is_so: &dyn Fn(&Run) -> bool) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     let mut phases = 0;
     for run in report.runs.iter().filter(|run| is_so(run)) {
@@ -156,6 +175,43 @@ mod tests {
         }
         let found = warnings(&report);
         assert!(found[0].contains(": 12 of 15 phases (2 workers at 50 % of its peak; "));
+    }
+
+    /// Of 50/s for 10 s, or whatever rate, so many came after the end.
+    fn late(rate: u64, late: u64, service_p99_ms: f64) -> Vec<String> {
+        let mut run = made::run(0, 2, 0, Load::Rate(rate), rate as f64);
+        run.traffic.ok -= late;
+        run.traffic.late = late;
+        run.traffic.service.p99_ms = service_p99_ms;
+        let mut report = made::ladder(&[(2, 4750.0)]);
+        report.runs = vec![run];
+        warnings(&report)
+    }
+
+    #[test]
+    fn a_slow_server_that_answers_everything_reaches_its_rate() {
+        // 600 ms for each: 30 of 500 are under way at the end.
+        assert_eq!(late(50, 30, 601.0), [""; 0]);
+        assert_eq!(late(2000, 1200, 601.0), [""; 0]);
+    }
+
+    #[test]
+    fn a_server_that_answers_everything_after_the_end_does_not_reach_its_rate() {
+        // 1,400/s of 1,500/s, on 64 connections: 46 ms each, and a second's worth is left over.
+        let found = late(1500, 1000, 46.0);
+        assert!(found[0].starts_with("Less was answered than was offered"), "{found:?}");
+    }
+
+    #[test]
+    fn fewer_than_100_answers_have_no_p99() {
+        let few = |rate: u64| {
+            let mut report = made::ladder(&[(2, 4750.0)]);
+            report.runs[0] = made::run(0, 2, 0, Load::Rate(rate), rate as f64);
+            warnings(&report)
+        };
+        let start = "Fewer than 100 answers, so p99 is the slowest of them: 1 of 15 phases (";
+        assert!(few(9)[0].starts_with(start), "{:?}", few(9));
+        assert_eq!(few(10), [""; 0]);
     }
 
     #[test]

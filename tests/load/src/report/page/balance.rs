@@ -15,8 +15,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
     let at = contestants.at(contestants.peak);
     let rows: Vec<Row> = at.iter().filter_map(|(one, point)| row(one, point)).collect();
     if rows.is_empty() {
-        let why = "There was one worker, or the server does not tell which worker answered.";
-        return Figure::LeftOut(TITLE, why.to_owned());
+        return Figure::LeftOut(TITLE, why_not(contestants).to_owned());
     }
     let dots = rows.iter().flat_map(|row| &row.dots);
     let most = dots.map(|dot| dot.value).fold(1.5, f64::max);
@@ -32,6 +31,18 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
         table: table(&at),
         is_open: false,
     }))
+}
+
+/// A server that tells who answered is silent only where workers came and went: what those that are
+/// gone had counted is gone with them.
+fn why_not(contestants: &Contestants<'_>) -> &'static str {
+    let several = contestants.all.iter().filter(|one| one.workers.is_none_or(|count| count > 1));
+    let mut runs = several.flat_map(Contestant::runs);
+    let tells = runs.any(|run| run.share.is_some() || !run.events.is_empty());
+    match tells {
+        true => "Workers were replaced meanwhile, and took what they had counted with them.",
+        false => "There was one worker, or the server does not tell which worker answered.",
+    }
 }
 
 fn row(one: &Contestant<'_>, point: &Point<'_>) -> Option<Row> {

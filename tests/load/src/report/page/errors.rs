@@ -33,10 +33,7 @@ pub(crate) fn figure(contestants: &Contestants<'_>) -> Figure {
     let (failed, all) =
         sums.iter().fold((0, 0), |(failed, all), (_, sum)| (failed + sum.failed(), all + sum.all));
     Figure::Drawn(Box::new(Drawn {
-        title: match failed {
-            0 => "No errors".to_owned(),
-            failed => number::counted(failed, "error"),
-        },
+        title: title(failed, sums.iter().map(|(_, sum)| sum.unsent()).sum()),
         note: format!(
             "Of {} under all loads, in all rounds. Never sent: no connection became free for them.",
             number::counted(all, "request")
@@ -67,6 +64,10 @@ impl Sum {
         self.by_kind.iter().filter(|(kind, _)| *kind != UNSENT).map(|(_, count)| count).sum()
     }
 
+    fn unsent(&self) -> u64 {
+        self.by_kind.get(UNSENT).copied().unwrap_or(0)
+    }
+
     /// What did not go well, errors and requests that were never sent.
     fn bad(&self) -> u64 {
         self.by_kind.values().sum()
@@ -77,12 +78,24 @@ impl Sum {
     }
 }
 
-fn class(place: usize) -> String {
-    format!("e{}", place % COLOURS)
+fn title(failed: u64, unsent: u64) -> String {
+    let errors = match failed {
+        0 => "No errors".to_owned(),
+        failed => number::counted(failed, "error"),
+    };
+    match unsent {
+        0 => errors,
+        unsent => format!("{errors}, {} {UNSENT}", number::counted(unsent, "request")),
+    }
+}
+
+/// What is no error has no error's colour.
+fn class(place: usize, kind: &str) -> String {
+    if kind == UNSENT { "unsent".to_owned() } else { format!("e{}", place % COLOURS) }
 }
 
 fn key(place: usize, kind: &str) -> Key {
-    Key::Piece(class(place), kind.to_owned())
+    Key::Piece(class(place, kind), kind.to_owned())
 }
 
 fn row(one: &Contestant<'_>, sum: &Sum, kinds: &[&str]) -> Row {
@@ -90,7 +103,11 @@ fn row(one: &Contestant<'_>, sum: &Sum, kinds: &[&str]) -> Row {
         let count = sum.by_kind.get(*kind).copied().unwrap_or(0);
         let share = sum.share(count);
         let told = format!("{} ({})", number::count(count), number::percent(share));
-        Piece { class: class(place), value: share, title: format!("{}, {kind}: {told}", one.label) }
+        Piece {
+            class: class(place, kind),
+            value: share,
+            title: format!("{}, {kind}: {told}", one.label),
+        }
     };
     let failed = sum.failed();
     let told = match failed {
@@ -99,6 +116,10 @@ fn row(one: &Contestant<'_>, sum: &Sum, kinds: &[&str]) -> Row {
             let share = number::percent(sum.share(failed));
             format!("{} of {} · {share}", number::count(failed), number::count(sum.all))
         }
+    };
+    let told = match sum.unsent() {
+        0 => told,
+        unsent => format!("{told} · {} {UNSENT}", number::count(unsent)),
     };
     Row {
         look: one.look,

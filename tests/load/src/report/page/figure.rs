@@ -53,15 +53,22 @@ pub(crate) struct Table {
 }
 
 impl Figure {
-    /// As HTML; `id` is of the page.
-    pub(crate) fn tag(&self, id: &str) -> Tag {
-        match self {
-            Self::LeftOut(title, why) => {
-                let words = Tag::new("div").put(Tag::new("h3").text(title));
-                Tag::of("div", "left-out").put(words.put(Tag::new("p").text(why)))
+    /// As HTML: what is drawn, with an id of the page for each, and after it in one place what is not.
+    pub(crate) fn tags(figures: &[Self], mut id: impl FnMut() -> String) -> Vec<Tag> {
+        let mut tags = Vec::new();
+        let mut left_out: Option<Tag> = None;
+        for figure in figures {
+            match figure {
+                Self::Drawn(drawn) => tags.push(drawn.tag(&id())),
+                Self::LeftOut(title, why) => {
+                    let words = left_out.take().unwrap_or_else(|| Tag::new("div"));
+                    let words = words.put(Tag::new("h3").text(title));
+                    left_out = Some(words.put(Tag::new("p").text(why)));
+                }
             }
-            Self::Drawn(drawn) => drawn.tag(id),
         }
+        tags.extend(left_out.map(|words| Tag::of("div", "left-out").put(words)));
+        tags
     }
 }
 

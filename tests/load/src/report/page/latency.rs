@@ -127,6 +127,10 @@ pub(crate) fn knee(contestants: &Contestants<'_>) -> Vec<Figure> {
             "Nothing was answered at an offered rate: every phase was a closed loop, or failed.";
         return vec![Figure::LeftOut(KNEE, why.to_owned())];
     };
+    if curves.iter().all(|(_, points)| points.len() == 1) {
+        let why = "One rate was offered: where latency rises is seen with several.";
+        return vec![Figure::LeftOut(KNEE, why.to_owned())];
+    }
     let most = all().filter_map(|point| offered(point)).fold(0.0, f64::max);
     let x = Axis::from_zero("offered requests/s", most, number::plain);
     let figure = |metric: Metric| {

@@ -2,6 +2,7 @@
 //!
 //! Called by the charts and the cards. Like the rest it rounds for the eye only; counts are exact.
 
+use crate::report::number;
 pub(super) use crate::report::number::{count, short};
 
 /// Three digits without zeros at the end of a fraction, for axes: `0.5`, `20`, `2,500`.
@@ -11,6 +12,11 @@ pub(crate) fn plain(value: f64) -> String {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
     }
+}
+
+/// `1.9 ×`: with the digits of the verdict's `1.9 x`.
+pub(crate) fn times(ratio: f64) -> String {
+    number::times(ratio).replace('x', "×")
 }
 
 /// `1 request`, `2 requests`.

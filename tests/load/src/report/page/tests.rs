@@ -6,6 +6,9 @@ use super::card::QUICK;
 use super::*;
 use crate::report::fixture::{Fixture, HOSTILE, USUAL};
 use crate::report::latency::Durations;
+use crate::report::model::Run;
+use crate::report::summary::{Load, Point};
+use crate::report::{made, statistics, verdict};
 
 const VERDICT: [&str; 3] = [
     "2 workers: 1.89 × of 1, p99 −38 %, 0 errors.",
@@ -160,4 +163,56 @@ fn the_line_of_percentiles_follows_the_histograms_and_needs_none() {
     assert_eq!(path(&page(&USUAL)), 3, "from p50 over p90 and p99 to p99.9");
     let whole: Report = serde_json::from_value(USUAL.report(&encode)).unwrap();
     assert_eq!(path(&render(&whole, &[])), 36);
+}
+
+#[test]
+fn the_factor_of_the_picture_is_that_of_the_verdict() {
+    let mut report = made::ladder(&[(1, 2500.0), (2, 4000.0)]);
+    // Medians 2,500 and 4,000; round by round the second is 1.6, 3.2 and 1.6 times the first.
+    let slow = |run: &&mut Run| run.round == 1 && run.workers == Some(1);
+    report.runs.iter_mut().filter(slow).for_each(|run| run.traffic.ok /= 2);
+    let verdict = verdict::verdict(&report);
+    let page = render(&report, &verdict);
+    let change = {
+        let points = report.points();
+        let peak = |workers| {
+            let is_peak = |p: &&Point<'_>| p.workers == Some(workers) && p.load == Load::Closed;
+            points.iter().find(is_peak).unwrap()
+        };
+        statistics::peaks(peak(1), peak(2)).unwrap().change
+    };
+    assert!((change - 2.016).abs() < 0.01, "{change}");
+    assert!(page.contains(">2.0 ×<") && !page.contains("1.60 ×") && !page.contains("1.6 ×"));
+}
+
+#[test]
+fn requests_that_were_never_sent_are_no_errors_and_not_hidden() {
+    let mut report = made::ladder(&[(1, 2500.0)]);
+    report.runs[4].traffic.unsent = 6469;
+    let page = render(&report, &[]);
+    assert!(page.contains("<h3>No errors, 6,469 requests never sent</h3>"));
+    assert!(page.contains(" · 6,469 never sent<") && page.contains("class=\"piece unsent\""));
+    assert!(!page.contains("class=\"piece e0\""));
+}
+
+#[test]
+fn why_there_is_no_balance_is_told_truly() {
+    let mut report = made::ladder(&[(2, 2500.0)]);
+    let closed = |run: &&mut Run| run.load == Load::Closed;
+    report.runs.iter_mut().filter(closed).for_each(|run| run.share = None);
+    assert!(render(&report, &[]).contains("Workers were replaced meanwhile"));
+    report.runs.iter_mut().for_each(|run| run.share = None);
+    assert!(render(&report, &[]).contains("the server does not tell which worker answered"));
+}
+
+#[test]
+fn one_offered_rate_is_no_curve_and_what_is_left_out_stands_in_one_place() {
+    let mut report = made::ladder(&[(1, 2500.0), (2, 4000.0)]);
+    report.runs.retain(|run| matches!(run.load, Load::Rate(_)));
+    let page = render(&report, &[]);
+    assert!(page.contains("One rate was offered") && !page.contains("offered rate, p50"));
+    let (_, speed) = page.split_once("<h2>Speed</h2>").unwrap();
+    let (speed, _) = speed.split_once("<h2>").unwrap();
+    assert_eq!((times(speed, "<figure"), times(speed, "class=\"left-out\"")), (1, 1));
+    assert_eq!(times(speed, "<h3>"), 3, "{speed}");
 }

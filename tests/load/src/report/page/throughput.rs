@@ -5,6 +5,7 @@ use super::contestants::{Contestant, Contestants, Look};
 use super::figure::{Drawn, Figure, Picture, Table};
 use super::number;
 use super::plot::{Layer, Plot};
+use crate::report::statistics;
 use crate::report::summary::{Load, Metric, Point, Spread};
 
 const TITLE: &str = "Requests per second against workers";
@@ -137,13 +138,19 @@ fn marks(peak: &Peak<'_>, (x, shift): (f64, f64), first: &Peak<'_>) -> Vec<Layer
     }
     layers.push(Layer::Mark { look, x, y: rate.median, shift, title: title(peak) });
     let is_first = peak.one.workers == first.one.workers;
-    let text = match is_first || first.rate.median == 0.0 {
-        true => format!("{}/s", number::short(rate.median)),
-        false => format!("{:.2} ×", rate.median / first.rate.median),
-    };
+    let factor = if is_first { None } else { factor(first, peak) };
+    let text = factor.unwrap_or_else(|| format!("{}/s", number::short(rate.median)));
     // Below and to the right: there, a line that rises less and less leaves room.
     layers.push(Layer::Words { x, y: rate.min, aside: (shift + 6.0, 17.0), text });
     layers
+}
+
+/// That of the verdict: the rounds' own factors put together, which is not the medians' factor.
+fn factor(first: &Peak<'_>, peak: &Peak<'_>) -> Option<String> {
+    if first.rate.median == 0.0 {
+        return None;
+    }
+    Some(number::times(statistics::peaks(first.point, peak.point)?.change))
 }
 
 fn title(peak: &Peak<'_>) -> String {
@@ -157,11 +164,8 @@ fn table(peaks: &[Peak<'_>]) -> Table {
     let mut table = Table::new("Requests per second in the closed loop", head);
     for peak in peaks {
         let same = |other: &&Peak<'_>| other.one.series == peak.one.series;
-        let first = peaks.iter().find(same).map_or(0.0, |first| first.rate.median);
-        let ratio = match first > 0.0 {
-            true => format!("{:.2} ×", peak.rate.median / first),
-            false => "-".to_owned(),
-        };
+        let ratio = peaks.iter().find(same).and_then(|first| factor(first, peak));
+        let ratio = ratio.unwrap_or_else(|| "-".to_owned());
         let Spread { median, min, max } = peak.rate;
         let [median, min, max] = [median, min, max].map(number::short);
         let rounds = peak.point.runs.len().to_string();
