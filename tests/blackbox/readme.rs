@@ -104,10 +104,10 @@ impl Reader<'_> {
         }
         let output = loadtest.output().unwrap();
         eprintln!("{}", String::from_utf8_lossy(&output.stdout));
-        // So short, one may be slower than the other.
-        let is_slower = args[0] == "compare" && output.status.code() == Some(1);
+        // So short, and beside other tests, one may be slower than the other, and nothing be said.
+        let is_judgement = args[0] != "run" && output.status.code() == Some(1);
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() || is_slower && told.is_empty(), "{command}: {told}");
+        assert!(output.status.success() || is_judgement && told.is_empty(), "{command}: {told}");
     }
 
     fn run(&mut self, command: &str) {

@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use peace::embedded::{self, Place, Tuning};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 
@@ -29,6 +30,8 @@ use crate::scenario::Table;
 
 /// How long the embedded server may take until it answers.
 const START: Duration = Duration::from_secs(30);
+/// How long the longest statement may take: one that fills tables, or a scenario's own.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How long sessions of a server that has left may take to leave.
 const LEAVE: Duration = Duration::from_secs(3);
 const POLL_MS: u8 = 10;
@@ -96,7 +99,7 @@ impl Database {
         let client = await_connection(&runtime, &maintenance)
             .map_err(|why| format!("{why}{}", last_line(&cluster.place().log)))?;
         let create = format!("create database {}", cluster.database());
-        runtime.block_on(client.batch_execute(&create)).map_err(|error| in_words(&error))?;
+        runtime.block_on(in_time(START, client.batch_execute(&create)))?;
         drop(client);
         let url = url_of(&socket, cluster.database());
         let client = await_connection(&runtime, &url)?;
@@ -126,6 +129,14 @@ impl Database {
         Ok(database)
     }
 
+    /// Blocks until it is done, or has taken longer than anything here may.
+    fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, String> {
+        self.runtime.block_on(in_time(PATIENCE, work))
+    }
+
     fn bring_to_head(&self) -> Result<(), String> {
         let config = migrations::parse_url(&self.url).map_err(|wrong| wrong.to_string())?;
         let chain = migrations::embedded().map_err(|error| error.to_string())?;
@@ -140,7 +151,7 @@ impl Database {
     fn find_postmaster(&self) -> Option<Pid> {
         let backend =
             "select pg_backend_pid() where coalesce(inet_server_addr() << '127.0.0.0/8', true)";
-        let backend = self.runtime.block_on(self.client.query_opt(backend, &[])).ok()??;
+        let backend = self.wait(self.client.query_opt(backend, &[])).ok()??;
         let backend: i32 = backend.get(0);
         let stat = fs::read_to_string(format!("/proc/{backend}/stat")).ok()?;
         let (name, rest) = stat.rsplit_once(')')?;
@@ -153,10 +164,7 @@ impl Database {
     /// # Errors
     /// When the database refuses it.
     pub(crate) fn table(&self, sql: &str) -> Result<Table, String> {
-        let messages = self
-            .runtime
-            .block_on(self.client.simple_query(sql))
-            .map_err(|error| in_words(&error))?;
+        let messages = self.wait(self.client.simple_query(sql))?;
         let mut table = Table::default();
         for message in messages {
             match message {
@@ -189,7 +197,7 @@ impl Database {
         }
         let counted = "select xact_commit + xact_rollback, deadlocks \
             from pg_stat_database where datname = current_database()";
-        let row = self.runtime.block_on(self.client.query_one(counted, &[])).ok()?;
+        let row = self.wait(self.client.query_one(counted, &[])).ok()?;
         let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).ok();
         Some(Counted { transactions: number(0)?, deadlocks: number(1)? })
     }
@@ -206,16 +214,16 @@ impl Database {
     }
 
     fn text(&self, sql: &str) -> Option<String> {
-        self.runtime.block_on(self.client.query_one(sql, &[])).ok()?.try_get(0).ok()
+        self.wait(self.client.query_one(sql, &[])).ok()?.try_get(0).ok()
     }
 
     fn number(&self, sql: &str) -> Result<i64, String> {
-        let row = self.runtime.block_on(self.client.query_one(sql, &[]));
-        Ok(row.map_err(|error| in_words(&error))?.get(0))
+        let row = self.wait(self.client.query_one(sql, &[]));
+        Ok(row?.get(0))
     }
 
     fn rows(&self, sql: &str) -> Result<Vec<Row>, String> {
-        self.runtime.block_on(self.client.query(sql, &[])).map_err(|error| in_words(&error))
+        self.wait(self.client.query(sql, &[]))
     }
 
     /// Ends our own server; its files go with the scratch folder.
@@ -277,13 +285,26 @@ fn await_connection(runtime: &Runtime, url: &str) -> Result<Client, String> {
 }
 
 fn connect(runtime: &Runtime, config: &Config) -> Result<Client, String> {
-    runtime.block_on(async {
-        let mut config = config.clone();
-        config.connect_timeout(START).application_name("peace-loadtest");
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| in_words(&error))?;
+    let mut config = config.clone();
+    config.application_name("peace-loadtest");
+    let connected = async {
+        // What it has to say reaches the client, too.
+        let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
-    })
+    };
+    runtime.block_on(in_time(START, connected))
+}
+
+/// What comes of it by the deadline, failures in words.
+async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, String> {
+    match timeout(limit, work).await {
+        Ok(done) => done.map_err(|error| in_words(&error)),
+        Err(_) => Err(format!("PostgreSQL did not answer within {} s", limit.as_secs())),
+    }
 }
 
 /// PostgreSQL's own words, where there are some; otherwise the system's.

@@ -9,7 +9,7 @@
 use tokio_postgres::{Error, Row, SimpleQueryMessage};
 use uuid::Uuid;
 
-use super::{Database, in_words};
+use super::Database;
 use crate::population::{self, Item, Population, User};
 use crate::scenario::Scenario;
 
@@ -81,15 +81,15 @@ impl Database {
         scenario: &Scenario,
     ) -> Result<Population, String> {
         let hash = population::hash(password)?;
-        let refused = |error| format!("the database cannot be filled: {}", in_words(&error));
-        let done = self.runtime.block_on(async {
+        let refused = |why: String| format!("the database cannot be filled: {why}");
+        let done = self.wait(async {
             self.client.batch_execute(r#"truncate item, "user" cascade"#).await?;
             let ids = self.add_users(users, &hash).await?;
             self.add_items(items, &ids).await
         });
         done.map_err(refused)?;
         self.change("setup", scenario.setup.as_deref())?;
-        let done = self.runtime.block_on(async {
+        let done = self.wait(async {
             self.client.batch_execute("vacuum analyze").await?;
             self.client.batch_execute("checkpoint").await
         });
@@ -100,9 +100,8 @@ impl Database {
     /// Runs the statements that the scenario has under this key, all or none. How many rows it were.
     fn change(&self, key: &str, sql: Option<&str>) -> Result<u64, String> {
         let Some(sql) = sql else { return Ok(0) };
-        let done = self.runtime.block_on(self.client.simple_query(sql));
-        let messages = done
-            .map_err(|error| format!("the scenario's `{key}` is refused: {}", in_words(&error)))?;
+        let done = self.wait(self.client.simple_query(sql));
+        let messages = done.map_err(|why| format!("the scenario's `{key}` is refused: {why}"))?;
         let counts = messages.iter().map(|message| match message {
             SimpleQueryMessage::CommandComplete(count) => *count,
             _ => 0,
@@ -160,8 +159,7 @@ impl Database {
         let writers = users.iter().take(population::WRITERS_MAX);
         let writers: Vec<Uuid> = writers.filter_map(|user| user.pubid.parse().ok()).collect();
         let theirs = format!("select id, user_id from item where user_id = any($1) {drawn}");
-        let theirs = self.runtime.block_on(self.client.query(&theirs, &[&writers]));
-        let theirs = theirs.map_err(|error| in_words(&error))?;
+        let theirs = self.wait(self.client.query(&theirs, &[&writers]))?;
         let [items, writer_items] = [items, theirs].map(|rows| rows.iter().map(item).collect());
         Ok(Population { users, items, writer_items })
     }
@@ -173,7 +171,7 @@ impl Database {
     pub(crate) fn forget_new_rows(&self, scenario: &Scenario) -> Result<(), String> {
         let cleaned = self.change("cleanup", scenario.cleanup.as_deref())?;
         let new = format!("delete from item where name not like '{OURS}item-%'");
-        let done = self.runtime.block_on(async {
+        self.wait(async {
             if cleaned > 0 {
                 self.client.batch_execute("vacuum analyze").await?;
             }
@@ -181,7 +179,6 @@ impl Database {
                 0 => Ok(()),
                 _ => self.client.batch_execute("vacuum analyze item").await,
             }
-        });
-        done.map_err(|error| in_words(&error))
+        })
     }
 }
