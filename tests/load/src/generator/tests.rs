@@ -267,9 +267,10 @@ fn bytes_and_connections_are_those_that_the_server_saw() {
 #[test]
 fn a_connection_that_was_closed_while_idle_is_replaced_without_an_error() {
     let server = Server::start(|_| Deed::CloseAfter);
-    let traffic = run(&Order { rate: Some(50.0), ..order(server.address, 1.0) }).1.traffic;
-    assert_eq!((traffic.errors, traffic.ok + traffic.late), (BTreeMap::new(), 50));
-    assert_eq!(traffic.connects, 50);
+    // So rarely that a busy server, too, has closed before the next one.
+    let traffic = run(&Order { rate: Some(10.0), ..order(server.address, 2.0) }).1.traffic;
+    assert_eq!((traffic.errors, traffic.ok + traffic.late), (BTreeMap::new(), 20));
+    assert_eq!(traffic.connects, 20);
 }
 
 /// A server that answers nobody for a second, once.
