@@ -22,6 +22,7 @@ use clap::{Args, ValueEnum};
 use crate::report::file::{self, FileError};
 use crate::report::model::{Report, Run};
 use crate::report::table;
+use pairs::Matched;
 use rows::Row;
 use threshold::{Finding, Threshold};
 
@@ -109,13 +110,13 @@ fn compare(
     new: (&str, &Report),
     thresholds: &[Threshold],
 ) -> Result<Comparison, CompareError> {
-    let (pairs, unmatched) = pairs::pairs(base.1, new.1);
+    let Matched { pairs, lone, notes: unmatched } = pairs::pairs(base.1, new.1);
     let (base_name, new_name) = (base.0.to_owned(), new.0.to_owned());
     if pairs.is_empty() {
         return Err(CompareError::NothingInCommon { base: base_name, new: new_name });
     }
     let rows = rows::rows(&pairs);
-    let findings = thresholds.iter().map(|threshold| threshold.check(&rows)).collect();
+    let findings = thresholds.iter().map(|threshold| threshold.check(&rows, &lone)).collect();
     let mut notes = cards::differences(&base.1.card, &new.1.card);
     notes.extend(cards::interrupted("The base", base.1));
     notes.extend(cards::interrupted("The new one", new.1));

@@ -26,18 +26,32 @@ pub(crate) struct Pair<'a> {
     pub(crate) is_disturbed: bool,
 }
 
-/// Pairs, and sentences about what is left over.
-pub(crate) fn pairs<'a>(base: &'a Report, new: &'a Report) -> (Vec<Pair<'a>>, Vec<String>) {
+/// What two reports have in common, and what not.
+#[derive(Debug)]
+pub(crate) struct Matched<'a> {
+    pub(crate) pairs: Vec<Pair<'a>>,
+    /// Of the base only: its place, and its load.
+    pub(crate) lone: Vec<(String, Load)>,
+    /// Sentences about what is left over.
+    pub(crate) notes: Vec<String>,
+}
+
+pub(crate) fn pairs<'a>(base: &'a Report, new: &'a Report) -> Matched<'a> {
     let (points, others) = (base.points(), new.points());
     let is_same_server =
         |a: &Point, b: &Point| a.workers == b.workers && is_same_series(base, a, new, b);
     let has_kind =
         |point: &Point, of: &Point| is_same_server(point, of) && is_same_kind(point.load, of.load);
     let (mut pairs, mut notes, mut other_rates) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lone = Vec::new();
     for point in &points {
         let place = place(base, point);
         let kin: Vec<&Point> = others.iter().filter(|other| has_kind(point, other)).collect();
-        match (kin.iter().find(|other| is_same_rate(point, other)), kin.first()) {
+        let partner = kin.iter().find(|other| is_same_rate(point, other));
+        if partner.is_none() {
+            lone.push((place.clone(), point.load));
+        }
+        match (partner, kin.first()) {
             (Some(other), _) => pairs.push(pair(place, point, other)),
             (None, Some(other)) => other_rates.push(rates(&place, point, other)),
             (None, None) => notes.push(format!("Only the base has: {place}.")),
@@ -47,7 +61,7 @@ pub(crate) fn pairs<'a>(base: &'a Report, new: &'a Report) -> (Vec<Pair<'a>>, Ve
     notes.extend(added.map(|other| format!("Only the new one has: {}.", place(new, other))));
     notes.extend(at_other_rates(&other_rates));
     notes.extend(disturbed(base, new));
-    (pairs, notes)
+    Matched { pairs, lone, notes }
 }
 
 fn pair<'a>(place: String, base: &Point<'a>, new: &Point<'a>) -> Pair<'a> {

@@ -60,9 +60,7 @@ pub(super) fn head(finding: &Finding) -> String {
     let word = if status == Status::Failed { "FAILED" } else { status.told() };
     let head = format!("{word}: --fail-if {}", finding.threshold);
     match (status, &finding.hidden) {
-        (Status::NotShown, Some(hidden)) => {
-            format!("{head}: the noise hides up to {hidden}; more rounds show more")
-        }
+        (Status::NotShown, Some(hidden)) => format!("{head}: {hidden}"),
         _ => head,
     }
 }

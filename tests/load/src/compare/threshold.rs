@@ -67,7 +67,7 @@ pub(crate) struct Finding {
     pub(crate) threshold: String,
     /// Where it does not hold and why; empty when it holds.
     pub(crate) failures: Vec<String>,
-    /// The largest change that the noise may hide, when that is beyond the limit: `+94 %`.
+    /// Why nobody can say that it holds: `the noise hides up to +94 %; more rounds show more`.
     pub(crate) hidden: Option<String>,
 }
 
@@ -109,7 +109,8 @@ impl Status {
 }
 
 impl Threshold {
-    pub(crate) fn check(&self, rows: &[Row]) -> Finding {
+    /// `lone`: loads of the base that the new report lacks, each with its place.
+    pub(crate) fn check(&self, rows: &[Row], lone: &[(String, Load)]) -> Finding {
         let of_metric = rows.iter().filter(|row| row.metric == self.metric);
         let here = of_metric.filter(|row| self.load.is_none_or(|place| place.has(row.load)));
         let mut rows: Vec<&Row> = here.collect();
@@ -120,7 +121,24 @@ impl Threshold {
         if rows.is_empty() {
             failures.push("no such measurement is in both reports".to_owned());
         }
-        Finding { threshold: self.text.clone(), failures, hidden: self.hidden(&rows) }
+        let hidden = self.unmatched(lone).or_else(|| self.hidden(&rows));
+        Finding { threshold: self.text.clone(), failures, hidden }
+    }
+
+    /// Of what it would have to be checked on, and cannot.
+    fn unmatched(&self, lone: &[(String, Load)]) -> Option<String> {
+        let is_meant = |load: Load| match self.load {
+            Some(place) => place.has(load),
+            // Latencies are about offered rates.
+            None => load != Load::Closed || self.metric == Metric::Rate,
+        };
+        let meant: Vec<_> = lone.iter().filter(|(_, load)| is_meant(*load)).collect();
+        let (place, _) = meant.first()?;
+        let others = match meant.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        Some(format!("the new report has nothing to compare with {place}{others}"))
     }
 
     /// The end of an interval that is farthest beyond the limit.
@@ -134,7 +152,8 @@ impl Threshold {
         let beyond = ends.filter(|(_, end)| self.is_beyond(*end, limit));
         let farthest =
             beyond.max_by(|(_, a), (_, b)| (a - limit).abs().total_cmp(&(b - limit).abs()));
-        farthest.map(|(scale, end)| number::change_by(scale, end))
+        let end = farthest.map(|(scale, end)| number::change_by(scale, end));
+        end.map(|end| format!("the noise hides up to {end}; more rounds show more"))
     }
 
     /// Why it does not hold there.
