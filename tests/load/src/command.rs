@@ -73,7 +73,7 @@ pub(crate) struct RunOptions {
     /// A first look in less than 40 s: short rounds, one rate; compares 1 with all processors
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Folder for the report [default: loadtest/<time>]
+    /// Folder for the report [default: loadtest/TIME]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// An empty PostgreSQL database to fill and use, instead of an embedded one
