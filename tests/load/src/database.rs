@@ -16,7 +16,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use migrations::{Options, Target};
-use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use peace::embedded::{self, Place, Tuning};
@@ -27,6 +26,7 @@ use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 
 use crate::guard::{Guard, Held};
 use crate::scenario::Table;
+use crate::wait::pause;
 
 /// How long the embedded server may take until it answers.
 const START: Duration = Duration::from_secs(30);
@@ -34,7 +34,6 @@ const START: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long sessions of a server that has left may take to leave.
 const LEAVE: Duration = Duration::from_secs(3);
-const POLL_MS: u8 = 10;
 /// As much of initdb's words as is read.
 const WORDS_BYTES_MAX: u64 = 64 * 1024;
 /// Settings of PostgreSQL without which a measurement cannot be repeated.
@@ -193,7 +192,7 @@ impl Database {
     pub(crate) fn counted(&self) -> Option<Counted> {
         let started = Instant::now();
         while self.connections()? > 0 && started.elapsed() < LEAVE {
-            let _ = poll(&mut [], PollTimeout::from(POLL_MS));
+            pause();
         }
         let counted = "select xact_commit + xact_rollback, deadlocks \
             from pg_stat_database where datname = current_database()";
@@ -236,7 +235,8 @@ impl Database {
     }
 }
 
-fn event_loop() -> Result<Runtime, String> {
+/// For the conductor, which blocks.
+pub(crate) fn event_loop() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
@@ -279,7 +279,7 @@ fn await_connection(runtime: &Runtime, url: &str) -> Result<Client, String> {
             Err(why) if started.elapsed() > START => {
                 return Err(format!("the embedded PostgreSQL does not answer: {why}"));
             }
-            Err(_) => drop(poll(&mut [], PollTimeout::from(POLL_MS))),
+            Err(_) => pause(),
         }
     }
 }

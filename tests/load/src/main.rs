@@ -23,6 +23,7 @@ mod run;
 mod scenario;
 mod server;
 mod target;
+mod wait;
 mod watch;
 
 use std::error::Error;

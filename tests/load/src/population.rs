@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use crate::api::Api;
 use crate::conductor::Halt;
-use crate::database::Database;
+use crate::database::{Database, event_loop};
 use crate::scenario::{Rows, Source, Table};
 use crate::target::Target;
 
@@ -55,8 +55,7 @@ pub(crate) struct Population {
 /// When it cannot be hashed.
 pub(crate) fn hash(password: &str) -> Result<String, String> {
     let passwords = Passwords::start().map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
+    let runtime = event_loop()?;
     let hash = passwords.hash(SecretString::from(password.to_owned()));
     runtime.block_on(hash).map_err(|error| error.to_string())
 }

@@ -12,16 +12,17 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use peace::ctl::{self, Ask};
+use supervisor::status::ChildState;
 use supervisor::{Request, Status};
 
 use crate::api::Api;
 use crate::guard::{Guard, Held};
 use crate::plan::Start;
 use crate::target::Target;
+use crate::wait::pause;
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -29,7 +30,6 @@ const START: Duration = Duration::from_secs(60);
 const GREETING: Duration = Duration::from_secs(5);
 /// How long a server may take to leave.
 const STOP: Duration = Duration::from_secs(30);
-const POLL_MS: u8 = 10;
 /// How much of its log is shown when it fails.
 const LAST_LINES: usize = 5;
 
@@ -207,7 +207,7 @@ impl Server {
     /// Slot and process of each worker that serves.
     pub(crate) fn ready_workers(&self) -> Vec<(usize, i32)> {
         let workers = self.status().map_or_else(Vec::new, |status| status.workers);
-        let ready = workers.iter().filter(|one| one.state.to_string() == "ready");
+        let ready = workers.iter().filter(|one| one.state == ChildState::Ready);
         ready.filter_map(|one| Some((one.slot, one.pid?))).collect()
     }
 
@@ -334,9 +334,4 @@ fn unless_taken(port: u16) -> Result<u16, String> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(port),
         _ => Err(format!("port {port} is taken: stop what listens there, or give another --port")),
     }
-}
-
-/// Some milliseconds in which other processes get on.
-pub(crate) fn pause() {
-    let _ = poll(&mut [], PollTimeout::from(POLL_MS));
 }

@@ -15,7 +15,8 @@ use crate::generator::order::Order;
 use crate::generator::process::{Ended, Load as Generators};
 use crate::plan::Start;
 use crate::report::model::{Cpu, Memory, Run, Traffic};
-use crate::server::{self, Server};
+use crate::server::Server;
+use crate::wait::pause;
 use crate::watch::cpu::Meter;
 use crate::watch::memory;
 
@@ -160,7 +161,7 @@ fn share(server: &Server, before: &[Answered], traffic: &Traffic) -> Option<Vec<
         if share.iter().sum::<u64>() >= traffic.answered() || started.elapsed() > HEARTBEATS {
             return Some(share);
         }
-        server::pause();
+        pause();
     }
 }
 
