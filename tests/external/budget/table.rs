@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use toml::Table;
+use toml::{Table, Value};
 
 const BUDGETS: &str = include_str!("budgets.toml");
 
@@ -35,36 +35,51 @@ const LOOSE: f64 = 0.95;
 /// Shows what was measured and fails where it is over its budget. `advice` says how to see why.
 pub(super) fn check(measured: &Measured, excess: &Excess, advice: &str) {
     let file: Table = BUDGETS.parse().expect("budgets.toml is TOML");
-    let recorded = file["recorded"].as_str().expect("it says where it was recorded");
+    let varying: Vec<&str> =
+        file["varies"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     let mut over = Vec::new();
     for (section, counts) in measured {
-        let budgets = file.get(section).and_then(toml::Value::as_table);
+        let budgets = budgets(&file, section);
         eprintln!("[\"{section}\"]");
-        for (name, count) in counts {
-            let budget = budgets.and_then(|budgets| budgets.get(name)).map_or(0.0, number);
-            let is_over = *count > excess.limit(budget);
-            let is_loose = *count < budget * LOOSE;
+        for name in counts.keys().chain(budgets.keys().filter(|name| !counts.contains_key(*name))) {
+            let (count, budget) =
+                (counts.get(name).unwrap_or(&0.0), budgets.get(name).unwrap_or(&0.0));
+            let is_over = *count > excess.limit(*budget);
+            let is_loose = *count < budget * LOOSE && !varying.contains(&name.as_str());
+            let line = format!("{} = {}", key(name), shown(*count));
             let remark = match (is_over, is_loose) {
-                (true, _) => format!("  # OVER the budget of {budget}"),
-                (_, true) => format!("  # the budget of {budget} can be lowered"),
+                (true, _) => format!("  # over the budget of {}", shown(*budget)),
+                (_, true) => format!("  # the budget of {} can be lowered", shown(*budget)),
                 _ => String::new(),
             };
-            let line = format!("{name} = {}{remark}", shown(*count));
-            eprintln!("{line}");
-            over.extend(is_over.then(|| format!("{section}: {line}")));
+            eprintln!("{line}{remark}");
+            over.extend(is_over.then(|| format!("{section}: {line}{remark}")));
         }
     }
     assert!(
         over.is_empty(),
-        "{}\n{advice}\nOn purpose? Then write what was measured into tests/external/budget/budgets.toml, and why \
-         into the commit. The budgets were recorded with {recorded}.",
-        over.join("\n")
+        "{}\n{advice}\nOn purpose? Then copy the line into tests/external/budget/budgets.toml, and write why \
+         into the commit.\nThe budgets were recorded with {}.",
+        over.join("\n"),
+        file["recorded"].as_str().unwrap_or_default()
     );
 }
 
-fn number(value: &toml::Value) -> f64 {
+/// The budgets of one section; none where it has no budgets yet.
+fn budgets(file: &Table, section: &str) -> BTreeMap<String, f64> {
+    let budgets = file.get(section).and_then(Value::as_table).into_iter().flatten();
+    budgets.map(|(name, value)| (name.clone(), number(value))).collect()
+}
+
+fn number(value: &Value) -> f64 {
     let number = value.as_float().or_else(|| Some(value.as_integer()? as f64));
     number.unwrap_or_else(|| panic!("a budget is a number, not {value:?}"))
+}
+
+/// A name as the file has it.
+fn key(name: &str) -> String {
+    let is_bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_bare { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 /// Instructions are whole ones.
