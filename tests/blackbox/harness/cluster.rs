@@ -94,8 +94,17 @@ impl Cluster {
 
     /// Stops the server in good order: sessions are ended, files are written.
     pub(crate) fn stop(&self) {
+        self.stop_by(b"INT\n");
+    }
+
+    /// Stops it as a crash would; it recovers at its next start.
+    pub(crate) fn stop_at_once(&self) {
+        self.stop_by(b"QUIT\n");
+    }
+
+    fn stop_by(&self, signal: &[u8]) {
         let mut keeper = self.keeper().take().expect("the server runs");
-        let order = keeper.stdin.take().expect("the keeper listens").write_all(b"INT\n");
+        let order = keeper.stdin.take().expect("the keeper listens").write_all(signal);
         order.expect("the keeper lives");
         keeper.wait().expect("the keeper is our child");
     }
