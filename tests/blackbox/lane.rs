@@ -250,7 +250,7 @@ impl Crowd {
     /// Sends a request and waits for nothing. Every other client will reset its connection, not close it.
     fn only_asks(&self, client: usize) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        let linger = (client % 2 == 0).then_some(Duration::ZERO);
+        let linger = client.is_multiple_of(2).then_some(Duration::ZERO);
         SockRef::from(&stream).set_linger(linger).unwrap();
         let request = &self.reads[client % self.reads.len()];
         std::io::Write::write_all(&mut stream, &request.bytes(self.address)).unwrap();
