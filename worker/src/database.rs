@@ -168,7 +168,8 @@ impl Database {
         {
             return answer;
         }
-        self.ask(sql, params).await
+        // In a box: seldom needed, and large enough to make every handler's future slow to move.
+        Box::pin(self.ask(sql, params)).await
     }
 
     async fn change(&self, sql: &'static str, values: impl Values) -> Result<Answer, DbError> {
