@@ -12,6 +12,7 @@
 mod config;
 mod connector;
 mod error;
+mod lane;
 mod link;
 mod loan;
 mod pool;
@@ -81,7 +82,7 @@ impl Database {
     ///
     /// **Errors**: `Other` if it gave more.
     pub async fn row(&self, sql: &'static str, params: Params<'_>) -> Result<Option<Row>, DbError> {
-        at_most_one(self.ask(sql, params).await?.rows)
+        at_most_one(self.read(sql, params).await?.rows)
     }
 
     /// Runs one statement that changes rows, as a transaction of its own; gives how many it
@@ -150,11 +151,25 @@ impl Database {
             in_use: self.pool.in_use() as u64,
             waiting: self.pool.waiting() as u64,
             running: self.pool.running() as u64,
+            in_lane: self.pool.lane.in_flight() as u64,
             waits: counts.waited.get(),
             waits_over: counts.waits_over.get(),
             timeouts: counts.timeouts.get(),
             retries: counts.retries.get(),
+            detours: self.pool.lane.detours.get(),
         }
+    }
+
+    /// Runs one statement on the lane; on a connection of its own where it is no read, or the lane
+    /// cannot.
+    async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Answer, DbError> {
+        if is_select(sql)
+            && let Some(answer) = self.pool.lane.ask(sql, params).await
+        {
+            return answer;
+        }
+        // In a box: seldom needed, and large enough to make every handler's future slow to move.
+        Box::pin(self.ask(sql, params)).await
     }
 
     async fn change(&self, sql: &'static str, values: impl Values) -> Result<Answer, DbError> {
@@ -225,6 +240,8 @@ pub struct DatabaseStats {
     /// Writes and transactions running now, and connections that wait for an answer nobody wants
     /// any more.
     pub running: u64,
+    /// Statements in flight on the lane, the connection that reads share.
+    pub in_lane: u64,
     /// Callers that found every connection in use.
     pub waits: u64,
     /// Callers that got no connection: the wait was over, or too many waited.
@@ -233,6 +250,8 @@ pub struct DatabaseStats {
     pub timeouts: u64,
     /// Transactions and statements run again because of others.
     pub retries: u64,
+    /// Reads that the lane could not answer, so that the pool did.
+    pub detours: u64,
 }
 
 fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, DbError> {

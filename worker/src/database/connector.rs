@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bb8::{ErrorSink, ManageConnection};
 use bb8_postgres::PostgresConnectionManager;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
@@ -45,16 +45,21 @@ impl Connector {
             warm: config.warm.clone(),
             connect_timeout: config.connect_timeout,
             link,
-            turn: Mutex::new(Pace::new(config.pool_size)),
+            turn: Mutex::new(Pace::new(config.pool_size + 1)),
         }
     }
 
-    /// Opens one session, however many tries it takes.
-    async fn persist(&self) -> Session {
+    /// Opens a session that others share and nobody writes on, however many tries it takes.
+    pub(super) async fn open_read_only(&self) -> Session {
+        self.persist("SET default_transaction_read_only = on").await
+    }
+
+    /// Opens one session and runs `setup` in it, however many tries it takes.
+    async fn persist(&self, setup: &str) -> Session {
         let mut pace = self.turn.lock().await;
         loop {
             sleep_until(pace.next_try(Instant::now())).await;
-            match self.connect_once().await {
+            match self.connect_once(setup).await {
                 Ok(session) => return session,
                 Err(cause) => self.link.connect_failed(&cause),
             }
@@ -62,10 +67,18 @@ impl Connector {
         }
     }
 
-    async fn connect_once(&self) -> Result<Session, String> {
+    async fn connect_once(&self, setup: &str) -> Result<Session, String> {
         let opened = async {
             let client = self.postgres.connect().await.map_err(|error| chain(&error))?;
-            let prepared = self.prepare_warm(&client).await?;
+            // Sent together: one round trip.
+            let set_up = async {
+                match setup {
+                    "" => Ok(()),
+                    _ => client.batch_execute(setup).await.map_err(|error| chain(&error)),
+                }
+            };
+            let (set_up, prepared) = join(set_up, self.prepare_warm(&client)).await;
+            let prepared = set_up.and(prepared)?;
             Ok(Session::new(client, prepared, Arc::clone(&self.link)))
         };
         timeout(self.connect_timeout, opened)
@@ -113,7 +126,7 @@ impl ManageConnection for Manager {
         tokio::select! {
             biased;
             () = self.0.link.closed() => Err(DbError::unavailable("the pool is closed")),
-            session = self.0.persist() => Ok(session),
+            session = self.0.persist("") => Ok(session),
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
     config::DatabaseConfig,
     connector::{Connector, Manager, Reporter},
     error::DbError,
+    lane::Lane,
     link::Link,
     loan::Loan,
     tasks::Tasks,
@@ -35,6 +36,7 @@ pub(super) struct Pool {
     pub(super) config: DatabaseConfig,
     pub(super) link: Arc<Link>,
     connector: Arc<Connector>,
+    pub(super) lane: Rc<Lane>,
     /// `None` once closed.
     sessions: RefCell<Option<bb8::Pool<Manager>>>,
     /// One per session. bb8 hands out idle sessions without an order, the semaphore first come,
@@ -62,6 +64,7 @@ impl Pool {
     pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
         let link = Arc::new(Link::new(config.address()));
         let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
+        let lane = Lane::open(&config, &link, &connector);
         let sessions = bb8::Pool::builder()
             .max_size(config.pool_size)
             .min_idle(config.pool_size)
@@ -85,6 +88,7 @@ impl Pool {
             config,
             link,
             connector,
+            lane,
         })
     }
 
