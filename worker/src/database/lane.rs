@@ -21,11 +21,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    task::spawn_local,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::spawn_local, time::timeout};
 
 use super::{
     config::DatabaseConfig,
@@ -158,7 +154,11 @@ struct Passage {
 }
 
 impl Passage {
-    async fn ask(mut self, sql: &'static str, params: Params<'_>) -> Option<Result<Answer, DbError>> {
+    async fn ask(
+        mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Option<Result<Answer, DbError>> {
         let lane = Rc::clone(&self.lane);
         let session = Rc::clone(&self.session);
         let mut question = pin!(session.run(sql, params));
