@@ -145,9 +145,7 @@ fn a_database_that_restarts_costs_503s_until_it_is_back() {
     let database = Database::migrated_in(&cluster);
     let peace = launch(&turn, &database);
     let (crowd, workers) = (Crowd::of(&peace), peace.workers());
-    for (how, stop) in
-        [("fast", Cluster::stop as fn(&Cluster)), ("immediate", Cluster::stop_at_once)]
-    {
+    for (how, stop) in [("fast", Cluster::stop as fn(&Cluster)), ("immediate", Cluster::crash)] {
         let (answers, back) = crowd.asks(WRITERS, || {
             pause(Duration::from_millis(500));
             stop(&cluster);

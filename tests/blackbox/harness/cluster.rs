@@ -94,18 +94,18 @@ impl Cluster {
 
     /// Stops the server in good order: sessions are ended, files are written.
     pub(crate) fn stop(&self) {
-        self.stop_by(b"INT\n");
+        self.end("INT");
     }
 
-    /// Stops it as a crash would; it recovers at its next start.
-    pub(crate) fn stop_at_once(&self) {
-        self.stop_by(b"QUIT\n");
+    /// Stops it as a loss of power would: at once, and nobody is told.
+    pub(crate) fn crash(&self) {
+        self.end("QUIT");
     }
 
-    fn stop_by(&self, signal: &[u8]) {
+    fn end(&self, signal: &str) {
         let mut keeper = self.keeper().take().expect("the server runs");
-        let order = keeper.stdin.take().expect("the keeper listens").write_all(signal);
-        order.expect("the keeper lives");
+        let mut order = keeper.stdin.take().expect("the keeper listens");
+        writeln!(order, "{signal}").expect("the keeper lives");
         keeper.wait().expect("the keeper is our child");
     }
 
