@@ -12,6 +12,7 @@
 mod config;
 mod connector;
 mod error;
+mod hosts;
 mod link;
 mod loan;
 mod pool;
@@ -33,6 +34,7 @@ use tokio_postgres::Row;
 pub use self::{
     config::DatabaseConfig,
     error::{ConstraintKind, DbError, Refusal},
+    hosts::connect,
     session::Params,
     transaction::Transaction,
     values::Values,

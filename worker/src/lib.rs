@@ -67,7 +67,7 @@ pub use crate::config::{Config, Limits};
 pub use crate::cpu_thread::{CpuThread, JobError};
 pub use crate::database::{
     ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Transaction,
-    Values,
+    Values, connect,
 };
 pub use crate::drain::Outcome;
 pub use crate::error::HttpError;

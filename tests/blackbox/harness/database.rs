@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use migrations::Access;
 use peace::embedded::Binaries;
 use tokio::runtime::{self, Runtime};
 use tokio_postgres::types::{FromSql, ToSql};
@@ -57,6 +58,11 @@ impl<'a> Database<'a> {
         self.cluster.url(&self.name)
     }
 
+    /// The same for the library of migrations.
+    pub(crate) fn access(&self) -> Access {
+        access(&self.url())
+    }
+
     /// The schema as `pg_dump` writes it, without the marks that are new in every dump.
     pub(crate) fn dump(&self) -> String {
         let server = Binaries::find(None).expect("PostgreSQL is installed");
@@ -94,11 +100,15 @@ pub(super) fn make_template(cluster: &Cluster) {
 fn migrate(url: &str) {
     let chain = migrations::embedded().expect("the revisions are well formed");
     let options = migrations::Options::new(chain);
-    let config: Config = url.parse().expect("a URL of our own");
+    let access = access(url);
     let work = async {
-        migrations::upgrade(&config, &migrations::Target::Head, &options, &mut |_| ()).await
+        migrations::upgrade(&access, &migrations::Target::Head, &options, &mut |_| ()).await
     };
     event_loop().block_on(work).expect("the template can be migrated");
+}
+
+fn access(url: &str) -> Access {
+    url.parse::<Config>().expect("a URL of our own").into()
 }
 
 /// For a few calls of asynchronous code.

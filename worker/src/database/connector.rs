@@ -1,7 +1,7 @@
 //! Opens sessions: how bb8 gets its connections, and the rule that nobody hammers a server.
 //!
 //! Called by bb8 (through [`ManageConnection`]) and by the pool (to ask whether a silent server
-//! lives); calls bb8-postgres, which speaks the start-up and runs the connection's task.
+//! lives); calls `hosts`, which knows the servers.
 //! Promises: one try at a time, each under a deadline, after a failure a pause, and never more
 //! than about five a second in the long run; bb8 is told when a session exists or the pool is
 //! closed, and not before, since it would give up; the check at check-out is local, so it costs no
@@ -11,17 +11,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bb8::{ErrorSink, ManageConnection};
-use bb8_postgres::PostgresConnectionManager;
 use futures_util::future::join_all;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use super::{
     config::DatabaseConfig,
     error::{DbError, chain, leaves_session_usable},
+    hosts::Hosts,
     link::Link,
     session::{Prepared, Session},
 };
@@ -31,7 +31,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// What is needed to open a session.
 pub(super) struct Connector {
-    postgres: PostgresConnectionManager<NoTls>,
+    hosts: Hosts,
     warm: Vec<&'static str>,
     connect_timeout: Duration,
     link: Arc<Link>,
@@ -41,7 +41,7 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(config: &DatabaseConfig, link: Arc<Link>) -> Self {
         Self {
-            postgres: PostgresConnectionManager::new(config.session(), NoTls),
+            hosts: Hosts::new(&config.session(), config.tls.as_ref()),
             warm: config.warm.clone(),
             connect_timeout: config.connect_timeout,
             link,
@@ -64,7 +64,7 @@ impl Connector {
 
     async fn connect_once(&self) -> Result<Session, String> {
         let opened = async {
-            let client = self.postgres.connect().await.map_err(|error| chain(&error))?;
+            let client = self.hosts.connect(self.connect_timeout).await?;
             let prepared = self.prepare_warm(&client).await?;
             Ok(Session::new(client, prepared, Arc::clone(&self.link)))
         };
@@ -91,9 +91,9 @@ impl Connector {
     }
 
     /// Asks a server that was silent whether it lives, over a connection of its own. Any answer
-    /// counts, also a refusal.
+    /// counts, also a refusal; another server's does not.
     pub(super) async fn probe(&self) -> Result<(), String> {
-        match timeout(PROBE_TIMEOUT, self.postgres.connect()).await {
+        match timeout(PROBE_TIMEOUT, self.hosts.reach()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.as_db_error().is_some() => Ok(()),
             Ok(Err(error)) => Err(chain(&error)),

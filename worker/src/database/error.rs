@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+use rustls::OtherError;
 use tokio_postgres::error::{Severity, SqlState};
 
 /// Why a statement or a transaction gave no result.
@@ -219,10 +220,22 @@ pub(super) fn chain(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
+        match distrust(error) {
+            Some(reason) => _ = write!(text, ": {reason}"),
+            None => _ = write!(text, ": {error}"),
+        }
         cause = error.source();
     }
     text
+}
+
+/// Why the application does not believe a certificate, without what TLS says around it.
+fn distrust<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a OtherError> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    match inner.downcast_ref()? {
+        rustls::Error::Other(reason) => Some(reason),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
