@@ -91,6 +91,11 @@ fn in_words(error: Error) -> Error {
         CertificateError::UnknownIssuer => {
             ("has no known issuer".to_owned(), "give the authority's file as sslrootcert")
         }
+        // One of the same name: an authority that was made anew.
+        CertificateError::BadSignature => (
+            "is signed with another key than its authority's".to_owned(),
+            "give that authority's newest file as sslrootcert",
+        ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
             let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
@@ -118,23 +123,72 @@ fn bare(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rustls::crypto::ring;
+
     use super::*;
 
-    #[test]
-    fn a_refusal_says_what_to_do() {
-        let name = CertificateError::NotValidForNameContext {
-            expected: ServerName::try_from("db.example").unwrap(),
-            presented: vec!["DnsName(\"pg.test\")".to_owned(), "IpAddress(10.0.0.1)".to_owned()],
-        };
-        for (verdict, words) in [
-            (name, "is for pg.test, 10.0.0.1, not db.example: connect by a name of it"),
-            (CertificateError::UnknownIssuer, "give the authority's file as sslrootcert"),
-            (CertificateError::Expired, "has expired: renew it"),
-            (CertificateError::NotValidYet, "is not valid yet: set the clock"),
-            (CertificateError::BadEncoding, "is of no use (BadEncoding): make one of version 3"),
-        ] {
-            let said = in_words(Error::InvalidCertificate(verdict)).to_string();
-            assert!(said.contains(words), "{said}");
+    /// What `trust` says at a time about a certificate that a host shows.
+    fn said(trust: &Trust, certificate: &CertificateDer<'_>, host: &str, at: UnixTime) -> String {
+        let host = ServerName::try_from(host).unwrap();
+        match trust.verify_server_cert(certificate, &[], &host, &[], at) {
+            Ok(_) => "believed".to_owned(),
+            Err(Error::Other(distrust)) => distrust.to_string(),
+            Err(other) => panic!("{other}"),
         }
+    }
+
+    fn authority() -> (Issuer<'static, KeyPair>, CertificateDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        (Issuer::new(params, key), certificate)
+    }
+
+    fn trust(root: &CertificateDer<'static>, verifies_name: bool) -> Trust {
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone()).unwrap();
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        Trust { roots: Some(roots), verifies_name, algorithms }
+    }
+
+    fn in_year(year: i32) -> UnixTime {
+        let seconds = date_time_ymd(year, 6, 1).unix_timestamp();
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds.unsigned_abs()))
+    }
+
+    #[test]
+    fn a_certificate_is_believed_in_its_time_and_for_its_name() {
+        let (issuer, root) = authority();
+        let mut params = CertificateParams::new(vec!["pg.test".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2030, 1, 1);
+        params.not_after = date_time_ymd(2031, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let shown = params.signed_by(&key, &issuer).unwrap().der().clone();
+        let (full, chain_only) = (trust(&root, true), trust(&root, false));
+        let other_name = "the server's certificate is for pg.test, not db.test: connect by a name";
+        for (trust, host, year, expected) in [
+            (&full, "pg.test", 2030, "believed"),
+            (&full, "db.test", 2030, other_name),
+            (&chain_only, "db.test", 2030, "believed"),
+            (&full, "pg.test", 2032, "the server's certificate has expired: renew it"),
+            (&chain_only, "pg.test", 2029, "is not valid yet: set the clock"),
+        ] {
+            let said = said(trust, &shown, host, in_year(year));
+            assert!(said.contains(expected), "{host} in {year}: {said}");
+        }
+        let of_same_name = trust(&authority().1, false);
+        let said = said(&of_same_name, &shown, "pg.test", in_year(2030));
+        assert!(said.contains("is signed with another key than its authority's"), "{said}");
+    }
+
+    #[test]
+    fn an_authority_is_no_server() {
+        let (_, root) = authority();
+        let said = said(&trust(&root, false), &root, "pg.test", in_year(2030));
+        assert!(said.contains("CaUsedAsEndEntity") && said.contains("no authority's"), "{said}");
     }
 }

@@ -31,11 +31,16 @@ impl Database<'static> {
 
     /// Without any table, in the shared cluster.
     pub(crate) fn blank(_turn: &Turn) -> Self {
-        Self::copy_of("template1", Cluster::shared())
+        Self::blank_in(Cluster::shared())
     }
 }
 
 impl<'a> Database<'a> {
+    /// Without any table, in `cluster`.
+    pub(crate) fn blank_in(cluster: &'a Cluster) -> Self {
+        Self::copy_of("template1", cluster)
+    }
+
     /// At head, empty, in `cluster`.
     pub(crate) fn migrated_in(cluster: &'a Cluster) -> Self {
         cluster.make_template();
@@ -48,6 +53,11 @@ impl<'a> Database<'a> {
         let maintenance = Sql::connect(&cluster.url("postgres")).expect("the cluster answers");
         maintenance.run(&format!("create database {name} template {template}"));
         Self { name, cluster }
+    }
+
+    /// The same database on another server, which has copied it.
+    pub(crate) fn on<'b>(&self, cluster: &'b Cluster) -> Database<'b> {
+        Database { name: self.name.clone(), cluster }
     }
 
     pub(crate) fn name(&self) -> &str {
