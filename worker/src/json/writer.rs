@@ -427,7 +427,8 @@ mod tests {
         for byte in 0..=0x7f_u8 {
             for before in 0..17 {
                 for behind in [0, 1, 7, 8, 9] {
-                    let text = format!("{}{}{}", "ü".repeat(before), byte as char, "x".repeat(behind));
+                    let text =
+                        format!("{}{}{}", "ü".repeat(before), byte as char, "x".repeat(behind));
                     same(&text);
                     same(&format!("{}{}", byte as char, text));
                 }
