@@ -15,3 +15,4 @@ pub mod resources;
 pub mod security;
 pub mod serving;
 pub mod settings;
+pub mod tls;

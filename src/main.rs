@@ -13,7 +13,7 @@ use peace::app::AppSettings;
 use peace::embedded::{Cluster, EmbeddedError, Lock, Place};
 use peace::pid_file::PidFile;
 use peace::programs::{self, Need, REFUSED, UNAVAILABLE};
-use peace::settings::{self, Command, Config, Database, Loaded, Sources};
+use peace::settings::{self, Command, Config, Database, DatabaseUrl, Loaded, Sources};
 use peace::{ctl, journal, platform, resources, serving};
 use supervisor::{Outcome, Program, ProgramKind, Reload, Supervisor, Task, Work};
 
@@ -120,7 +120,7 @@ struct Settings {
 /// What runs before and beside the workers, in the order of its start.
 fn programs<'a>(
     cluster: Option<&'a Cluster>,
-    server: &'a tokio_postgres::Config,
+    server: &'a DatabaseUrl,
     need: Need,
 ) -> Vec<Program<'a>> {
     let hint = cluster.map(|cluster| format!("see {}", cluster.place().log.display()));
@@ -154,7 +154,7 @@ fn programs<'a>(
 
 /// Where the rows are; and the cluster that holds them, when that is our affair.
 struct Rows {
-    server: tokio_postgres::Config,
+    server: DatabaseUrl,
     cluster: Option<Cluster>,
     _lock: Option<Lock>,
 }
@@ -164,13 +164,11 @@ impl Rows {
     /// process.
     fn of(config: &Config) -> Result<Self, EmbeddedError> {
         match &config.database {
-            Database::Url(url) => {
-                Ok(Self { server: url.config().clone(), cluster: None, _lock: None })
-            }
+            Database::Url(url) => Ok(Self { server: url.clone(), cluster: None, _lock: None }),
             Database::Embedded => {
                 let cluster = Cluster::new(Place::of_project(Path::new("."))?)?;
                 let lock = cluster.lock()?;
-                let server = programs::server_of(&cluster);
+                let server = DatabaseUrl::in_clear(programs::server_of(&cluster));
                 Ok(Self { server, cluster: Some(cluster), _lock: Some(lock) })
             }
         }

@@ -14,11 +14,13 @@ use nix::libc::{SIGINT, SIGKILL, SIGQUIT};
 use supervisor::{Post, ProgramKind};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::config::Host;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 use tracing::{info, warn};
 use worker::DbError;
 
 use crate::embedded::{Cluster, EmbeddedError, MAJOR_MIN, Tuning};
+use crate::settings::DatabaseUrl;
+use crate::tls::TlsError;
 
 /// Exit code for a wrong setting (sysexits `EX_USAGE`).
 pub const USAGE: u8 = 64;
@@ -38,6 +40,7 @@ pub const MIGRATE: ProgramKind = ProgramKind::Step { timeout_ms: 300_000 };
 pub const CHECK: ProgramKind = ProgramKind::Step { timeout_ms: 5_000 };
 
 const CHECK_CONNECT_TIMEOUT: Duration = Duration::from_millis(2_500);
+const CHECK_ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const SERVER_START_TIMEOUT: Duration = Duration::from_secs(120);
 const SERVER_START_POLL: Duration = Duration::from_millis(50);
 /// The longest text that a child's channel takes.
@@ -134,12 +137,11 @@ async fn migrate_embedded(cluster: &Cluster) -> Result<(), Failure> {
     let options = migrations::Options::new(chain()?);
     let target = migrations::Target::Head;
     let mut tell = |event: migrations::Event<'_>| info!("migrate: {event}");
-    migrations::upgrade(&server_of(cluster), &target, &options, &mut tell).await.map_err(
-        |error| {
-            let mend = format!("see {}", cluster.place().log.display());
-            Failure::mendable(UNAVAILABLE, "migrate", &error.to_string(), &mend)
-        },
-    )?;
+    let access = server_of(cluster).into();
+    migrations::upgrade(&access, &target, &options, &mut tell).await.map_err(|error| {
+        let mend = format!("see {}", cluster.place().log.display());
+        Failure::mendable(UNAVAILABLE, "migrate", &error.to_string(), &mend)
+    })?;
     Ok(())
 }
 
@@ -156,33 +158,32 @@ async fn connect_patiently(server: &Config) -> Client {
     tries.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tries.tick().await;
-        if let Ok(client) = connect(server).await {
+        if let Ok(client) = worker::connect(server, None, CHECK_CONNECT_TIMEOUT).await {
             return client;
         }
     }
 }
 
 /// Looks at the database once, before the port opens: are we let in, is it new enough, has it room?
-pub fn check(post: &Post, server: &Config, need: Need) -> u8 {
+pub fn check(post: &Post, server: &DatabaseUrl, need: Need) -> u8 {
     finish(post, check_server(server, need))
 }
 
-async fn check_server(server: &Config, need: Need) -> Result<(), Failure> {
+async fn check_server(server: &DatabaseUrl, need: Need) -> Result<(), Failure> {
     let needed = chain()?.head().id.as_str();
-    let place = address(server);
-    let attempt = timeout(CHECK_CONNECT_TIMEOUT, async {
-        let client = connect(server).await?;
-        let capacity = capacity(&client).await?;
-        Ok((client, capacity))
-    });
-    let (client, capacity) = match attempt.await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(unreachable(&place, &error)),
-        Err(_) => {
-            let what = format!("the database at {place}");
-            let mend = "start it, or correct DATABASE_URL";
-            return Err(Failure::mendable(UNAVAILABLE, &what, "it does not answer", mend));
-        }
+    let tls = server.tls().map_err(|error| bad_setting(&error))?;
+    let mut config = server.config().clone();
+    config.application_name("peace/check");
+    let failed = |why: &str| {
+        let what = format!("no connection to the database{}", place(&config));
+        Failure::mendable(UNAVAILABLE, &what, why, "correct DATABASE_URL or start it")
+    };
+    let client = worker::connect(&config, tls.as_ref(), CHECK_CONNECT_TIMEOUT)
+        .await
+        .map_err(|why| failed(&why))?;
+    let capacity = match timeout(CHECK_ANSWER_TIMEOUT, capacity(&client)).await {
+        Ok(answer) => answer.map_err(|error| failed(&DbError::from(&error).to_string()))?,
+        Err(_) => return Err(failed("it does not answer")),
     };
     capacity.check(need)?;
     tell_of_revision(&client, needed).await;
@@ -250,15 +251,6 @@ async fn tell_of_revision(client: &Client, needed: &str) {
         }
         false => warn!(needed, found, "the database is behind: run `peace-migrate upgrade head`"),
     }
-}
-
-async fn connect(server: &Config) -> Result<Client, tokio_postgres::Error> {
-    let mut server = server.clone();
-    server.application_name("peace/check").connect_timeout(CHECK_CONNECT_TIMEOUT);
-    let (client, connection) = server.connect(NoTls).await?;
-    // Ends with the client; its errors reach the client too.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
 }
 
 /// Why a program ends the start.
@@ -335,25 +327,20 @@ fn parse(url: &str) -> Config {
     url.parse().expect("the folder of a socket is a valid host")
 }
 
-/// One line on why the server did not let us in. The server's own words carry no password.
-fn unreachable(place: &str, error: &tokio_postgres::Error) -> Failure {
-    let why = match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(said), _) => said.message().to_owned(),
-        (None, Some(source)) => source.to_string(),
-        (None, None) => error.to_string(),
-    };
-    let what = format!("no connection to the database at {place}");
-    Failure::mendable(UNAVAILABLE, &what, &why, "correct DATABASE_URL or start it")
+/// What to correct of `DATABASE_URL`, or beside it.
+fn bad_setting(error: &TlsError) -> Failure {
+    Failure::new(USAGE, without_middle(&format!("DATABASE_URL: {error}"), TEXT_BYTES_MAX))
 }
 
-/// Where the server is, without user and password.
-fn address(server: &Config) -> String {
-    let host = match server.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        Some(Host::Unix(folder)) => folder.display().to_string(),
-        None => server.get_hostaddrs().first().map_or_else(String::new, ToString::to_string),
+/// Where the server is, without user and password. Of several, each says what it has to say itself.
+fn place(server: &Config) -> String {
+    let host = match (server.get_hosts(), server.get_hostaddrs()) {
+        ([Host::Tcp(name)], _) => name.clone(),
+        ([Host::Unix(folder)], _) => folder.display().to_string(),
+        ([], [address]) => address.to_string(),
+        _ => return String::new(),
     };
-    format!("{host}:{}", server.get_ports().first().copied().unwrap_or(5432))
+    format!(" at {host}:{}", server.get_ports().first().copied().unwrap_or(5432))
 }
 
 #[cfg(test)]
@@ -381,8 +368,9 @@ mod tests {
     #[test]
     fn an_address_never_shows_who_connects() {
         let server = "postgres://ann:secret@db.example:5433/x?sslmode=disable".parse().unwrap();
-        assert_eq!(address(&server), "db.example:5433");
-        assert_eq!(address(&parse("host=/run/pg user=ann")), "/run/pg:5432");
+        assert_eq!(place(&server), " at db.example:5433");
+        assert_eq!(place(&parse("host=/run/pg user=ann")), " at /run/pg:5432");
+        assert_eq!(place(&parse("host=a,b user=ann")), "");
     }
 
     #[test]

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use supervisor::{Load, Message, Order, Post, Received, Role};
-use tokio_postgres::Config as Server;
 use tracing::error;
 use worker::{DatabaseConfig, Inputs, Orders, Outcome};
 
 use crate::app::{self, AppSettings};
 use crate::programs::{REFUSED, USAGE};
 use crate::resources;
-use crate::settings::Config;
+use crate::settings::{Config, DatabaseUrl};
+use crate::tls::TlsError;
 
 /// Time for requests in flight after a quick stop.
 const QUICK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ pub fn check_reload(running: &Config, fresh: &Config) -> Result<(), String> {
 }
 
 /// Serves until told to stop. Answers the exit code.
-pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings) -> u8 {
+pub fn serve(mut post: Post, config: &Config, server: &DatabaseUrl, app: &AppSettings) -> u8 {
     let Role::Worker { slot, generation } = post.role else {
         return post.fail(USAGE, "only a worker serves");
     };
@@ -108,7 +108,10 @@ pub fn serve(mut post: Post, config: &Config, server: &Server, app: &AppSettings
             Box::new(move |slot| post.channel.send(&Message::Unfostered { slot }))
         },
     };
-    let worker = worker_config(config, server, slot, generation);
+    let worker = match worker_config(config, server, slot, generation) {
+        Ok(worker) => worker,
+        Err(error) => return post.fail(USAGE, format!("DATABASE_URL: {error}")),
+    };
     match worker::run(inputs, worker, async |database| app::build(database, app, leaving)) {
         Ok(Outcome::Drained) => 0,
         Ok(Outcome::Forced { requests_cut, transactions_cut }) => {
@@ -157,9 +160,15 @@ fn beat(post: &Post, load: &worker::Load) {
     });
 }
 
-fn worker_config(config: &Config, server: &Server, slot: usize, generation: u64) -> worker::Config {
+fn worker_config(
+    config: &Config,
+    server: &DatabaseUrl,
+    slot: usize,
+    generation: u64,
+) -> Result<worker::Config, TlsError> {
     let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-    let mut database = DatabaseConfig::new(server.clone(), slot, generation);
+    let mut database = DatabaseConfig::new(server.config().clone(), slot, generation);
+    database.tls = server.tls()?;
     database.pool_size = u32::try_from(config.pool_size).unwrap_or(u32::MAX);
     database.warm = resources::statements().iter().map(|statement| statement.sql).collect();
     let mut worker = worker::Config::new(database);
@@ -170,7 +179,7 @@ fn worker_config(config: &Config, server: &Server, slot: usize, generation: u64)
     worker.slot = slot;
     worker.generation = generation;
     worker.access_log = config.access_log;
-    worker
+    Ok(worker)
 }
 
 fn millis(duration: Duration) -> u64 {

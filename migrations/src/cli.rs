@@ -20,8 +20,8 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use tokio_postgres::Config;
 
+use crate::database::access::Access;
 use crate::error::Error;
 use crate::files::chain::Chain;
 use crate::files::embedded::embedded;
@@ -32,7 +32,6 @@ use crate::schema::declared::{Declared, Table};
 use crate::schema::generate::Unwritten;
 use crate::schema::scratch::Server;
 use crate::stop;
-use crate::url::{UrlError, parse_url};
 
 const SCRATCH_URL_VARIABLE: &str = "PEACE_SCRATCH_URL";
 /// Below a command's own options.
@@ -103,7 +102,7 @@ enum Command {
 
 /// Finds the application's database; is given what `--database-url` says. `None`: nobody says where it
 /// is. An error is one line for people, without a password.
-pub type FindDatabase<'a> = &'a dyn Fn(Option<String>) -> Result<Option<Config>, String>;
+pub type FindDatabase<'a> = &'a dyn Fn(Option<String>) -> Result<Option<Access>, String>;
 
 /// What an application hands to its command.
 #[derive(Clone, Copy)]
@@ -114,6 +113,8 @@ pub struct Application<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Called by the commands that work on a database.
     pub database: FindDatabase<'a>,
+    /// Reads a database URL, in whatever spellings the application takes. An error is one line.
+    pub read_url: &'a dyn Fn(&str) -> Result<Access, String>,
 }
 
 /// What every command is called with.
@@ -150,7 +151,7 @@ enum Failure {
     #[error(transparent)]
     NoLinter(#[from] NoLinter),
     #[error("PEACE_SCRATCH_URL: {0}")]
-    ScratchUrl(UrlError),
+    ScratchUrl(String),
     #[error("cannot read {path}: {reason}")]
     Read { path: String, reason: String },
     #[error("{path}:{line}: unclosed {what}")]
@@ -255,20 +256,21 @@ impl Call<'_> {
     }
 
     /// The database that the command is about.
-    fn database(&self) -> Result<Config, Failure> {
+    fn database(&self) -> Result<Access, Failure> {
         self.known_database()?.ok_or(Failure::NoDatabase)
     }
 
     /// The same, for a command that does without; whether it answers is another matter.
-    fn known_database(&self) -> Result<Option<Config>, Failure> {
+    fn known_database(&self) -> Result<Option<Access>, Failure> {
         (self.application.database)(self.url.clone()).map_err(Failure::Database)
     }
 
     /// Where scratch databases can be made. With one of its own it needs no other.
     fn server(&self) -> Result<Server, Failure> {
         let given = (self.application.env)(SCRATCH_URL_VARIABLE);
-        let given = given.filter(|url| !url.trim().is_empty());
-        let given = given.as_deref().map(parse_url).transpose().map_err(Failure::ScratchUrl)?;
+        let given = given.as_deref().map(str::trim).filter(|url| !url.is_empty());
+        let given = given.map(self.application.read_url).transpose();
+        let given = given.map_err(Failure::ScratchUrl)?;
         let server = match &given {
             Some(given) => self.known_database()?.unwrap_or_else(|| given.clone()),
             None => self.database()?,
@@ -312,11 +314,16 @@ mod tests {
             Ok(cli) => cli,
             Err(error) => return u8::try_from(error.exit_code()).unwrap(),
         };
+        let read_url = |url: &str| {
+            let config: Result<tokio_postgres::Config, _> = url.parse();
+            config.map(Access::from).map_err(|error| error.to_string())
+        };
         let database = |flag: Option<String>| {
             let url = flag.or(url.map(str::to_owned));
-            url.map(|url| parse_url(&url).map_err(|error| error.to_string())).transpose()
+            url.as_deref().map(read_url).transpose()
         };
-        let application = Application { tables: &[], env: &|_| None, database: &database };
+        let application =
+            Application { tables: &[], env: &|_| None, database: &database, read_url: &read_url };
         execute(cli, &application).unwrap_err().exit_code()
     }
 

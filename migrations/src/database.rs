@@ -1,11 +1,12 @@
 //! Where a database stands in the history, and how it moves.
 //!
 //! `cli` and `schema` call it, and the application's *migrate* step; it calls `files`. `runner` is a
-//! run: `session` (connection and lock) -> `records` (where it stands) -> what says no (`consent`,
+//! run: `access` and `session` (connection and lock) -> `records` (where it stands) -> what says no (`consent`,
 //! `loss`, `pooler`) -> `apply` for each step (`index`, `settle`). Runs of other kinds: `offline` (for
 //! psql), `rehearse` (only tried), `amend` (the rows alone).
 //! It does not know what a schema should be.
 
+pub(crate) mod access;
 pub(crate) mod amend;
 pub(crate) mod apply;
 pub(crate) mod consent;

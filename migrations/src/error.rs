@@ -5,8 +5,10 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
+use rustls::OtherError;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
 use crate::database::records::HistoryError;
@@ -358,7 +360,10 @@ fn longer(script: &Script, error: &tokio_postgres::Error) -> String {
 pub(crate) fn words(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-        return causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        return causes.fold(error.to_string(), |text, cause| match distrust(cause) {
+            Some(reason) => format!("{text}: {reason}"),
+            None => format!("{text}: {cause}"),
+        });
     };
     let mut text = format!("{} [{}]", db.message(), db.code().code());
     let advice = match *db.code() {
@@ -377,6 +382,15 @@ pub(crate) fn words(error: &tokio_postgres::Error) -> String {
         text.push_str(more);
     }
     text.replace('\n', " ")
+}
+
+/// Why the application does not believe a certificate, without what TLS says around it.
+fn distrust<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a OtherError> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    match inner.downcast_ref()? {
+        rustls::Error::Other(reason) => Some(reason),
+        _ => None,
+    }
 }
 
 /// What to grant; an English server's message says what was refused.

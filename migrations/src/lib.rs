@@ -7,14 +7,14 @@
 //!
 //! | room | what it is about |
 //! |---|---|
-//! | `cli` | arguments in, lines and an exit code out; with `show`, `stop`, `url`, `error` beside it |
+//! | `cli` | arguments in, lines and an exit code out; with `show`, `stop`, `error` beside it |
 //! | `files` | the revisions: read, linked, written, judged |
 //! | `database` | where a database stands, and how it moves |
 //! | `schema` | what SQL means, what differs, and the SQL between |
 //!
 //! `schema` knows `database`, and both know `files`; never the other way round.
 //!
-//! In the order of a run: [`parse_url`] -> [`embedded()`] (files -> chain) -> [`upgrade`].
+//! In the order of a run: [`embedded()`] (files -> chain) -> [`upgrade`].
 //! README.md has the rules of the files.
 //!
 //! It promises that runners may race, be killed and be repeated: a revision is applied once, whole,
@@ -28,9 +28,9 @@ mod files;
 mod schema;
 mod show;
 mod stop;
-mod url;
 
 pub use cli::{Application, FindDatabase, run};
+pub use database::access::Access;
 pub use database::apply::{Direction, Step};
 pub use database::records::{HistoryError, READINESS_SQL, Record};
 pub use database::runner::{
@@ -52,4 +52,3 @@ pub use tokio_postgres::{
     Row,
     types::{FromSql, Type},
 };
-pub use url::{UrlError, parse_url, without_driver};

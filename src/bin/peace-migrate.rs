@@ -4,29 +4,39 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use migrations::Application;
-use peace::settings::{self, Database, Sources};
+use migrations::{Access, Application};
+use peace::settings::{self, Database, DatabaseUrl, Sources};
 use peace::{embedded, resources};
-use tokio_postgres::Config;
 
 fn main() -> ExitCode {
     let application = Application {
         tables: &resources::tables(),
         env: &|name| std::env::var(name).ok(),
         database: &database,
+        read_url: &read_url,
     };
     ExitCode::from(migrations::run(std::env::args_os(), &application))
 }
 
 /// Where the server looks too; instead of an embedded database of its own it takes the one that
 /// `deploy/up` runs in this folder.
-fn database(flag: Option<String>) -> Result<Option<Config>, String> {
+fn database(flag: Option<String>) -> Result<Option<Access>, String> {
     let found = settings::database(flag, &Sources::of_process());
     match found.map_err(|refusal| refusal.in_one_line())? {
-        Some(Database::Url(url)) => Ok(Some(url.config().clone())),
-        Some(Database::Embedded) => {
-            embedded::answering(Path::new(".")).map_err(|error| error.to_string())
-        }
+        Some(Database::Url(url)) => access(&url).map(Some),
+        Some(Database::Embedded) => match embedded::answering(Path::new(".")) {
+            Ok(found) => Ok(found.map(Access::from)),
+            Err(error) => Err(error.to_string()),
+        },
         None => Ok(None),
     }
+}
+
+fn read_url(text: &str) -> Result<Access, String> {
+    access(&text.parse().map_err(|wrong: settings::Wrong| wrong.to_string())?)
+}
+
+fn access(url: &DatabaseUrl) -> Result<Access, String> {
+    let tls = url.tls().map_err(|error| format!("the database URL: {error}"))?;
+    Ok(Access { config: url.config().clone(), tls })
 }

@@ -1,25 +1,30 @@
 //! Where PostgreSQL is: every form of the URL, made into one connection configuration.
 //!
-//! `value` calls it; the parser is tokio-postgres's own. It promises that no message repeats any
-//! part of a URL, and that a parsed one shows all but its password. Whether the server answers,
-//! it does not know. TLS is not built in: a server on another machine is refused unless the URL
-//! says `sslmode=disable`, so that nobody sends a password in clear without having said so.
+//! `value` calls it; the parser is tokio-postgres's own, but for the options of TLS, which it does
+//! not know (`options`, `encryption`). It promises that no message repeats any part of a URL, and
+//! that a parsed one shows all but its password. Whether the server answers, it does not know.
 //! Source: libpq, "Connection Strings".
 
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
+mod encryption;
+mod options;
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::value::Wrong;
+use crate::tls::{Tls, TlsError, Verify};
+use options::Taken;
 
 /// How to write one that is accepted.
 pub(super) const MEND: &str = "give postgres://USER:PASSWORD@HOST:PORT/NAME or key=value text";
 
 /// The options whose values tokio-postgres may refuse: its message may be repeated for these only.
 const CHECKED_OPTIONS: &[&str] = &[
-    "sslmode",
     "sslnegotiation",
     "hostaddr",
     "port",
@@ -38,13 +43,38 @@ const CHECKED_OPTIONS: &[&str] = &[
 /// A checked database URL. `Debug` and `Display` show it without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
-    config: Box<tokio_postgres::Config>,
+    config: Box<Config>,
+    tls: Option<Tls>,
 }
 
 impl DatabaseUrl {
-    /// What to connect with. Its hosts, ports and options are as the URL gave them.
-    pub fn config(&self) -> &tokio_postgres::Config {
+    /// A server on this machine, which is spoken to in clear.
+    pub fn in_clear(mut config: Config) -> Self {
+        config.ssl_mode(SslMode::Disable);
+        Self { config: Box::new(config), tls: None }
+    }
+
+    /// What to connect with. Its hosts, ports and options are as the URL gave them; its `sslmode` is
+    /// `require` where [`DatabaseUrl::tls`] gives something, else `disable`.
+    pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// And over which TLS. Reads its files: to be called once, in a process that does not fork.
+    ///
+    /// # Errors
+    /// The first file that is no good.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+        self.tls.as_ref().map(Tls::read).transpose()
+    }
+
+    /// How it is encrypted, in libpq's words.
+    fn ssl_mode(&self) -> Option<&'static str> {
+        self.tls.as_ref().map(|tls| match tls.verify {
+            Verify::Nothing => "require",
+            Verify::Authority(_) => "verify-ca",
+            Verify::Name(_) => "verify-full",
+        })
     }
 }
 
@@ -58,10 +88,12 @@ impl FromStr for DatabaseUrl {
         };
         check_scheme(&text)?;
         check_at_signs(&text)?;
-        let config: tokio_postgres::Config = text.parse().map_err(|error| refused(&error))?;
+        let Taken { rest, options } = options::take(&text, encryption::is_ours);
+        let mut config: Config = rest.parse().map_err(|error| refused(&error))?;
         check_hosts(&config)?;
-        check_tls(&config)?;
-        Ok(Self { config: Box::new(config) })
+        let tls = encryption::tls(&options, &config)?;
+        config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
+        Ok(Self { config: Box::new(config), tls })
     }
 }
 
@@ -92,10 +124,6 @@ fn refused(error: &tokio_postgres::Error) -> Wrong {
         .iter()
         .find(|option| reason == format!("invalid value for option `{option}`"));
     match option {
-        Some(&"sslmode") => Wrong::new(
-            "an unknown sslmode",
-            "give sslmode=disable or sslmode=prefer (TLS is not built in yet)",
-        ),
         Some(option) => Wrong::new(format!("a bad value of {option}"), MEND),
         None if reason.starts_with("unknown option") => {
             Wrong::new("an unknown option", "remove it, or write it as libpq does")
@@ -104,8 +132,12 @@ fn refused(error: &tokio_postgres::Error) -> Wrong {
     }
 }
 
-fn check_hosts(config: &tokio_postgres::Config) -> Result<(), Wrong> {
-    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+fn check_hosts(config: &Config) -> Result<(), Wrong> {
+    let (names, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+    let hosts = names.max(addresses);
+    if names.min(addresses) > 0 && names != addresses {
+        return Err(Wrong::new("more hosts than hostaddrs", "give one for each, or none"));
+    }
     if hosts == 0 {
         return Err(Wrong::new("no host", "add localhost, or the folder of a socket as host="));
     }
@@ -116,41 +148,17 @@ fn check_hosts(config: &tokio_postgres::Config) -> Result<(), Wrong> {
     if names.iter().any(String::is_empty) {
         return Err(Wrong::new("an empty host", MEND));
     }
+    if names.iter().any(|name| name.contains(',')) {
+        return Err(Wrong::new("a comma in a host", "give postgres://A:5432,B:5432/NAME"));
+    }
     if names.iter().map(String::as_str).chain(config.get_dbname()).any(|text| text.contains('@')) {
         return Err(Wrong::new("an @ in a host or in the name of the database", MEND));
     }
     Ok(())
 }
 
-fn check_tls(config: &tokio_postgres::Config) -> Result<(), Wrong> {
-    match config.get_ssl_mode() {
-        SslMode::Disable => Ok(()),
-        SslMode::Require => Err(Wrong::new(
-            "sslmode=require, but TLS is not built in yet",
-            "use a host on this machine, or sslmode=disable on a network you trust",
-        )),
-        _ if is_local(config) => Ok(()),
-        _ => Err(Wrong::new(
-            "a host on another machine, but TLS is not built in yet",
-            "add sslmode=disable if you trust the network",
-        )),
-    }
-}
-
-/// Whether what is sent stays on this machine. Addresses decide where both are given.
-fn is_local(config: &tokio_postgres::Config) -> bool {
-    if !config.get_hostaddrs().is_empty() {
-        return config.get_hostaddrs().iter().all(IpAddr::is_loopback);
-    }
-    config.get_hosts().iter().all(|host| match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) if name == "localhost" => true,
-        Host::Tcp(name) => name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
-    })
-}
-
 /// The hosts as people write them; their addresses where no host is named.
-fn hosts_text(config: &tokio_postgres::Config) -> Vec<String> {
+fn hosts_text(config: &Config) -> Vec<String> {
     let bracketed = |name: &str| match name.contains(':') {
         true => format!("[{name}]"),
         false => name.to_owned(),
@@ -179,7 +187,8 @@ impl fmt::Display for DatabaseUrl {
             let port = config.get_ports().get(index).or(config.get_ports().first());
             write!(out, "{comma}{host}:{}", port.unwrap_or(&5432))?;
         }
-        write!(out, "/{}", config.get_dbname().unwrap_or_default())
+        write!(out, "/{}", config.get_dbname().unwrap_or_default())?;
+        self.ssl_mode().map_or(Ok(()), |mode| write!(out, "?sslmode={mode}"))
     }
 }
 
@@ -216,6 +225,11 @@ mod tests {
             ),
             ("host=db hostaddr=127.0.0.1 user=u dbname=p", "postgresql://u@db:5432/p"),
             ("hostaddr=::1 user=u dbname=p", "postgresql://u@[::1]:5432/p"),
+            ("postgres://u:hunter2@db/p", "postgresql://u:(hidden)@db:5432/p?sslmode=verify-full"),
+            (
+                "postgresql+asyncpg://u@db1:1,db2:2/p?ssl=require",
+                "postgresql://u@db1:1,db2:2/p?sslmode=require",
+            ),
         ] {
             let url: DatabaseUrl = text.parse().unwrap_or_else(|wrong| panic!("{text}: {wrong}"));
             assert_eq!(url.to_string(), shown);
@@ -232,6 +246,8 @@ mod tests {
         assert_eq!(url.config().get_hosts().len(), 2);
         assert_eq!(url.config().get_ports(), [1, 2]);
     }
+
+    const MISSING_ROOTS: &str = "sslrootcert names no file that can be read";
 
     #[test]
     fn every_bad_url_is_refused_and_no_part_of_it_is_repeated() {
@@ -256,20 +272,10 @@ mod tests {
             ("user=hunter2", "no host"),
             ("postgres://u:hunter2@:5432/p", "an empty host"),
             ("postgres://u:hunter2@localhost/p?port=1", "more ports than hosts"),
-            ("postgres://u:hunter2@db/p", "a host on another machine, but TLS is not built in yet"),
-            (
-                "postgres://u:hunter2@localhost,db/p",
-                "a host on another machine, but TLS is not built in yet",
-            ),
-            (
-                "host=localhost hostaddr=10.0.0.1 user=hunter2",
-                "a host on another machine, but TLS is not built in yet",
-            ),
-            (
-                "postgres://u:hunter2@db/p?sslmode=require",
-                "sslmode=require, but TLS is not built in yet",
-            ),
-            ("postgres://u:hunter2@db/p?sslmode=verify-full", "an unknown sslmode"),
+            ("host=a,b hostaddr=127.0.0.1 user=hunter2", "more hosts than hostaddrs"),
+            ("postgres:///p?host=hunter2,db", "a comma in a host"),
+            ("postgres://u:hunter2@db/p?sslmode=hunter2", "an unknown sslmode"),
+            ("postgres://u:p@db/p?sslmode=require&sslrootcert=/hunter2", MISSING_ROOTS),
         ] {
             let wrong = text.parse::<DatabaseUrl>().unwrap_err();
             assert_eq!(wrong.what, what, "{text}");

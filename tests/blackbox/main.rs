@@ -17,6 +17,8 @@ mod deadlocks;
 mod e2e;
 /// The PostgreSQL that the program runs itself.
 mod embedded;
+/// Several servers: one falls out, another takes over.
+mod failover;
 /// What faults do: a panic, a blocked event loop, a client that leaves.
 mod faults;
 /// A row can be read through every worker as soon as its creation was answered.
@@ -63,6 +65,8 @@ mod silence;
 mod startup;
 /// A stored password hash that changes while it is being verified.
 mod stored_hashes;
+/// TLS to PostgreSQL.
+mod tls;
 /// `/users`.
 mod users;
 /// Nothing is lost: not by a roll, a crash, a hang, nor a stop.

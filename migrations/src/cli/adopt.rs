@@ -25,11 +25,11 @@ pub(super) struct AdoptAlembic {
 
 impl AdoptAlembic {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
+        let (chain, access, server) = (call.chain()?, call.database()?, call.server()?);
         let wishes = Wishes { accept_drift: self.accept_drift, retire: self.retire_alembic };
         let options = self.lock.options(&chain, false);
         let adoption =
-            block_on(adopt::adopt(&config, &server, wishes, &options, &mut print::event))?;
+            block_on(adopt::adopt(&access, &server, wishes, &options, &mut print::event))?;
         let named = show::named(&chain, adoption.revision.as_deref());
         let different: Vec<String> = adoption.differences.iter().map(ToString::to_string).collect();
         print::lines(&different)?;

@@ -93,10 +93,10 @@ fn advice(findings: &[Finding]) -> &'static str {
 
 impl Drift {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        let (chain, config, server) = (call.chain()?, call.database()?, call.server()?);
+        let (chain, access, server) = (call.chain()?, call.database()?, call.server()?);
         let lock = call.lock_file()?;
         let wait = self.lock.options(&chain, false).lock_wait;
-        let mut live = block_on(drift::read(&config, wait))?;
+        let mut live = block_on(drift::read(&access, wait))?;
         if let Some(target) = &self.against {
             live.revision = target.revision(&chain).map_err(Error::from)?.map(str::to_owned);
         }
@@ -118,8 +118,8 @@ impl Dump {
         let path = if self.stdout { None } else { Some(lock_path(&call.folder()?)) };
         let (chain, server) = (call.written_chain()?, call.server()?);
         let read = async |scratch: &_| {
-            let config = materialise::migrated(scratch, &chain, &Target::Head).await?;
-            materialise::read_versioned(&config).await
+            let access = materialise::migrated(scratch, &chain, &Target::Head).await?;
+            materialise::read_versioned(&access).await
         };
         let (catalog, major) = block_on(server.with_scratch(read))?;
         let text = LockFile::new(&chain.head().id, major, &catalog).text();

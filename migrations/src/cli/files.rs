@@ -84,8 +84,8 @@ impl Lint {
             let places: Result<Vec<usize>, _> = self.revisions.iter().map(find).collect();
             return Ok(places.map_err(Error::from)?.into_iter().map(|place| &all[place]).collect());
         }
-        let Some(config) = call.known_database()? else { return Ok(vec![chain.head()]) };
-        let records = block_on(runner::recorded(&config))?;
+        let Some(access) = call.known_database()? else { return Ok(vec![chain.head()]) };
+        let records = block_on(runner::recorded(&access))?;
         let standing = records::standing(chain, &records).map_err(Error::from)?;
         Ok(all[standing.applied..].iter().collect())
     }
@@ -123,8 +123,8 @@ impl Call<'_> {
 
     /// The ids that the database has, if one is given.
     fn applied(&self) -> Result<Vec<String>, Failure> {
-        let Some(config) = self.known_database()? else { return Ok(Vec::new()) };
-        let records = block_on(runner::recorded(&config))?;
+        let Some(access) = self.known_database()? else { return Ok(Vec::new()) };
+        let records = block_on(runner::recorded(&access))?;
         Ok(records.into_iter().map(|record| record.revision).collect())
     }
 }

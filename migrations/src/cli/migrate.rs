@@ -142,7 +142,7 @@ impl Stamp {
             return print::text(&offline::stamp(&chain, from, to));
         }
         let stamp = amend::Stamp { target: online(&self.target)?, purge: self.purge };
-        let (config, options) = (call.database()?, self.lock.options(&chain, false));
+        let (access, options) = (call.database()?, self.lock.options(&chain, false));
         let (server, lock) = (call.server()?, call.lock_file()?);
         let compare = async |session: &Session, goal: Option<&Revision>| {
             if self.force {
@@ -153,16 +153,16 @@ impl Stamp {
             let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
             if lines.is_empty() { Ok(()) } else { Err(Error::StampDiffers(lines)) }
         };
-        let report = block_on(amend::stamp(&config, stamp, &options, compare, &mut print::event))?;
+        let report = block_on(amend::stamp(&access, stamp, &options, compare, &mut print::event))?;
         print_report(&chain, &report)
     }
 }
 
 impl Repair {
     pub(super) fn run(&self, call: &Call) -> Result<(), Failure> {
-        let (chain, config) = (call.chain()?, call.database()?);
+        let (chain, access) = (call.chain()?, call.database()?);
         let options = self.lock.options(&chain, false);
-        let repaired = block_on(amend::repair(&config, &self.target, &options, &mut print::event))?;
+        let repaired = block_on(amend::repair(&access, &self.target, &options, &mut print::event))?;
         match repaired {
             _ if self.json => print::json(&repaired),
             None => print::lines(&["nothing to repair: the file is the one that was applied"]),
@@ -182,8 +182,8 @@ impl Lock {
 }
 
 fn migrate(call: &Call, goal: (&Target, Direction), options: &Options<'_>) -> Result<(), Failure> {
-    let config = call.database()?;
-    let report = block_on(runner::migrate(&config, goal, options, &mut print::event))?;
+    let access = call.database()?;
+    let report = block_on(runner::migrate(&access, goal, options, &mut print::event))?;
     print_report(options.chain, &report)
 }
 
@@ -197,18 +197,18 @@ fn told(chain: &Chain, Report { from, to, steps }: &Report) -> String {
 }
 
 fn dry_run(call: &Call<'_>, target: &Target, options: &Options<'_>) -> Result<(), Failure> {
-    let (config, server) = (call.database()?, call.server()?);
+    let (access, server) = (call.database()?, call.server()?);
     print::say(&"only trying, on an empty copy: what depends on rows is not tried");
     let say = &mut print::event;
-    let report = block_on(dry_run::dry_run(&config, &server, target, options, say))?;
+    let report = block_on(dry_run::dry_run(&access, &server, target, options, say))?;
     print::lines(&[format!("{}; nothing was changed", told(options.chain, &report))])
 }
 
 fn rehearse(call: &Call, target: &Target, options: &Options<'_>) -> Result<(), Failure> {
-    let config = call.database()?;
+    let access = call.database()?;
     print::event(Event::Rehearsing);
     let say = &mut print::event;
-    let Rehearsal { files, failure } = block_on(rehearse::rehearse(&config, target, options, say))?;
+    let Rehearsal { files, failure } = block_on(rehearse::rehearse(&access, target, options, say))?;
     if files.is_empty() {
         return print::lines(&["nothing to try: no revision is pending"]);
     }
@@ -252,7 +252,7 @@ fn ends(call: &Call, chain: &Chain, range: &Range) -> Result<(usize, usize), Fai
         Some(from) if !from.is_relative() => resolve(from, 0)?,
         Some(_) => return Err(Failure::NoRange),
         None => match call.known_database()? {
-            Some(config) => block_on(runner::standing(&config, chain))?.applied,
+            Some(access) => block_on(runner::standing(&access, chain))?.applied,
             None => 0,
         },
     };

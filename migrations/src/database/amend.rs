@@ -4,8 +4,7 @@
 //! It promises that each is one transaction under the lock, and that the log says what was done.
 //! It does not know the schema; whoever does may refuse a stamp before anything is written.
 
-use tokio_postgres::Config;
-
+use crate::database::access::Access;
 use crate::database::records::{self, Record, STAMP, UNSTAMP};
 use crate::database::runner::{self, Event, Options, Report};
 use crate::database::session::Session;
@@ -44,13 +43,13 @@ pub(crate) struct Repaired {
 /// (`None` = base), before anything is written.
 /// **Blocks** and **errors** as an upgrade does.
 pub(crate) async fn stamp(
-    config: &Config,
+    access: &Access,
     stamp: Stamp<'_>,
     options: &Options<'_>,
     compare: impl AsyncFnOnce(&Session, Option<&Revision>) -> Result<(), Error>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    runner::locked(config, options, progress, async |session, _| {
+    runner::locked(access, options, progress, async |session, _| {
         let (records, wanted) = standing(session, stamp, options.chain).await?;
         let goal = wanted.checked_sub(1).map(|index| &options.chain.all()[index]);
         compare(session, goal).await?;
@@ -124,12 +123,12 @@ async fn write(session: &Session, changes: &[Change<'_>]) -> Result<(), Error> {
 ///
 /// **Blocks** and **errors** as an upgrade does.
 pub(crate) async fn repair(
-    config: &Config,
+    access: &Access,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<Repaired>, Error> {
-    runner::locked(config, options, progress, async |session, _| {
+    runner::locked(access, options, progress, async |session, _| {
         let records = records::read(session).await?;
         let applied = records.iter().filter(|record| record.state != "running").count();
         let revision = target.named(options.chain, applied)?;

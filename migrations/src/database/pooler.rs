@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::Config;
 
+use crate::database::access::Access;
 use crate::database::session::Session;
 use crate::error::Error;
 
@@ -22,8 +22,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// **Errors**: [`Error::Pooled`] if not, [`Error::MaybePooled`] if nobody can tell; nothing was
 /// changed.
-pub(crate) async fn refuse(config: &Config, session: &Session) -> Result<(), Error> {
-    match timeout(PROBE_TIMEOUT, Session::open(config)).await {
+pub(crate) async fn refuse(access: &Access, session: &Session) -> Result<(), Error> {
+    match timeout(PROBE_TIMEOUT, Session::open(access)).await {
         Err(_) => Err(Error::MaybePooled(PROBE_TIMEOUT)),
         // The role's or the server's last connection is ours: no pooler answers like that.
         Ok(Err(_)) => session.check_lock().await,

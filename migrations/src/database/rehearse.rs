@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
+use crate::database::access::Access;
 use crate::database::apply::{self, Direction, RESET_SQL, Step};
 use crate::database::consent;
 use crate::database::records;
@@ -52,12 +52,12 @@ pub(crate) enum Fate {
 /// **Blocks** as an upgrade does. **Errors**: those that the upgrade would end with before its
 /// first file.
 pub(crate) async fn rehearse(
-    config: &Config,
+    access: &Access,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Rehearsal, Error> {
-    runner::locked(config, options, progress, async |session, progress| {
+    runner::locked(access, options, progress, async |session, progress| {
         rolled_back(session, target, options, progress).await
     })
     .await

@@ -9,8 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio_postgres::Config;
-
+use crate::database::access::Access;
 use crate::database::apply::{self, Direction, Step};
 use crate::database::consent;
 use crate::database::loss;
@@ -124,42 +123,42 @@ impl fmt::Display for Event<'_> {
 /// **Blocks** until done: for the lock up to `options.lock_wait`, for each file as long as its
 /// timeouts allow. **Errors**: see [`Error`]; running it again is always safe.
 pub async fn upgrade(
-    config: &Config,
+    access: &Access,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    migrate(config, (target, Direction::Up), options, progress).await
+    migrate(access, (target, Direction::Up), options, progress).await
 }
 
 /// Takes revisions back until `target` is the newest one. What they added is dropped with its data.
 ///
 /// **Blocks** and **errors** as [`upgrade`] does.
 pub async fn downgrade(
-    config: &Config,
+    access: &Access,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    migrate(config, (target, Direction::Down), options, progress).await
+    migrate(access, (target, Direction::Down), options, progress).await
 }
 
 /// The newest applied revision; `None` when there is none. Takes no lock.
-pub async fn current(config: &Config) -> Result<Option<String>, Error> {
-    Ok(records::newest(&recorded(config).await?).map(|record| record.revision.clone()))
+pub async fn current(access: &Access) -> Result<Option<String>, Error> {
+    Ok(records::newest(&recorded(access).await?).map(|record| record.revision.clone()))
 }
 
 /// Every row of `peace_migration`, oldest first. Takes no lock.
-pub async fn recorded(config: &Config) -> Result<Vec<Record>, Error> {
-    let session = Session::open(config).await?;
+pub async fn recorded(access: &Access) -> Result<Vec<Record>, Error> {
+    let session = Session::open(access).await?;
     let result = records::read(&session).await;
     session.close().await;
     result
 }
 
 /// Where a database stands in the chain. Takes no lock.
-pub(crate) async fn standing(config: &Config, chain: &Chain) -> Result<Standing, Error> {
-    let session = Session::open(config).await?;
+pub(crate) async fn standing(access: &Access, chain: &Chain) -> Result<Standing, Error> {
+    let session = Session::open(access).await?;
     let result = records::stand(&session, chain).await;
     session.close().await;
     result
@@ -167,17 +166,17 @@ pub(crate) async fn standing(config: &Config, chain: &Chain) -> Result<Standing,
 
 /// Either of the two.
 pub(crate) async fn migrate(
-    config: &Config,
+    access: &Access,
     goal: (&Target, Direction),
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    let session = Session::open(config).await?;
-    let result = walk(config, &session, goal, options, progress).await;
+    let session = Session::open(access).await?;
+    let result = walk(access, &session, goal, options, progress).await;
     session.close().await;
     match result {
         Err(Error::Commit { file, reason, .. }) => {
-            let outcome = settle::outcome(config, options, &file).await.unwrap_or(Outcome::Unknown);
+            let outcome = settle::outcome(access, options, &file).await.unwrap_or(Outcome::Unknown);
             Err(Error::Commit { file, reason, outcome })
         }
         result => result,
@@ -185,7 +184,7 @@ pub(crate) async fn migrate(
 }
 
 async fn walk(
-    config: &Config,
+    access: &Access,
     session: &Session,
     (target, direction): (&Target, Direction),
     options: &Options<'_>,
@@ -197,7 +196,7 @@ async fn walk(
     let steps = plan(chain, standing, target, direction)?;
     // At the head, every start of a server comes by here: it need not look for a pooler.
     if !steps.is_empty() {
-        pooler::refuse(config, session).await?;
+        pooler::refuse(access, session).await?;
         consent::to_files(&steps, options)?;
         let open = consent::to_way_down(session, &steps, options, progress).await?;
         records::make_tables(session).await?;
@@ -240,15 +239,15 @@ fn advised(error: Error, steps: &[Step<'_>]) -> Error {
 
 /// Does `work` in a session of its own under the lock, behind no transaction pooler.
 pub(crate) async fn locked<T>(
-    config: &Config,
+    access: &Access,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
     work: impl AsyncFnOnce(&Session, &mut dyn FnMut(Event<'_>)) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let session = Session::open(config).await?;
+    let session = Session::open(access).await?;
     let guarded = async {
         take_lock(&session, options, progress).await?;
-        pooler::refuse(config, &session).await?;
+        pooler::refuse(access, &session).await?;
         work(&session, progress).await
     };
     let result = guarded.await;

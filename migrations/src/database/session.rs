@@ -1,6 +1,7 @@
 //! The one connection a run has, and the lock it holds.
 //!
-//! `runner` opens it, `records` and `apply` speak through it; it calls tokio-postgres.
+//! `runner` opens it, `records` and `apply` speak through it; it calls `access` and
+//! tokio-postgres.
 //! It promises that every wait has a deadline, that nothing else runs on this connection, and
 //! that the lock is polled: a session blocked in `pg_advisory_lock` is an open transaction, which
 //! `create index concurrently` of the lock's holder would wait for, for ever.
@@ -13,26 +14,19 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::config::Host;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{CancelToken, Client, Row, Statement};
 
+use crate::database::access::Access;
 use crate::error::{Error, words};
 use crate::stop::afterwards;
 
-/// Seen in `pg_stat_activity`.
-const APPLICATION_NAME: &str = "peace-migrate";
 /// From the first packet until the session is ready.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// One step of the bookkeeping.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Parting from the server; without an answer the socket is simply closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// To one of the hosts of the URL, so that the next one gets its turn.
-const HOST_TIMEOUT: Duration = Duration::from_secs(5);
-/// A dead network is found after about this long, also under a statement that takes an hour.
-const NETWORK_TIMEOUT: Duration = Duration::from_secs(30);
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const POLL_MIN: Duration = Duration::from_millis(200);
 const POLL_MAX: Duration = Duration::from_millis(500);
 /// `server_version_num` of PostgreSQL 15.
@@ -59,18 +53,6 @@ const HOLDER_SQL: &str = "select coalesce((select \
     and database = (select oid from pg_database where datname = current_database()) \
     and classid = $1::oid and objid = (hashtext($2)::bigint & 4294967295)::oid limit 1), '')";
 
-/// Where the server is: hosts and ports, without user and password.
-fn place(config: &Config) -> String {
-    let ports = config.get_ports();
-    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| match host {
-        Host::Tcp(name) => format!("{name}:{}", port(index)),
-        Host::Unix(folder) => folder.display().to_string(),
-    });
-    let hosts: Vec<String> = hosts.collect();
-    hosts.join(", ")
-}
-
 /// An open connection; closing or losing it releases the lock.
 ///
 /// Dropped instead of closed, it cancels the statement that runs: what is open is rolled back.
@@ -86,22 +68,20 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects and checks the server's version. Waits up to 15 s.
-    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
-        let session = Self::connect(config).await?;
+    pub(crate) async fn open(access: &Access) -> Result<Self, Error> {
+        let session = Self::connect(access).await?;
         if session.schema.is_empty() { Err(Error::NoSchema) } else { Ok(session) }
     }
 
     /// The same where no schema of `search_path` has to exist; `schema` is then empty.
-    pub(crate) async fn connect(config: &Config) -> Result<Self, Error> {
-        let config = hardened(config);
-        let failed = |why, code| Error::Connect { place: place(&config), why, code };
-        let (client, connection) = timeout(CONNECT_TIMEOUT, config.connect(NoTls))
+    pub(crate) async fn connect(access: &Access) -> Result<Self, Error> {
+        let failed = |why, code| Error::Connect { place: access.place(), why, code };
+        let (client, driver) = timeout(CONNECT_TIMEOUT, access.connect(CONNECT_TIMEOUT))
             .await
             .map_err(|_| failed(format!("no answer for {} s", CONNECT_TIMEOUT.as_secs()), None))?
             .map_err(|error| failed(words(&error), error.code().cloned()))?;
-        // What ends the connection is also the error of the statement then waiting for an answer.
-        let driver = tokio::spawn(async { drop(connection.await) });
-        let line = Line { cancel: client.cancel_token(), driver: Some(driver) };
+        let (access, cancel) = (access.clone(), client.cancel_token());
+        let line = Line { access, cancel, driver: Some(driver) };
         let mut session = Self { client, line, schema: String::new(), version: 0 };
         let row = session.query_one("looking at the server", OPEN_SQL, &[]).await?;
         session.version = row.get(1);
@@ -233,6 +213,7 @@ impl Session {
 
 /// What a connection leaves behind when nobody closes it.
 struct Line {
+    access: Access,
     cancel: CancelToken,
     /// `None`: it was closed.
     driver: Option<JoinHandle<()>>,
@@ -241,9 +222,9 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if let Some(driver) = self.driver.take() {
-            let cancel = self.cancel.clone();
+            let (access, cancel) = (self.access.clone(), self.cancel.clone());
             afterwards(async move {
-                drop(timeout(CLOSE_TIMEOUT, cancel.cancel_query(NoTls)).await);
+                drop(timeout(CLOSE_TIMEOUT, access.cancel(&cancel)).await);
                 part(driver).await;
             });
         }
@@ -259,15 +240,6 @@ async fn part(mut driver: JoinHandle<()>) {
 
 /// A parameter and its type: a typed statement needs no prepare of its own.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// Adds what a migration wants of a connection; what the URL says about timeouts stands.
-fn hardened(config: &Config) -> Config {
-    let mut config = config.clone();
-    config.application_name(APPLICATION_NAME).keepalives_idle(KEEPALIVE_IDLE);
-    config.connect_timeout(config.get_connect_timeout().copied().unwrap_or(HOST_TIMEOUT));
-    config.tcp_user_timeout(config.get_tcp_user_timeout().copied().unwrap_or(NETWORK_TIMEOUT));
-    config
-}
 
 async fn within<T>(
     limit: Duration,

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Config;
 
+use crate::database::access::Access;
 use crate::database::records;
 use crate::database::runner::Options;
 use crate::database::session::Session;
@@ -22,11 +22,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// What became of a step whose commit was not answered: asked of the rows, under the lock, which
 /// the lost session may still hold for a while.
 pub(crate) async fn outcome(
-    config: &Config,
+    access: &Access,
     options: &Options<'_>,
     file: &str,
 ) -> Result<Outcome, Error> {
-    let session = reconnect(config).await?;
+    let session = reconnect(access).await?;
     let records = match session.lock(options.lock_wait, |_| ()).await {
         Ok(()) => records::read(&session).await,
         Err(error) => Err(error),
@@ -45,10 +45,10 @@ pub(crate) async fn outcome(
 }
 
 /// A server that lost all its connections is back within seconds.
-async fn reconnect(config: &Config) -> Result<Session, Error> {
+async fn reconnect(access: &Access) -> Result<Session, Error> {
     let begin = Instant::now();
     loop {
-        match Session::open(config).await {
+        match Session::open(access).await {
             Err(_) if begin.elapsed() < RECONNECT_MAX => sleep(RECONNECT_PAUSE).await,
             result => return result,
         }

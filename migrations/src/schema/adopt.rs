@@ -9,8 +9,7 @@
 //! record the revision before; running it again then records the rest.
 //! Source: Alembic's documentation, "Working with Branches" (one row of `alembic_version` per head).
 
-use tokio_postgres::Config;
-
+use crate::database::access::Access;
 use crate::database::records::{self, ADOPT, HistoryError};
 use crate::database::runner::{self, Event, Options};
 use crate::database::session::Session;
@@ -52,13 +51,13 @@ pub(crate) struct Adoption {
 /// **Blocks** for the lock up to `options.lock_wait`, and for the proof as long as the revisions
 /// take on an empty database. **Errors**: see [`Error`]; running it again is always safe.
 pub(crate) async fn adopt(
-    config: &Config,
+    access: &Access,
     server: &Server,
     wishes: Wishes,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Adoption, Error> {
-    runner::locked(config, options, progress, async |session, _| {
+    runner::locked(access, options, progress, async |session, _| {
         take_over(session, server, wishes, options.chain).await
     })
     .await

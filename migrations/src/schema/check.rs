@@ -7,10 +7,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use tokio_postgres::Config;
-
 use tokio_postgres::types::{Kind, Type};
 
+use crate::database::access::Access;
 use crate::database::session::{Param, Session};
 use crate::error::Error;
 use crate::files::chain::Chain;
@@ -64,13 +63,13 @@ pub(crate) struct Sides {
 }
 
 /// Whether the revisions of `chain` give `tables`, and their structs can read the rows: for a
-/// program's own tests. Makes scratch databases on the server of `config`, and drops them.
+/// program's own tests. Makes scratch databases on the server of `access`, and drops them.
 pub async fn check_tables(
-    config: &Config,
+    access: &Access,
     chain: &Chain,
     tables: &[Table],
 ) -> Result<Vec<Finding>, Error> {
-    let server = Server { server: config.clone(), given: None };
+    let server = Server { server: access.clone(), given: None };
     check(&server, chain, &Declared::tables(tables), None).await
 }
 
@@ -99,8 +98,8 @@ pub(crate) async fn sides(
     let major = session.major();
     session.close().await;
     let (declared, fields) = made?;
-    let config = materialise::migrated(scratch, chain, &Target::Head).await?;
-    Ok(Sides { declared, migrated: materialise::read(&config).await?, fields, major })
+    let access = materialise::migrated(scratch, chain, &Target::Head).await?;
+    Ok(Sides { declared, migrated: materialise::read(&access).await?, fields, major })
 }
 
 /// The declared schema, and the fields that cannot read it.

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Config;
 
+use crate::database::access::Access;
 use crate::database::records;
 use crate::database::session::{Session, between};
 use crate::error::Error;
@@ -49,8 +49,8 @@ impl Live {
 /// Reads a database's schema and its revision as they belong together.
 ///
 /// **Waits** for a migration that runs, up to `wait`.
-pub(crate) async fn read(config: &Config, wait: Duration) -> Result<Live, Error> {
-    let session = Session::open(config).await?;
+pub(crate) async fn read(access: &Access, wait: Duration) -> Result<Live, Error> {
+    let session = Session::open(access).await?;
     let live = read_settled(&session, wait).await;
     session.close().await;
     live

@@ -6,8 +6,7 @@
 //! as that depends on no row and on nothing that was changed by hand.
 //! It does not know how long they would take: the copy is empty. `rehearse` tries on the database.
 
-use tokio_postgres::Config;
-
+use crate::database::access::Access;
 use crate::database::records;
 use crate::database::runner::{self, Event, Options, Report};
 use crate::database::session::Session;
@@ -21,13 +20,13 @@ use crate::schema::scratch::{Scratch, Server};
 /// Takes no lock there. **Blocks** as long as all revisions take on an empty database. **Errors**:
 /// those that the upgrade would end with.
 pub(crate) async fn dry_run(
-    config: &Config,
+    access: &Access,
     server: &Server,
     target: &Target,
     options: &Options<'_>,
     progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<Report, Error> {
-    let session = Session::open(config).await?;
+    let session = Session::open(access).await?;
     let standing = records::stand(&session, options.chain).await;
     session.close().await;
     let here = options.chain.at(standing?.applied);

@@ -27,8 +27,7 @@ mod types;
 
 use std::collections::BTreeSet;
 
-use tokio_postgres::Config;
-
+use crate::database::access::Access;
 use crate::database::session::Session;
 use crate::error::Error;
 use crate::files::chain::Chain;
@@ -151,7 +150,7 @@ impl Unwritten {
 /// Both sides, and the database that is at the head revision.
 struct Sides {
     want: Catalog,
-    head: Config,
+    head: Access,
     /// What the row structs cannot read.
     fields: Vec<Finding>,
 }
@@ -161,7 +160,7 @@ struct Sides {
 ///
 /// **Blocks** for some seconds: it works in scratch databases on `server`.
 pub async fn draft(
-    server: &Config,
+    server: &Access,
     chain: Option<&Chain>,
     declared: &Declared,
     wishes: &Wishes,
@@ -176,7 +175,7 @@ pub async fn draft(
 /// Whether the drafts lead from the head of `chain` to the declared schema and back, each for
 /// itself. **Blocks** as [`draft`] does.
 pub async fn prove(
-    server: &Config,
+    server: &Access,
     chain: Option<&Chain>,
     declared: &Declared,
     drafts: &[Draft],
@@ -241,7 +240,7 @@ pub(crate) async fn revise(
 }
 
 async fn on<T>(
-    server: &Config,
+    server: &Access,
     work: impl AsyncFnOnce(&Scratch) -> Result<T, Unwritten>,
 ) -> Result<T, Unwritten> {
     let server = Server { server: server.clone(), given: None };

@@ -4,9 +4,9 @@
 //! It promises that the declared schema and the revisions are read by the same server with the same
 //! eyes, the revisions after having been run by the runner that runs them everywhere.
 
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
+use crate::database::access::Access;
 use crate::database::runner::{self, Options};
 use crate::database::session::{ANSWER_TIMEOUT, Session};
 use crate::error::Error;
@@ -59,22 +59,22 @@ pub(crate) async fn migrated(
     scratch: &Scratch,
     chain: &Chain,
     target: &Target,
-) -> Result<Config, Error> {
-    let config = scratch.database().await?;
+) -> Result<Access, Error> {
+    let access = scratch.database().await?;
     // There is no data in it to be destroyed.
     let options = Options { allow_loss: true, ..Options::new(chain) };
-    runner::upgrade(&config, target, &options, &mut |_| ()).await?;
-    Ok(config)
+    runner::upgrade(&access, target, &options, &mut |_| ()).await?;
+    Ok(access)
 }
 
 /// Reads the schema of a database.
-pub(crate) async fn read(config: &Config) -> Result<Catalog, Error> {
-    read_versioned(config).await.map(|(catalog, _)| catalog)
+pub(crate) async fn read(access: &Access) -> Result<Catalog, Error> {
+    read_versioned(access).await.map(|(catalog, _)| catalog)
 }
 
 /// The same, and the server's major version.
-pub(crate) async fn read_versioned(config: &Config) -> Result<(Catalog, u32), Error> {
-    let session = Session::open(config).await?;
+pub(crate) async fn read_versioned(access: &Access) -> Result<(Catalog, u32), Error> {
+    let session = Session::open(access).await?;
     let catalog = Catalog::read(&session).await;
     let major = session.major();
     session.close().await;

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use crate::database::access::Access;
 use crate::database::session::{Param, Session, between};
 use crate::error::Error;
 use crate::files::sql;
@@ -55,14 +55,14 @@ const WIPE_SQL: &str = include_str!("scratch/wipe.sql");
 #[derive(Clone)]
 pub(crate) struct Server {
     /// Any database of the server, there or not.
-    pub(crate) server: Config,
+    pub(crate) server: Access,
     /// A database to work in instead, for roles that may not create one.
-    pub(crate) given: Option<Config>,
+    pub(crate) given: Option<Access>,
 }
 
 /// The right to make scratch databases, until the session ends.
 pub(crate) struct Scratch {
-    server: Config,
+    server: Access,
     /// On the server; in the given database.
     session: Session,
     /// The schema that unqualified names go to, quoted.
@@ -105,10 +105,10 @@ impl Drop for Watch {
 
 impl Scratch {
     async fn open(server: &Server) -> Result<Self, Error> {
-        let config = with_options(server.given.as_ref().unwrap_or(&server.server), SETTINGS);
+        let access = server.given.as_ref().unwrap_or(&server.server).with_options(SETTINGS);
         let session = match &server.given {
-            Some(_) => Session::connect(&config).await.map_err(of_given)?,
-            None => connect_somewhere(&config).await?,
+            Some(_) => Session::connect(&access).await.map_err(of_given)?,
+            None => connect_somewhere(&access).await?,
         };
         session.execute("setting the timeout", PATIENCE_SQL).await?;
         let path: String = session.query_one("reading search_path", PATH_SQL, &[]).await?.get(0);
@@ -118,12 +118,12 @@ impl Scratch {
             None => on_server(&session).await.map(Some)?,
         };
         // A database may have a path of its own; these are all to have the same.
-        let server = with_options(&config, &format!("-c search_path={}", escaped(&path)));
+        let server = access.with_options(&format!("-c search_path={}", escaped(&path)));
         Ok(Self { server, session, home, name, made: AtomicU32::new(0) })
     }
 
     /// An empty database. In a given one this is the one before, emptied: only the newest is there.
-    pub(crate) async fn database(&self) -> Result<Config, Error> {
+    pub(crate) async fn database(&self) -> Result<Access, Error> {
         let make_home = format!("create schema if not exists {}", self.home);
         let Some(name) = &self.name else {
             self.run("emptying the scratch database", WIPE_SQL).await?;
@@ -133,12 +133,11 @@ impl Scratch {
         let name = format!("{name}{}", self.made.fetch_add(1, Ordering::Relaxed));
         let sql = format!("create database {name} template template0");
         self.run("creating a scratch database", &sql).await?;
-        let mut config = self.server.clone();
-        config.dbname(&name);
-        let session = Session::connect(&config).await?;
+        let access = self.server.within(&name);
+        let session = Session::connect(&access).await?;
         let made = prepare(&session, &name, &make_home).await;
         session.close().await;
-        made.map(|()| config)
+        made.map(|()| access)
     }
 
     /// Drops what was made.
@@ -254,10 +253,10 @@ async fn try_lock(session: &Session, id: i32) -> Result<bool, Error> {
 }
 
 /// The server counts, not the database of the URL, which may not be there yet.
-async fn connect_somewhere(server: &Config) -> Result<Session, Error> {
+async fn connect_somewhere(server: &Access) -> Result<Session, Error> {
     match Session::connect(server).await {
         Err(Error::Connect { code: Some(SqlState::INVALID_CATALOG_NAME), .. }) => {
-            Session::connect(server.clone().dbname("postgres")).await
+            Session::connect(&server.within("postgres")).await
         }
         other => other,
     }
@@ -285,14 +284,6 @@ fn home(current: &str, path: &str) -> Option<String> {
     named.next().map(str::to_owned)
 }
 
-/// Settings of every session; they win over those of the role and of the database.
-fn with_options(server: &Config, more: &str) -> Config {
-    let options = format!("{} {more}", server.get_options().unwrap_or_default());
-    let mut server = server.clone();
-    server.options(options.trim_start());
-    server
-}
-
 /// One word of the options.
 fn escaped(word: &str) -> String {
     word.replace('\\', "\\\\").replace(' ', "\\ ")
@@ -310,11 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_added_to_those_of_the_url() {
-        let given: Config = "host=x options='-c jit=off'".parse().unwrap();
-        let path = format!("-c search_path={}", escaped("\"$user\", public"));
-        let expected = "-c jit=off -c search_path=\"$user\",\\ public";
-        assert_eq!(with_options(&given, &path).get_options(), Some(expected));
-        assert_eq!(with_options(&Config::new(), "-c a=b").get_options(), Some("-c a=b"));
+    fn a_path_is_one_word_of_the_options() {
+        assert_eq!(escaped("\"$user\", public"), "\"$user\",\\ public");
     }
 }

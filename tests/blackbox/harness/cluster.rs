@@ -5,16 +5,20 @@
 //! on a pipe whose other end only we hold. At end of file (we are gone, however that came about) it
 //! stops the server and removes the folder.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
-use peace::embedded::{self, Place, Tuning};
+use nix::unistd::chown;
+use peace::embedded::{self, Binaries, Place, Tuning};
 
+use super::certificates::Shown;
 use super::database::{self, Sql};
 use super::wait::until;
 
@@ -30,7 +34,14 @@ wait "$server"
 "#;
 
 /// Roles that have to show their password; everybody else is trusted.
-const ACCESS: &str = "local all locked scram-sha-256\nlocal all all trust\n";
+const ACCESS: &str =
+    "local all locked scram-sha-256\nlocal all all trust\nlocal replication all trust\n";
+/// The same over the network, where nobody comes in in clear if there is TLS.
+const ACCESS_BY_TLS: &str = "hostssl all locked 127.0.0.1/32 scram-sha-256\n\
+    hostssl all shown 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 trust\n";
+const ACCESS_IN_CLEAR: &str = "hostnossl all all 127.0.0.1/32 trust\n";
+/// The port in the name of a socket, unless told.
+const PORT: u16 = 5432;
 
 static SHARED: LazyLock<Cluster> = LazyLock::new(|| Cluster::start(&[]));
 
@@ -39,6 +50,7 @@ pub(crate) struct Cluster {
     cluster: embedded::Cluster,
     connections_max: usize,
     settings: Vec<(&'static str, &'static str)>,
+    port: u16,
     keeper: Mutex<Option<Child>>,
     template: Once,
 }
@@ -51,36 +63,71 @@ impl Cluster {
 
     /// A new one, with `settings` on top of those that make it fast and observable.
     pub(crate) fn start(settings: &[(&'static str, &'static str)]) -> Self {
-        let mut all = vec![
-            ("fsync", "off"),
-            ("shared_preload_libraries", "pg_stat_statements"),
-            ("log_line_prefix", "%d|%a|"),
-        ];
-        all.extend(settings);
-        Self::start_with(1000, all)
+        let new = Self::new(1000, usual(settings), PORT);
+        new.make();
+        new.resume();
+        new
     }
 
     /// A new one that accepts only a few connections.
     pub(crate) fn start_small(connections_max: usize) -> Self {
-        Self::start_with(connections_max, vec![("fsync", "off")])
+        let new = Self::new(connections_max, vec![("fsync", "off")], PORT);
+        new.make();
+        new.resume();
+        new
     }
 
-    fn start_with(connections_max: usize, settings: Vec<(&'static str, &'static str)>) -> Self {
+    /// A new one that listens on 127.0.0.1, too; what it shows there makes it speak TLS.
+    pub(crate) fn start_on_tcp(shown: Option<&Shown>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let text = port.to_string().leak();
+        let ssl = if shown.is_some() { "on" } else { "off" };
+        let settings = usual(&[("listen_addresses", "127.0.0.1"), ("port", text), ("ssl", ssl)]);
+        let new = Self::new(1000, settings, port);
+        new.make();
+        let by_network = if shown.is_some() { ACCESS_BY_TLS } else { ACCESS_IN_CLEAR };
+        new.write("pg_hba.conf", &format!("{ACCESS}{by_network}"));
+        if let Some(Shown { certificate, key, authority }) = shown {
+            new.write("server.crt", certificate);
+            new.write("server.key", key);
+            new.write("authority.crt", authority);
+            new.write("postgresql.auto.conf", "ssl_ca_file = 'authority.crt'\n");
+        }
+        drop(listener);
+        new.resume();
+        new
+    }
+
+    /// A standby that follows `primary`, with all that is in it now.
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        let new = Self::new(primary.connections_max, primary.settings.clone(), PORT);
+        let server = Binaries::find(None).expect("PostgreSQL is installed");
+        let mut copy = Command::new(server.postgres.with_file_name("pg_basebackup"));
+        copy.args(["--dbname", &primary.url("postgres"), "--checkpoint", "fast", "--no-sync"]);
+        copy.args(["--write-recovery-conf", "--pgdata"]).arg(&new.cluster.place().data);
+        copy.current_dir(new.cluster.place().base());
+        new.cluster.run_as_owner(&mut copy);
+        let copied = copy.output().expect("PostgreSQL's own pg_basebackup is beside it");
+        assert!(copied.status.success(), "{copied:?}");
+        new.resume();
+        new
+    }
+
+    fn new(connections_max: usize, settings: Vec<(&'static str, &'static str)>, port: u16) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("peace-pg-{}-{number}", process::id()));
         let place = Place::inside(&folder).expect("a place for the cluster");
         let cluster = embedded::Cluster::new(place).expect("PostgreSQL is installed");
-        let new = Self {
+        Self {
             cluster,
             connections_max,
             settings,
+            port,
             keeper: Mutex::new(None),
             template: Once::new(),
-        };
-        new.make();
-        new.resume();
-        new
+        }
     }
 
     fn make(&self) {
@@ -89,7 +136,18 @@ impl Cluster {
         let made = initdb.arg("--no-sync").status().expect("initdb runs");
         assert!(made.success(), "initdb failed: {}", self.log());
         self.cluster.adopt().expect("the data is in its place");
-        fs::write(self.cluster.place().data.join("pg_hba.conf"), ACCESS).expect("the access rules");
+        self.write("pg_hba.conf", ACCESS);
+    }
+
+    /// Writes a file among the data, for the server's eyes only.
+    fn write(&self, name: &str, content: &str) {
+        let place = self.cluster.place();
+        let path = place.data.join(name);
+        fs::write(&path, content).expect("the data can be written");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        if let Some(owner) = place.owner {
+            chown(&path, Some(owner.uid), Some(owner.gid)).expect("we are root");
+        }
     }
 
     /// Stops the server in good order: sessions are ended, files are written.
@@ -136,12 +194,23 @@ impl Cluster {
 
     /// How to connect to one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
-        self.cluster.url(database)
+        let url = self.cluster.url(database);
+        if self.port == PORT { url } else { format!("{url} port={}", self.port) }
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> String {
+        format!("{}/.s.PGSQL.{}", self.socket_folder(), self.port)
     }
 
     /// The folder of its socket.
-    pub(crate) fn socket(&self) -> String {
-        format!("{}/.s.PGSQL.5432", self.cluster.place().socket.display())
+    pub(crate) fn socket_folder(&self) -> String {
+        self.cluster.place().socket.display().to_string()
+    }
+
+    /// Where it listens, of those that do.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// What its server has logged so far.
@@ -157,6 +226,17 @@ impl Cluster {
     fn keeper(&self) -> MutexGuard<'_, Option<Child>> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What makes a server fast and observable, and more.
+fn usual(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![
+        ("fsync", "off"),
+        ("shared_preload_libraries", "pg_stat_statements"),
+        ("log_line_prefix", "%d|%a|"),
+    ];
+    all.extend(more);
+    all
 }
 
 impl Drop for Cluster {

@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use migrations::Access;
 use peace::embedded::Binaries;
 use tokio::runtime::{self, Runtime};
 use tokio_postgres::types::{FromSql, ToSql};
@@ -30,11 +31,16 @@ impl Database<'static> {
 
     /// Without any table, in the shared cluster.
     pub(crate) fn blank(_turn: &Turn) -> Self {
-        Self::copy_of("template1", Cluster::shared())
+        Self::blank_in(Cluster::shared())
     }
 }
 
 impl<'a> Database<'a> {
+    /// Without any table, in `cluster`.
+    pub(crate) fn blank_in(cluster: &'a Cluster) -> Self {
+        Self::copy_of("template1", cluster)
+    }
+
     /// At head, empty, in `cluster`.
     pub(crate) fn migrated_in(cluster: &'a Cluster) -> Self {
         cluster.make_template();
@@ -49,12 +55,22 @@ impl<'a> Database<'a> {
         Self { name, cluster }
     }
 
+    /// The same database on another server, which has copied it.
+    pub(crate) fn on<'b>(&self, cluster: &'b Cluster) -> Database<'b> {
+        Database { name: self.name.clone(), cluster }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     pub(crate) fn url(&self) -> String {
         self.cluster.url(&self.name)
+    }
+
+    /// The same for the library of migrations.
+    pub(crate) fn access(&self) -> Access {
+        access(&self.url())
     }
 
     /// The schema as `pg_dump` writes it, without the marks that are new in every dump.
@@ -94,11 +110,15 @@ pub(super) fn make_template(cluster: &Cluster) {
 fn migrate(url: &str) {
     let chain = migrations::embedded().expect("the revisions are well formed");
     let options = migrations::Options::new(chain);
-    let config: Config = url.parse().expect("a URL of our own");
+    let access = access(url);
     let work = async {
-        migrations::upgrade(&config, &migrations::Target::Head, &options, &mut |_| ()).await
+        migrations::upgrade(&access, &migrations::Target::Head, &options, &mut |_| ()).await
     };
     event_loop().block_on(work).expect("the template can be migrated");
+}
+
+fn access(url: &str) -> Access {
+    url.parse::<Config>().expect("a URL of our own").into()
 }
 
 /// For a few calls of asynchronous code.

@@ -33,4 +33,11 @@ impl Folder {
         fs::write(&path, content).expect("a file can be written into our own folder");
         path
     }
+
+    /// The same, for nobody else to read.
+    pub(crate) fn write_private(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.write(name, content);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        path
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod built;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod database;

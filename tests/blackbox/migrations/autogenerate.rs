@@ -580,7 +580,7 @@ fn a_broken_generator_is_found_by_the_replay() {
     let declared = Declared::sql(&after).unwrap();
     let backfill = vec![("item.x".to_owned(), "title".to_owned())];
     let wishes = Wishes { backfill, ..Wishes::default() };
-    let server = walk.database.url().parse().unwrap();
+    let server = walk.database.access();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let prove = |drafts: &[_]| {
         runtime.block_on(migrations::prove(&server, Some(&chain), &declared, drafts))

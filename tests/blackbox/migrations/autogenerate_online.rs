@@ -268,7 +268,7 @@ fn a_rename_that_is_declared_needs_no_flag_and_may_stay() {
     let declared = migrations::Declared::tables(&[Thing::TABLE]);
     let draft = || {
         let chain = migrations::Chain::read(walk.bench.versions()).unwrap();
-        let server = walk.database.url().parse().unwrap();
+        let server = walk.database.access();
         let wishes = migrations::Wishes::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let work = migrations::draft(&server, Some(&chain), &declared, &wishes);

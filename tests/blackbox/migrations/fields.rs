@@ -73,8 +73,8 @@ mod rows {
 }
 
 fn findings(database: &Database<'_>, chain: &Chain, tables: &[Table]) -> Vec<Finding> {
-    let config = database.url().parse().unwrap();
-    let work = async { migrations::check_tables(&config, chain, tables).await };
+    let access = database.access();
+    let work = async { migrations::check_tables(&access, chain, tables).await };
     event_loop().block_on(work).unwrap()
 }
 

@@ -104,10 +104,10 @@ fn a_field_that_cannot_read_its_column_is_named() {
     let bench = Bench::new(&turn);
     bench.revision(1, "root", "none", &parcels::Right::TABLE.create(), "drop table parcel");
     let chain = Chain::read(bench.versions()).unwrap();
-    let config = database.url().parse().unwrap();
+    let access = database.access();
     let check = |table: Table| {
         let tables = [table];
-        let work = async { migrations::check_tables(&config, &chain, &tables).await };
+        let work = async { migrations::check_tables(&access, &chain, &tables).await };
         let findings: Vec<Finding> = event_loop().block_on(work).unwrap();
         findings.iter().map(ToString::to_string).collect::<Vec<_>>()
     };

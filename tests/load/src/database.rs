@@ -15,14 +15,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use migrations::{Options, Target};
+use migrations::{Access, Options, Target};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use peace::embedded::{self, Place, Tuning};
+use peace::settings::{DatabaseUrl, Wrong};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
-use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, Row, SimpleQueryMessage};
 
 use crate::guard::{Guard, Held};
 use crate::scenario::Table;
@@ -105,7 +106,7 @@ impl Database {
         let postmaster = Some(Pid::from_raw(own.pid()));
         let description = "embedded PostgreSQL, made for this measurement".to_owned();
         let database = Self { runtime, client, url, description, postmaster, own: Some(own) };
-        database.bring_to_head()?;
+        database.bring_to_head(&access(&database.url)?)?;
         Ok(database)
     }
 
@@ -114,16 +115,15 @@ impl Database {
     /// # Errors
     /// When it cannot be reached, or is in use.
     pub(crate) fn given(url: &str) -> Result<Self, String> {
-        let config =
-            migrations::parse_url(url).map_err(|wrong| format!("--database-url: {wrong}"))?;
+        let access = access(url).map_err(|wrong| format!("--database-url: {wrong}"))?;
         let runtime = event_loop()?;
-        let client = connect(&runtime, &config)
+        let client = connect(&runtime, &access)
             .map_err(|why| format!("--database-url: cannot connect: {why}"))?;
-        let description = format!("given: {}", place(&config));
+        let description = format!("given: {}", place(&access.config));
         let url = url.to_owned();
         let mut database = Self { runtime, client, url, description, postmaster: None, own: None };
         database.refuse_somebodys()?;
-        database.bring_to_head()?;
+        database.bring_to_head(&access)?;
         database.postmaster = database.find_postmaster();
         Ok(database)
     }
@@ -136,12 +136,11 @@ impl Database {
         self.runtime.block_on(in_time(PATIENCE, work))
     }
 
-    fn bring_to_head(&self) -> Result<(), String> {
-        let config = migrations::parse_url(&self.url).map_err(|wrong| wrong.to_string())?;
+    fn bring_to_head(&self, access: &Access) -> Result<(), String> {
         let chain = migrations::embedded().map_err(|error| error.to_string())?;
         let options = Options::new(chain);
         let work =
-            async { migrations::upgrade(&config, &Target::Head, &options, &mut |_| ()).await };
+            async { migrations::upgrade(access, &Target::Head, &options, &mut |_| ()).await };
         let done = self.runtime.block_on(work);
         done.map(|_| ()).map_err(|error| format!("the database cannot be migrated: {error}"))
     }
@@ -271,10 +270,10 @@ fn url_of(socket: &str, database: &str) -> String {
 }
 
 fn await_connection(runtime: &Runtime, url: &str) -> Result<Client, String> {
-    let config: Config = url.parse().map_err(|error| in_words(&error))?;
+    let access = access(url)?;
     let started = Instant::now();
     loop {
-        match connect(runtime, &config) {
+        match connect(runtime, &access) {
             Ok(client) => return Ok(client),
             Err(why) if started.elapsed() > START => {
                 return Err(format!("the embedded PostgreSQL does not answer: {why}"));
@@ -284,16 +283,17 @@ fn await_connection(runtime: &Runtime, url: &str) -> Result<Client, String> {
     }
 }
 
-fn connect(runtime: &Runtime, config: &Config) -> Result<Client, String> {
+/// As the server reads it.
+fn access(url: &str) -> Result<Access, String> {
+    let url: DatabaseUrl = url.parse().map_err(|wrong: Wrong| wrong.to_string())?;
+    let tls = url.tls().map_err(|error| error.to_string())?;
+    Ok(Access { config: url.config().clone(), tls })
+}
+
+fn connect(runtime: &Runtime, Access { config, tls }: &Access) -> Result<Client, String> {
     let mut config = config.clone();
     config.application_name("peace-loadtest");
-    let connected = async {
-        // What it has to say reaches the client, too.
-        let (client, connection) = config.connect(NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
-    };
-    runtime.block_on(in_time(START, connected))
+    runtime.block_on(worker::connect(&config, tls.as_ref(), START))
 }
 
 /// What comes of it by the deadline, failures in words.

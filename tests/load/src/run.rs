@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
+use peace::settings::DatabaseUrl;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -282,8 +283,8 @@ fn command_line(args: impl Iterator<Item = String>) -> String {
 
 /// The address of a database, and the password in it.
 fn secrets(url: &str) -> Vec<String> {
-    let config = migrations::parse_url(url).ok();
-    let password = config.as_ref().and_then(|config| config.get_password());
+    let read = url.parse::<DatabaseUrl>().ok();
+    let password = read.as_ref().and_then(|read| read.config().get_password());
     let password = password.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     [url.to_owned()].into_iter().chain(password).filter(|secret| !secret.is_empty()).collect()
 }

@@ -6,9 +6,10 @@
 //!
 //! Source: PostgreSQL, "Client Connection Defaults"; tcp(7) for `TCP_USER_TIMEOUT`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio_postgres::{Config, config::Host};
+use rustls::ClientConfig;
+use tokio_postgres::Config;
 
 /// A peer that is gone is noticed on an idle connection after this long.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -20,6 +21,8 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct DatabaseConfig {
     /// Where and as whom to connect. Session settings below are laid over it.
     pub server: Config,
+    /// Whose certificate is believed; looked at when the `sslmode` of `server` asks for TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Shown by `pg_stat_activity`; at most 63 bytes.
     pub application_name: String,
     /// Connections kept open for one caller at a time, at least 1; one more is the lane.
@@ -47,6 +50,7 @@ impl DatabaseConfig {
     pub fn new(server: Config, slot: u32, generation: u64) -> Self {
         Self {
             server,
+            tls: None,
             application_name: format!("peace/{slot}.{generation}"),
             pool_size: 4,
             lane_max: 4096,
@@ -90,22 +94,6 @@ impl DatabaseConfig {
         .trim_start()
         .to_owned()
     }
-
-    /// Where the server is, for the log: hosts and ports, nothing else of the URL.
-    pub(super) fn address(&self) -> String {
-        let ports = self.server.get_ports();
-        let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        let hosts = self.server.get_hosts().iter().enumerate();
-        let hosts: Vec<String> = hosts.map(|(index, host)| address(host, port(index))).collect();
-        hosts.join(", ")
-    }
-}
-
-fn address(host: &Host, port: u16) -> String {
-    match host {
-        Host::Tcp(name) => format!("{name}:{port}"),
-        Host::Unix(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
-    }
 }
 
 #[cfg(test)]
@@ -136,9 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_holds_no_secret() {
+    fn what_is_shown_for_debugging_holds_no_secret() {
         let config = config("postgres://peace:secret@db.example:6432/peace");
-        assert_eq!(config.address(), "db.example:6432");
         assert!(!format!("{config:?}").contains("secret"));
     }
 }

@@ -1,29 +1,30 @@
 //! Opens sessions: how bb8 gets its connections, and the rule that nobody hammers a server.
 //!
 //! Called by bb8 (through [`ManageConnection`]) and by the pool (to ask whether a silent server
-//! lives); calls bb8-postgres, which speaks the start-up and runs the connection's task.
+//! lives); calls `hosts`, which knows the servers.
 //! Promises: one try at a time, each under a deadline, after a failure a pause, and never more
 //! than about five a second in the long run; bb8 is told when a session exists or the pool is
 //! closed, and not before, since it would give up; the check at check-out is local, so it costs no
 //! round trip.
 //! Does not know: who asks, or what the statements it prepares mean.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bb8::{ErrorSink, ManageConnection};
-use bb8_postgres::PostgresConnectionManager;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use super::{
     config::DatabaseConfig,
     error::{DbError, chain, leaves_session_usable},
+    hosts::Hosts,
     link::Link,
     session::{Prepared, Session},
+    wire::{Driver, Wire},
 };
 
 /// How long a server that was silent may take to prove that it lives.
@@ -31,7 +32,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// What is needed to open a session.
 pub(super) struct Connector {
-    postgres: PostgresConnectionManager<NoTls>,
+    hosts: Hosts,
     warm: Vec<&'static str>,
     connect_timeout: Duration,
     link: Arc<Link>,
@@ -41,7 +42,7 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(config: &DatabaseConfig, link: Arc<Link>) -> Self {
         Self {
-            postgres: PostgresConnectionManager::new(config.session(), NoTls),
+            hosts: Hosts::new(&config.session(), config.tls.as_ref()),
             warm: config.warm.clone(),
             connect_timeout: config.connect_timeout,
             link,
@@ -49,41 +50,41 @@ impl Connector {
         }
     }
 
-    /// Opens a session that others share and nobody writes on, however many tries it takes.
-    pub(super) async fn open_read_only(&self) -> Session {
-        self.persist("SET default_transaction_read_only = on").await
+    /// Opens a session for one caller at a time, however many tries it takes.
+    async fn open_session(&self) -> Session {
+        let open = || async {
+            let client = self.hosts.connect(self.connect_timeout).await?;
+            let prepared = self.prepare_warm(&client).await?;
+            Ok(Session::new(client, prepared, Arc::clone(&self.link)))
+        };
+        self.persist(open).await
     }
 
-    /// Opens one session and runs `setup` in it, however many tries it takes.
-    async fn persist(&self, setup: &str) -> Session {
+    /// Opens a session for the lane, however many tries it takes.
+    pub(super) async fn open_wire(&self) -> (Rc<Wire>, Driver) {
+        let open = || async {
+            let socket = self.hosts.dial(self.connect_timeout).await?;
+            Wire::open(socket, &self.warm, &self.link).await
+        };
+        self.persist(open).await
+    }
+
+    /// Tries until it succeeds, one caller after the other.
+    async fn persist<T, F>(&self, open: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, String>>,
+    {
         let mut pace = self.turn.lock().await;
+        let limit = self.connect_timeout;
         loop {
             sleep_until(pace.next_try(Instant::now())).await;
-            match self.connect_once(setup).await {
-                Ok(session) => return session,
+            let opened = timeout(limit, open()).await;
+            match opened.unwrap_or_else(|_| Err(format!("no connection within {limit:?}"))) {
+                Ok(opened) => return opened,
                 Err(cause) => self.link.connect_failed(&cause),
             }
             pace.failed(Instant::now());
         }
-    }
-
-    async fn connect_once(&self, setup: &str) -> Result<Session, String> {
-        let opened = async {
-            let client = self.postgres.connect().await.map_err(|error| chain(&error))?;
-            // Sent together: one round trip.
-            let set_up = async {
-                match setup {
-                    "" => Ok(()),
-                    _ => client.batch_execute(setup).await.map_err(|error| chain(&error)),
-                }
-            };
-            let (set_up, prepared) = join(set_up, self.prepare_warm(&client)).await;
-            let prepared = set_up.and(prepared)?;
-            Ok(Session::new(client, prepared, Arc::clone(&self.link)))
-        };
-        timeout(self.connect_timeout, opened)
-            .await
-            .unwrap_or_else(|_| Err(format!("no connection within {:?}", self.connect_timeout)))
     }
 
     /// Prepares the hot statements, all in one round trip. One that the server refuses stays cold:
@@ -104,9 +105,9 @@ impl Connector {
     }
 
     /// Asks a server that was silent whether it lives, over a connection of its own. Any answer
-    /// counts, also a refusal.
+    /// counts, also a refusal; another server's does not.
     pub(super) async fn probe(&self) -> Result<(), String> {
-        match timeout(PROBE_TIMEOUT, self.postgres.connect()).await {
+        match timeout(PROBE_TIMEOUT, self.hosts.reach()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.as_db_error().is_some() => Ok(()),
             Ok(Err(error)) => Err(chain(&error)),
@@ -126,7 +127,7 @@ impl ManageConnection for Manager {
         tokio::select! {
             biased;
             () = self.0.link.closed() => Err(DbError::unavailable("the pool is closed")),
-            session = self.0.persist("") => Ok(session),
+            session = self.0.open_session() => Ok(session),
         }
     }
 

@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+use rustls::OtherError;
 use tokio_postgres::error::{Severity, SqlState};
 
 /// Why a statement or a transaction gave no result.
@@ -132,6 +133,10 @@ impl DbError {
         Self::Timeout { cause: cause.into() }
     }
 
+    pub(super) fn wrong_count(taken: usize, given: usize) -> Self {
+        Self::other(&format!("the statement takes {taken} parameters and was given {given}"))
+    }
+
     pub(super) fn other(cause: &str) -> Self {
         Self::Other { cause: cause.into() }
     }
@@ -152,7 +157,7 @@ impl From<&tokio_postgres::Error> for DbError {
 }
 
 /// What the server's refusal means to a caller.
-fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
+pub(super) fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
     let sqlstate = code.code();
     let refusal = || Refusal { sqlstate: sqlstate.to_owned(), message: message.to_owned() };
     let constraint = |kind| DbError::Constraint { kind, name: constraint.to_owned() };
@@ -219,10 +224,22 @@ pub(super) fn chain(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
+        match distrust(error) {
+            Some(reason) => _ = write!(text, ": {reason}"),
+            None => _ = write!(text, ": {error}"),
+        }
         cause = error.source();
     }
     text
+}
+
+/// Why the application does not believe a certificate, without what TLS says around it.
+fn distrust<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a OtherError> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    match inner.downcast_ref()? {
+        rustls::Error::Other(reason) => Some(reason),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
-//! The lane: one session that all reads of a worker share, each sent without waiting for the others'
-//! answers.
+//! The lane: one session that all reads of a worker share, none of which waits for another's answer
+//! before it is sent.
 //!
-//! `Database` asks here first for what reads a row, and asks the pool where the lane has no answer;
-//! the connector opens its session.
-//! Promises: requests that are ready in the same turn of the event loop cost one write and one read
-//! of the socket together; nobody waits behind a statement that hangs, since everybody turns to the
-//! pool when the lane has answered nothing for a moment, and comes back when it does; a session that
-//! ended is replaced, and none of its readers hears of it; what is in flight is bounded, what
-//! nobody waits for any more included.
-//! Does not know: writes. Its session is read-only, so that a statement that is none fails here
+//! `Database` asks here first for what reads, and asks the pool where the lane has no answer; the
+//! connector opens its session, a `wire`.
+//! Promises: requests that are ready in the same turn of the event loop cost one write and one read of
+//! the socket together; nobody waits behind a statement that hangs, since everybody turns to the pool
+//! when the lane has answered nothing for a moment, and comes back when it does; a session that ended
+//! is replaced, and none of its readers hears of it; what is in flight is bounded, what nobody waits
+//! for any more included.
+//! Does not know: writes. Its session is read-only, so that a statement that is no read fails here
 //! without harm, and is the pool's to run.
-//!
-//! Source: PostgreSQL, "Message Flow, Pipelining".
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +19,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::spawn_local, time::timeout};
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{sleep, timeout},
+};
 
 use super::{
     config::DatabaseConfig,
@@ -29,11 +31,15 @@ use super::{
     error::DbError,
     link::Link,
     pool::add,
-    session::{Answer, Params, Session, State},
+    rows::Rows,
+    session::Params,
+    wire::{Failed, Wire},
 };
 
 /// A lane that answers nothing for so long hangs: behind a lock, a long statement, a dead network.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// A statement is sent again when others before it failed; after so many times the pool runs it.
+const TRIES_MAX: u32 = 3;
 
 pub(super) struct Lane {
     connector: Arc<Connector>,
@@ -42,15 +48,11 @@ pub(super) struct Lane {
     answer_timeout: Duration,
     lifetime: Duration,
     /// `None` while there is none to be had.
-    session: RefCell<Option<Rc<Session>>>,
-    /// Told when the session is of no more use.
-    lost: Notify,
-    /// Statements whose answers are outstanding.
-    in_flight: Cell<usize>,
-    /// Statements answered since the start.
-    answers: Cell<u64>,
-    /// How many answers there were when the lane was seen to hang; it hangs until there is one more.
-    hung_at: Cell<Option<u64>>,
+    wire: RefCell<Option<Rc<Wire>>>,
+    /// Told when the wire was seen to hang.
+    hung: Notify,
+    /// Told when another wire is wanted.
+    renew: Notify,
     /// Reads that the pool had to answer.
     pub(super) detours: Cell<u64>,
 }
@@ -68,11 +70,9 @@ impl Lane {
             in_flight_max: config.lane_max,
             answer_timeout: config.answer_timeout(),
             lifetime: config.connection_lifetime,
-            session: RefCell::default(),
-            lost: Notify::new(),
-            in_flight: Cell::default(),
-            answers: Cell::default(),
-            hung_at: Cell::default(),
+            wire: RefCell::default(),
+            hung: Notify::new(),
+            renew: Notify::new(),
             detours: Cell::default(),
         });
         spawn_local(Rc::clone(&lane).keep());
@@ -83,131 +83,114 @@ impl Lane {
     ///
     /// **Blocks** up to the statement timeout, and a moment only while nobody gets an answer.
     pub(super) async fn ask(
-        self: &Rc<Self>,
+        &self,
         sql: &'static str,
         params: Params<'_>,
-    ) -> Option<Result<Answer, DbError>> {
-        let answer = match self.enter() {
-            Some(passage) => passage.ask(sql, params).await,
-            None => None,
-        };
+    ) -> Option<Result<Rows, DbError>> {
+        let answer = self.try_ask(sql, params).await;
         if answer.is_none() {
             add(&self.detours);
         }
         answer
     }
 
-    fn enter(self: &Rc<Self>) -> Option<Passage> {
-        if self.hangs() || self.in_flight.get() >= self.in_flight_max {
-            return None;
+    async fn try_ask(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Option<Result<Rows, DbError>> {
+        for _ in 0..TRIES_MAX {
+            let wire = self.usable()?;
+            let mut reply = match wire.ask(sql, params)? {
+                Ok(reply) => pin!(reply),
+                Err(error) => return Some(Err(error)),
+            };
+            let reply = loop {
+                let seen = wire.answers();
+                match timeout(PATIENCE, &mut reply).await {
+                    Ok(reply) => break reply.ok()?,
+                    // One that is only slow answers others meanwhile.
+                    Err(_) if wire.answers() != seen => {}
+                    Err(_) => {
+                        wire.hangs_at(seen);
+                        self.hung.notify_one();
+                        return None;
+                    }
+                }
+            };
+            match reply {
+                Ok(rows) => return Some(Ok(rows)),
+                Err(Failed::Skipped) => {}
+                Err(Failed::Stale) => {
+                    self.renew.notify_one();
+                    return None;
+                }
+                // A server that takes no statements now, a standby that had to cut the statement off, a
+                // statement that is no read: the pool has ways to deal with them.
+                Err(Failed::Error(DbError::Unavailable { .. } | DbError::Conflict(_))) => {
+                    return None;
+                }
+                Err(Failed::Error(error)) => return Some(Err(error)),
+            }
         }
-        let session = self.session.borrow().clone()?;
-        if !session.is_reusable() {
-            self.retire(&session);
-            return None;
-        }
-        self.in_flight.set(self.in_flight.get() + 1);
-        Some(Passage { lane: Rc::clone(self), session, answered: false })
+        None
     }
 
-    fn hangs(&self) -> bool {
-        self.hung_at.get() == Some(self.answers.get())
+    fn usable(&self) -> Option<Rc<Wire>> {
+        let wire = self.wire.borrow();
+        let free = |wire: &&Rc<Wire>| {
+            wire.is_usable() && !wire.hangs() && wire.in_flight() < self.in_flight_max
+        };
+        wire.as_ref().filter(free).cloned()
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.get()
+        self.wire.borrow().as_ref().map_or(0, |wire| wire.in_flight())
     }
 
-    /// Gives `session` to nobody any more, and asks for another.
-    fn retire(&self, session: &Rc<Session>) {
-        let mut current = self.session.borrow_mut();
-        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, session)) {
-            *current = None;
-            self.lost.notify_one();
-        }
-    }
-
-    /// Sees to it that there is a session, until the pool is closed. One that grew old serves until
-    /// its successor is there.
+    /// Sees to it that there is a wire, until the pool is closed.
     async fn keep(self: Rc<Self>) {
-        let renew = async {
+        let renewing = async {
             loop {
-                let session = Rc::new(self.connector.open_read_only().await);
-                self.session.replace(Some(session));
-                let _ = timeout(self.lifetime, self.lost.notified()).await;
+                let (wire, driver) = self.connector.open_wire().await;
+                // The one before serves until now, and then what it was asked.
+                self.replace(Some(Rc::clone(&wire)));
+                let mut driving = spawn_local(driver.run());
+                tokio::select! {
+                    biased;
+                    _ = &mut driving => self.replace(None),
+                    () = self.stuck(&wire) => {
+                        wire.abandon();
+                        self.replace(None);
+                    }
+                    () = self.renew.notified() => {}
+                    () = sleep(self.lifetime) => {}
+                }
             }
         };
         tokio::select! {
             biased;
             () = self.link.closed() => {}
-            () = renew => {}
+            () = renewing => {}
         }
-        self.session.take();
+        self.replace(None);
     }
-}
 
-/// One statement on its way through the lane.
-struct Passage {
-    lane: Rc<Lane>,
-    session: Rc<Session>,
-    answered: bool,
-}
+    fn replace(&self, wire: Option<Rc<Wire>>) {
+        if let Some(old) = self.wire.replace(wire) {
+            old.close();
+        }
+    }
 
-impl Passage {
-    async fn ask(
-        mut self,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Option<Result<Answer, DbError>> {
-        let lane = Rc::clone(&self.lane);
-        let session = Rc::clone(&self.session);
-        let mut question = pin!(session.run(sql, params));
+    /// Waits until the wire has hung for longer than any statement may take.
+    async fn stuck(&self, wire: &Wire) {
         loop {
-            let seen = lane.answers.get();
-            match timeout(PATIENCE, &mut question).await {
-                Ok(answer) => {
-                    self.answered = true;
-                    add(&lane.answers);
-                    return for_caller(answer);
-                }
-                // A lane that is only slow answers others meanwhile.
-                Err(_) if lane.answers.get() != seen => {}
-                Err(_) => {
-                    lane.hung_at.set(Some(seen));
-                    return None;
-                }
+            self.hung.notified().await;
+            let seen = wire.answers();
+            sleep(self.answer_timeout).await;
+            if wire.answers() == seen && wire.in_flight() > 0 {
+                return;
             }
         }
-    }
-}
-
-/// A session that ended, a server that takes no statements now, a standby that had to cut the
-/// statement off, a statement that is no read: the pool has ways to deal with them.
-fn for_caller(answer: Result<Answer, DbError>) -> Option<Result<Answer, DbError>> {
-    match answer {
-        Err(DbError::Unavailable { .. } | DbError::Conflict(_)) => None,
-        answer => Some(answer),
-    }
-}
-
-impl Drop for Passage {
-    /// The answer to a statement that nobody waits for any more is in flight all the same, until
-    /// the session has answered what was asked behind it.
-    fn drop(&mut self) {
-        let (lane, session) = (Rc::clone(&self.lane), Rc::clone(&self.session));
-        if self.answered {
-            lane.in_flight.set(lane.in_flight.get() - 1);
-            return;
-        }
-        spawn_local(async move {
-            match timeout(lane.answer_timeout, session.settle()).await {
-                Ok(Ok(())) => add(&lane.answers),
-                _ => {
-                    session.enter(State::Lost);
-                    lane.retire(&session);
-                }
-            }
-            lane.in_flight.set(lane.in_flight.get() - 1);
-        });
     }
 }

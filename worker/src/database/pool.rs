@@ -23,6 +23,7 @@ use super::{
     config::DatabaseConfig,
     connector::{Connector, Manager, Reporter},
     error::DbError,
+    hosts::address,
     lane::Lane,
     link::Link,
     loan::Loan,
@@ -62,7 +63,7 @@ pub(super) struct Counts {
 impl Pool {
     /// Begins to connect, and returns at once.
     pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
-        let link = Arc::new(Link::new(config.address()));
+        let link = Arc::new(Link::new(address(&config.server)));
         let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
         let lane = Lane::open(&config, &link, &connector);
         let sessions = bb8::Pool::builder()

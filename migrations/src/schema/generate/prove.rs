@@ -6,10 +6,9 @@
 //! again after that.
 //! It does not know rows: what refuses them is seen where they are.
 
-use tokio_postgres::Config;
-
 use super::Unwritten;
 use super::pairs::extended;
+use crate::database::access::Access;
 use crate::database::apply::Direction;
 use crate::database::runner::{self, Options};
 use crate::error::Error;
@@ -29,7 +28,7 @@ pub(crate) struct Proof {
 
 /// Runs the pairs on the database of `head`, up, down and up again.
 pub(super) async fn prove(
-    head: &Config,
+    head: &Access,
     chain: Option<&Chain>,
     pairs: &[Pair],
     want: &Catalog,
@@ -65,7 +64,7 @@ fn new<'a>(longer: &'a Chain, pairs: &[Pair]) -> impl Iterator<Item = &'a str> {
 /// Goes to a revision and reads the schema. `None` is the head on the way up, the base on the way
 /// down.
 async fn step(
-    config: &Config,
+    access: &Access,
     chain: &Chain,
     (id, direction): (Option<&str>, Direction),
 ) -> Result<Catalog, Unwritten> {
@@ -77,8 +76,8 @@ async fn step(
     let goal = (&target, direction);
     // There is no data in a scratch database to be destroyed.
     let options = Options { allow_loss: true, ..Options::new(chain) };
-    match runner::migrate(config, goal, &options, &mut |_| ()).await {
-        Ok(_) => Ok(materialise::read(config).await?),
+    match runner::migrate(access, goal, &options, &mut |_| ()).await {
+        Ok(_) => Ok(materialise::read(access).await?),
         Err(error @ (Error::Statement { .. } | Error::IndexInvalid { .. })) => {
             let reason = error.to_string();
             Err(Unwritten::Fails { text: text_of(chain, &reason), reason })
