@@ -6,7 +6,7 @@
 //!
 //! Source: PostgreSQL, "Message Formats, DataRow".
 
-use std::{borrow::Cow, cell::Cell, rc::Rc};
+use std::{borrow::Cow, cell::Cell, ptr, rc::Rc};
 
 use tokio_postgres::types::{FromSql, Type};
 
@@ -47,28 +47,48 @@ struct Place {
 /// Name and type of a column.
 #[derive(Debug)]
 pub(super) struct Column {
-    pub(super) name: Box<str>,
-    pub(super) kind: Type,
+    name: Box<str>,
+    kind: Type,
+    /// The name in the program that was found to be this one.
+    asked: Cell<&'static str>,
 }
 
 /// What a column is asked for by.
 #[derive(Clone, Copy, Debug)]
-pub enum By<'n> {
+pub enum By {
     /// Its place, from 0.
     Place(usize),
     /// Its name.
-    Name(&'n str),
+    Name(&'static str),
 }
 
-impl From<usize> for By<'_> {
+impl From<usize> for By {
     fn from(place: usize) -> Self {
         Self::Place(place)
     }
 }
 
-impl<'n> From<&'n str> for By<'n> {
-    fn from(name: &'n str) -> Self {
+impl From<&'static str> for By {
+    fn from(name: &'static str) -> Self {
         Self::Name(name)
+    }
+}
+
+impl Column {
+    pub(super) fn new(name: &str, kind: Type) -> Self {
+        Self { name: name.into(), kind, asked: Cell::new("") }
+    }
+
+    /// Whether this is its name; the same text in the program is compared once.
+    fn is(&self, name: &'static str) -> bool {
+        if ptr::eq(self.asked.get(), name) {
+            return true;
+        }
+        let is = *self.name == *name;
+        if is {
+            self.asked.set(name);
+        }
+        is
     }
 }
 
@@ -160,7 +180,7 @@ impl<'a> Row<'a> {
     /// # Panics
     /// When there is no such column, it is null and `T` is no `Option`, or of a type that is none of
     /// `T`: a mistake in the program, which its tests and `peace-migrate check` find.
-    pub fn get<'r, T: FromSql<'r>>(&'r self, column: impl Into<By<'r>>) -> T {
+    pub fn get<'r, T: FromSql<'r>>(&'r self, column: impl Into<By>) -> T {
         let by = column.into();
         match &self.0 {
             Source::Driver(row) => of_driver(row, by),
@@ -178,7 +198,7 @@ impl<'a> Row<'a> {
     }
 }
 
-fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By<'_>) -> T {
+fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By) -> T {
     match by {
         By::Place(place) => row.get(place),
         By::Name(name) => row.get(name),
@@ -186,11 +206,11 @@ fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By<'_>) -> T 
 }
 
 /// Where the column is; looks at `next` first.
-fn find(columns: &[Column], data: &[u8], next: Place, by: By<'_>) -> Place {
+fn find(columns: &[Column], data: &[u8], next: Place, by: By) -> Place {
     let column = match by {
         By::Place(place) => (place < columns.len()).then_some(place),
         By::Name(name) => {
-            let is = |column: &Column| *column.name == *name;
+            let is = |column: &Column| column.is(name);
             let at_hand = columns.get(next.column).is_some_and(is).then_some(next.column);
             at_hand.or_else(|| columns.iter().position(is))
         }
