@@ -41,21 +41,61 @@ impl UtcDateTime {
 
 impl fmt::Display for UtcDateTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.subsec_nanosecond() {
-            0 => write!(f, "{}", self.0),
-            _ => write!(f, "{:.6}", self.0),
-        }
+        f.pad(Written::new(self.0).as_str())
     }
 }
 
 impl Serialize for UtcDateTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(Written::new(self.0).as_str())
+    }
+}
+
+/// A datetime as text. Lists are full of them, and a general printer takes several times as long.
+struct Written {
+    text: [u8; 26],
+    length: usize,
+}
+
+impl Written {
+    fn new(moment: civil::DateTime) -> Self {
+        let mut text = *b"0000-00-00T00:00:00.000000";
+        let microsecond = moment.subsec_nanosecond().unsigned_abs() / 1000;
+        for (end, number) in [
+            (4, u32::from(moment.year().unsigned_abs())),
+            (7, u32::from(moment.month().unsigned_abs())),
+            (10, u32::from(moment.day().unsigned_abs())),
+            (13, u32::from(moment.hour().unsigned_abs())),
+            (16, u32::from(moment.minute().unsigned_abs())),
+            (19, u32::from(moment.second().unsigned_abs())),
+            (26, microsecond),
+        ] {
+            right_aligned(&mut text[..end], number);
+        }
+        Self { text, length: if microsecond == 0 { 19 } else { 26 } }
+    }
+
+    fn as_str(&self) -> &str {
+        // Digits and the four marks between them.
+        str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
+}
+
+/// Writes `number` at the end of `text`, whose digits are 0 so far.
+fn right_aligned(text: &mut [u8], mut number: u32) {
+    for digit in text.iter_mut().rev() {
+        if number == 0 {
+            break;
+        }
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
 /// What PostgreSQL counts a `timestamp` from.
 const EPOCH: civil::DateTime = civil::datetime(2000, 1, 1, 0, 0, 0, 0);
+/// The same, in microseconds of the unix clock.
+const EPOCH_UNIX_US: i64 = 946_684_800_000_000;
 const FIRST: civil::DateTime = civil::datetime(1, 1, 1, 0, 0, 0, 0);
 const LAST: civil::DateTime = civil::datetime(9999, 12, 31, 23, 59, 59, 999_999_000);
 
@@ -78,8 +118,12 @@ impl ToSql for UtcDateTime {
 /// least and the greatest count: for asyncpg, that is what Python's first and last moment become.
 impl<'a> FromSql<'a> for UtcDateTime {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        let since_epoch = SignedDuration::from_micros(i64::from_sql(ty, raw)?);
-        Ok(Self(EPOCH.saturating_add(since_epoch).clamp(FIRST, LAST)))
+        let since_epoch_us = i64::from_sql(ty, raw)?;
+        let moment = Timestamp::from_microsecond(since_epoch_us.saturating_add(EPOCH_UNIX_US));
+        let moment = moment.map(|moment| Offset::UTC.to_datetime(moment));
+        // Nearly all; the rest are beyond what jiff's timestamps can be.
+        let beyond = |_| EPOCH.saturating_add(SignedDuration::from_micros(since_epoch_us));
+        Ok(Self(moment.unwrap_or_else(beyond).clamp(FIRST, LAST)))
     }
 
     accepts!(TIMESTAMP);

@@ -18,7 +18,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 use worker::{
-    Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Text, both, payload,
+    Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row, Text, both, payload,
 };
 
 use super::Resource;
@@ -48,7 +48,7 @@ fn routes(routes: &mut Routes<App>) {
 // The table
 
 migrations::table! {
-    pub(super) struct Item: "item" {
+    pub(super) struct Item: "item" from Row<'_> {
         id: Uuid = "uuid primary key",
         user_id: Uuid = r#"uuid not null references "user" on delete cascade"#,
         name: String = "varchar(30) not null",
@@ -176,7 +176,7 @@ const SELECT_PAGE: &str = "
 
 async fn select_page(database: &Database, user: Uuid, page: &Page) -> Result<Vec<Item>> {
     let rows = database.rows(SELECT_PAGE, &[&user, &page.after, &page.rows_max()]).await?;
-    Ok(rows.iter().map(Item::from_row).collect())
+    Ok(rows.read(Item::from_row))
 }
 
 const SELECT: &str = "select id, user_id, name, added from item where id = $1";

@@ -78,7 +78,7 @@ const SELECT_HASH: &str = r#"select password_hash from "user" where id = $1"#;
 
 async fn select_hash(database: &Database, id: Uuid) -> Result<Option<String>> {
     let row = database.row(SELECT_HASH, &[&id]).await?.ok_or(NO_USER)?;
-    Ok(row.get::<_, Option<String>>("password_hash").filter(|hash| is_readable(id, hash)))
+    Ok(row.get::<Option<String>>("password_hash").filter(|hash| is_readable(id, hash)))
 }
 
 const SELECT_CREDENTIALS: &str = r#"select id, password_hash from "user" where name = $1"#;
@@ -89,7 +89,7 @@ pub(super) async fn select_credentials(
     name: &str,
 ) -> Result<Option<(Uuid, Option<String>)>> {
     let Some(row) = database.row(SELECT_CREDENTIALS, &[&name]).await? else { return Ok(None) };
-    let (id, hash) = (row.get("id"), row.get::<_, Option<String>>("password_hash"));
+    let (id, hash) = (row.get("id"), row.get::<Option<String>>("password_hash"));
     Ok(Some((id, hash.filter(|hash| is_readable(id, hash)))))
 }
 
@@ -118,7 +118,7 @@ async fn replace_hash(
     database
         .transaction(async move |tx: &Transaction<'_>| {
             let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&id]).await?.ok_or(NO_USER)?;
-            if row.get::<_, Option<String>>("password_hash") != old {
+            if row.get::<Option<String>>("password_hash") != old {
                 return Ok(false);
             }
             tx.execute(UPDATE_HASH, &[&id, &new]).await?;

@@ -15,11 +15,10 @@
 
 use secrecy::SecretString;
 use serde::Serialize;
-use tokio_postgres::Row;
 use uuid::Uuid;
 use worker::{
-    Boolean, Change, Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Text,
-    both, payload,
+    Boolean, Change, Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row,
+    Text, both, payload,
 };
 
 use super::Resource;
@@ -49,7 +48,7 @@ fn routes(routes: &mut Routes<App>) {
 // The table
 
 migrations::table! {
-    pub(super) struct User: "user" {
+    pub(super) struct User: "user" from Row<'_> {
         id: Uuid = "uuid primary key",
         name: String = "varchar(30) not null unique",
         fullname: Option<String> = "varchar",
@@ -187,7 +186,7 @@ const SELECT_PAGE: &str =
 
 async fn select_page(database: &Database, page: &Page) -> Result<Vec<User>> {
     let rows = database.rows(SELECT_PAGE, &[&page.after, &page.rows_max()]).await?;
-    Ok(rows.iter().map(User::from_row).collect())
+    Ok(rows.read(User::from_row))
 }
 
 const SELECT: &str = r#"select id, name, fullname from "user" where id = $1"#;
@@ -215,8 +214,9 @@ async fn select_with_items(database: &Database, id: Uuid, max: i64) -> Result<(U
     let rows = database.rows(SELECT_WITH_ITEMS, &[&id, &max]).await?;
     let user = rows.first().ok_or(NO_USER)?;
     let user = User { id, name: user.get("user_name"), fullname: user.get("fullname") };
-    let has_item = |row: &&Row| row.get::<_, Option<Uuid>>("id").is_some();
-    Ok((user, rows.iter().filter(has_item).map(Item::from_row).collect()))
+    let has_item = |row: &Row<'_>| row.get::<Option<Uuid>>("id").is_some();
+    let items = rows.iter().filter(has_item).map(|row| Item::from_row(&row));
+    Ok((user, items.collect()))
 }
 
 const INSERT: &str = r#"

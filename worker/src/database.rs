@@ -11,16 +11,20 @@
 
 mod config;
 mod connector;
+mod dial;
 mod error;
 mod hosts;
+mod lane;
 mod link;
 mod loan;
 mod pool;
 mod retry;
+mod rows;
 mod session;
 mod tasks;
 mod transaction;
 mod values;
+mod wire;
 
 use std::{
     panic::resume_unwind,
@@ -29,12 +33,12 @@ use std::{
 };
 
 use tokio::time::sleep;
-use tokio_postgres::Row;
 
 pub use self::{
     config::DatabaseConfig,
     error::{ConstraintKind, DbError, Refusal},
     hosts::connect,
+    rows::{By, Row, Rows},
     session::Params,
     transaction::Transaction,
     values::Values,
@@ -75,15 +79,19 @@ impl Database {
     /// has come, it is asked again on another one.
     ///
     /// **Blocks** up to the pool wait and the statement timeout.
-    pub async fn rows(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, DbError> {
-        Ok(self.ask(sql, params).await?.rows)
+    pub async fn rows(&self, sql: &'static str, params: Params<'_>) -> Result<Rows, DbError> {
+        self.read(sql, params).await
     }
 
     /// As [`Database::rows`], for a statement that gives at most one row.
     ///
     /// **Errors**: `Other` if it gave more.
-    pub async fn row(&self, sql: &'static str, params: Params<'_>) -> Result<Option<Row>, DbError> {
-        at_most_one(self.ask(sql, params).await?.rows)
+    pub async fn row(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Option<Row<'static>>, DbError> {
+        at_most_one(self.read(sql, params).await?)
     }
 
     /// Runs one statement that changes rows, as a transaction of its own; gives how many it
@@ -107,14 +115,18 @@ impl Database {
         &self,
         sql: &'static str,
         values: impl Values,
-    ) -> Result<Option<Row>, DbError> {
+    ) -> Result<Option<Row<'static>>, DbError> {
         at_most_one(self.change(sql, values).await?.rows)
     }
 
     /// As [`Database::write_row`], for a statement that always gives one row (INSERT … RETURNING).
     ///
     /// **Errors**: `Other` if it gave none, or more, which are saved all the same.
-    pub async fn insert_row(&self, sql: &'static str, values: impl Values) -> Result<Row, DbError> {
+    pub async fn insert_row(
+        &self,
+        sql: &'static str,
+        values: impl Values,
+    ) -> Result<Row<'static>, DbError> {
         exactly_one(self.change(sql, values).await?.rows)
     }
 
@@ -152,11 +164,25 @@ impl Database {
             in_use: self.pool.in_use() as u64,
             waiting: self.pool.waiting() as u64,
             running: self.pool.running() as u64,
+            in_lane: self.pool.lane.in_flight() as u64,
             waits: counts.waited.get(),
             waits_over: counts.waits_over.get(),
             timeouts: counts.timeouts.get(),
             retries: counts.retries.get(),
+            detours: self.pool.lane.detours.get(),
         }
+    }
+
+    /// Runs one statement on the lane; on a connection of its own where it is no read, or the lane
+    /// cannot.
+    async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Rows, DbError> {
+        if is_select(sql)
+            && let Some(answer) = self.pool.lane.ask(sql, params).await
+        {
+            return answer;
+        }
+        // In a box: seldom needed, and large enough to make every handler's future slow to move.
+        Ok(Box::pin(self.ask(sql, params)).await?.rows)
     }
 
     async fn change(&self, sql: &'static str, values: impl Values) -> Result<Answer, DbError> {
@@ -227,6 +253,8 @@ pub struct DatabaseStats {
     /// Writes and transactions running now, and connections that wait for an answer nobody wants
     /// any more.
     pub running: u64,
+    /// Statements in flight on the lane, the connection that reads share.
+    pub in_lane: u64,
     /// Callers that found every connection in use.
     pub waits: u64,
     /// Callers that got no connection: the wait was over, or too many waited.
@@ -235,17 +263,18 @@ pub struct DatabaseStats {
     pub timeouts: u64,
     /// Transactions and statements run again because of others.
     pub retries: u64,
+    /// Reads that the lane could not answer, so that the pool did.
+    pub detours: u64,
 }
 
-fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, DbError> {
-    let row = rows.pop();
+fn at_most_one(rows: Rows) -> Result<Option<Row<'static>>, DbError> {
     match rows.len() {
-        0 => Ok(row),
-        more => Err(DbError::other(&format!("the statement gave {} rows, not one", more + 1))),
+        0 | 1 => Ok(rows.into_last()),
+        more => Err(DbError::other(&format!("the statement gave {more} rows, not one"))),
     }
 }
 
-fn exactly_one(rows: Vec<Row>) -> Result<Row, DbError> {
+fn exactly_one(rows: Rows) -> Result<Row<'static>, DbError> {
     at_most_one(rows)?.ok_or_else(|| DbError::other("the statement gave no row"))
 }
 
@@ -415,8 +444,8 @@ mod tests {
 
     #[test]
     fn a_statement_without_its_row_is_a_fault_of_the_program() {
-        assert!(at_most_one(Vec::new()).unwrap().is_none());
-        let error = exactly_one(Vec::new()).unwrap_err();
+        assert!(at_most_one(Rows::of_driver(Vec::new())).unwrap().is_none());
+        let error = exactly_one(Rows::of_driver(Vec::new())).unwrap_err();
         assert!(matches!(error, DbError::Other { .. }), "{error:?}");
         assert_eq!(error.to_string(), "the statement gave no row");
     }

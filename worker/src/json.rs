@@ -1,12 +1,15 @@
-//! JSON text to an object, within a depth.
+//! JSON text to an object, within a depth; the other way is `writer`'s.
 //!
 //! `request.rs` calls it with a complete body.
 //! Promises: an error for the client in every case that serde_json refuses, lone surrogates included,
 //! with the place where it stopped; the depth is judged before anything is built.
 //! Source: RFC 8259.
 
+mod writer;
+
 use serde_json::{Map, Value, error::Category};
 
+pub(crate) use self::writer::to_vec;
 use crate::fields::{Invalid, Source};
 use crate::rules::Fault;
 

@@ -66,8 +66,8 @@ pub use hyper::{Method, StatusCode};
 pub use crate::config::{Config, Limits};
 pub use crate::cpu_thread::{CpuThread, JobError};
 pub use crate::database::{
-    ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Transaction,
-    Values, connect,
+    By, ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Row,
+    Rows, Transaction, Values, connect,
 };
 pub use crate::drain::Outcome;
 pub use crate::error::HttpError;

@@ -5,6 +5,9 @@
 //! Does not know: who reads it. An id is a name, not a secret.
 //! Source: RFC 9562 section 5.7.
 
+use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
@@ -30,7 +33,7 @@ impl RequestId {
 
     pub(crate) fn mint() -> Self {
         let mut text = Uuid::encode_buffer();
-        let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        let text = MINT.with(Mint::next).hyphenated().encode_lower(&mut text);
         Self(HeaderValue::from_str(text).expect("hex digits and dashes"))
     }
 
@@ -44,6 +47,31 @@ impl RequestId {
     }
 }
 
+thread_local! {
+    // Drawn with the first request, so after the fork: no two workers have the same.
+    static MINT: Mint = Mint { random: Uuid::new_v4().into_bytes(), count: Cell::new(0) };
+}
+
+/// Makes ids that differ by their time and a count, and from other processes' by what was drawn
+/// once: the system is not asked for random bytes with every request.
+struct Mint {
+    random: [u8; 16],
+    count: Cell<u32>,
+}
+
+impl Mint {
+    fn next(&self) -> Uuid {
+        let count = self.count.get();
+        self.count.set(count.wrapping_add(1));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut tail = [0; 10];
+        tail[..6].copy_from_slice(&self.random[..6]);
+        tail[6..].copy_from_slice(&count.to_be_bytes());
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        uuid::Builder::from_unix_timestamp_millis(now_ms, &tail).into_uuid()
+    }
+}
+
 fn is_harmless(id: &[u8]) -> bool {
     (1..=LENGTH_MAX).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
@@ -52,7 +80,6 @@ fn is_harmless(id: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
 

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::json;
 use crate::kinds::INTERNAL;
 use crate::problem::Problem;
 
@@ -139,7 +140,7 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 }
 
 fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response, Problem> {
-    let bytes = serde_json::to_vec(body).map_err(|error| {
+    let bytes = json::to_vec(body).map_err(|error| {
         Problem::new(&INTERNAL).log(format!("the response cannot be written as JSON: {error}"))
     })?;
     let mut response = Response::new(Full::new(Bytes::from(bytes)));

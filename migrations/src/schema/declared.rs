@@ -38,6 +38,7 @@ use crate::files::sql::{self, Unclosed};
 /// | part | meaning |
 /// |---|---|
 /// | `struct` | the columns that a row is read into |
+/// | `from` | the type of that row, whose method `get` reads a column by its name; without this one of tokio-postgres |
 /// | `unread` | a column that is no part of the struct: a secret that few queries ask for |
 /// | `also` | any statement, in any order: what needs something later waits for it |
 /// | `renamed` | what was called otherwise is not dropped and added anew: a column, or the table (`renamed "orders" to "order"`); may stay for ever |
@@ -49,7 +50,7 @@ use crate::files::sql::{self, Unclosed};
 macro_rules! table {
     (
         $(#[$meta:meta])*
-        $visibility:vis struct $model:ident: $table:literal {
+        $visibility:vis struct $model:ident: $table:literal $(from $row:ty)? {
             $($field:ident: $type:ty = $sql:literal),+ $(,)?
         }
         $(unread $unread:ident: $unread_type:ty = $unread_sql:literal;)*
@@ -75,11 +76,13 @@ macro_rules! table {
             };
 
             /// Reads the columns that have the fields' names.
-            $visibility fn from_row(row: &$crate::Row) -> Self {
+            $visibility fn from_row(row: &$crate::table!(@row $($row)?)) -> Self {
                 Self { $($field: row.get($crate::unraw(stringify!($field))),)+ }
             }
         }
     };
+    (@row) => { $crate::Row };
+    (@row $row:ty) => { $row };
     (@column $field:ident: $type:ty = $sql:literal) => {
         $crate::Column {
             field: stringify!($field),

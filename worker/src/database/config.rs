@@ -25,8 +25,10 @@ pub struct DatabaseConfig {
     pub tls: Option<Arc<ClientConfig>>,
     /// Shown by `pg_stat_activity`; at most 63 bytes.
     pub application_name: String,
-    /// Connections kept open, at least 1.
+    /// Connections kept open for one caller at a time, at least 1; one more is the lane.
     pub pool_size: u32,
+    /// Statements in flight on the lane; further reads go to the pool.
+    pub lane_max: usize,
     /// Callers that may wait for a connection; one more is told to come back.
     pub waiters_max: usize,
     /// Longest wait for a connection.
@@ -51,6 +53,7 @@ impl DatabaseConfig {
             tls: None,
             application_name: format!("peace/{slot}.{generation}"),
             pool_size: 4,
+            lane_max: 4096,
             waiters_max: 1024,
             pool_wait: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(3),

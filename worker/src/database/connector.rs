@@ -8,7 +8,7 @@
 //! round trip.
 //! Does not know: who asks, or what the statements it prepares mean.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bb8::{ErrorSink, ManageConnection};
 use futures_util::future::join_all;
@@ -24,6 +24,7 @@ use super::{
     hosts::Hosts,
     link::Link,
     session::{Prepared, Session},
+    wire::{Driver, Wire},
 };
 
 /// How long a server that was silent may take to prove that it lives.
@@ -45,32 +46,45 @@ impl Connector {
             warm: config.warm.clone(),
             connect_timeout: config.connect_timeout,
             link,
-            turn: Mutex::new(Pace::new(config.pool_size)),
+            turn: Mutex::new(Pace::new(config.pool_size + 1)),
         }
     }
 
-    /// Opens one session, however many tries it takes.
-    async fn persist(&self) -> Session {
-        let mut pace = self.turn.lock().await;
-        loop {
-            sleep_until(pace.next_try(Instant::now())).await;
-            match self.connect_once().await {
-                Ok(session) => return session,
-                Err(cause) => self.link.connect_failed(&cause),
-            }
-            pace.failed(Instant::now());
-        }
-    }
-
-    async fn connect_once(&self) -> Result<Session, String> {
-        let opened = async {
+    /// Opens a session for one caller at a time, however many tries it takes.
+    async fn open_session(&self) -> Session {
+        let open = || async {
             let client = self.hosts.connect(self.connect_timeout).await?;
             let prepared = self.prepare_warm(&client).await?;
             Ok(Session::new(client, prepared, Arc::clone(&self.link)))
         };
-        timeout(self.connect_timeout, opened)
-            .await
-            .unwrap_or_else(|_| Err(format!("no connection within {:?}", self.connect_timeout)))
+        self.persist(open).await
+    }
+
+    /// Opens a session for the lane, however many tries it takes.
+    pub(super) async fn open_wire(&self) -> (Rc<Wire>, Driver) {
+        let open = || async {
+            let socket = self.hosts.dial(self.connect_timeout).await?;
+            Wire::open(socket, &self.warm, &self.link).await
+        };
+        self.persist(open).await
+    }
+
+    /// Tries until it succeeds, one caller after the other.
+    async fn persist<T, F>(&self, open: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let mut pace = self.turn.lock().await;
+        let limit = self.connect_timeout;
+        loop {
+            sleep_until(pace.next_try(Instant::now())).await;
+            let opened = timeout(limit, open()).await;
+            match opened.unwrap_or_else(|_| Err(format!("no connection within {limit:?}"))) {
+                Ok(opened) => return opened,
+                Err(cause) => self.link.connect_failed(&cause),
+            }
+            pace.failed(Instant::now());
+        }
     }
 
     /// Prepares the hot statements, all in one round trip. One that the server refuses stays cold:
@@ -113,7 +127,7 @@ impl ManageConnection for Manager {
         tokio::select! {
             biased;
             () = self.0.link.closed() => Err(DbError::unavailable("the pool is closed")),
-            session = self.0.persist() => Ok(session),
+            session = self.0.open_session() => Ok(session),
         }
     }
 

@@ -133,6 +133,10 @@ impl DbError {
         Self::Timeout { cause: cause.into() }
     }
 
+    pub(super) fn wrong_count(taken: usize, given: usize) -> Self {
+        Self::other(&format!("the statement takes {taken} parameters and was given {given}"))
+    }
+
     pub(super) fn other(cause: &str) -> Self {
         Self::Other { cause: cause.into() }
     }
@@ -153,7 +157,7 @@ impl From<&tokio_postgres::Error> for DbError {
 }
 
 /// What the server's refusal means to a caller.
-fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
+pub(super) fn from_server(code: &SqlState, message: &str, constraint: &str) -> DbError {
     let sqlstate = code.code();
     let refusal = || Refusal { sqlstate: sqlstate.to_owned(), message: message.to_owned() };
     let constraint = |kind| DbError::Constraint { kind, name: constraint.to_owned() };

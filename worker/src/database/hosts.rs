@@ -20,14 +20,17 @@ use std::{
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{
-    Client, Config, NoTls, Socket,
+    Client, Config, NoTls,
     config::{Host, LoadBalanceHosts},
     tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::info;
 
-use super::error::chain;
+use super::{
+    dial::{Socket, dial},
+    error::chain,
+};
 
 /// Opens one session, without trying twice. Its `Client` ends it.
 ///
@@ -63,17 +66,31 @@ impl Hosts {
 
     /// Opens a session at the first server that fits.
     pub(super) async fn connect(&self, within: Duration) -> Result<Client, String> {
+        let open = |index| async move { self.open(index).await.map_err(|error| chain(&error)) };
+        self.first(within, open).await
+    }
+
+    /// As [`Hosts::connect`], and gives the socket of the session alone.
+    pub(super) async fn dial(&self, within: Duration) -> Result<Socket, String> {
+        self.first(within, |index| dial(&self.configs[index], self.tls.as_ref())).await
+    }
+
+    /// What `open` gives for the first server for which it succeeds.
+    async fn first<T, F>(&self, within: Duration, open: impl Fn(usize) -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
         let (end, count) = (Instant::now() + within, self.configs.len());
         let mut said = Vec::new();
         for (asked, index) in self.order().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(count - asked).unwrap_or(u32::MAX);
-            match timeout(share, self.open(index)).await {
-                Ok(Ok(client)) => {
+            match timeout(share, open(index)).await {
+                Ok(Ok(opened)) => {
                     self.arrive(index);
-                    return Ok(client);
+                    return Ok(opened);
                 }
-                Ok(Err(error)) => said.push((index, chain(&error))),
+                Ok(Err(error)) => said.push((index, error)),
                 Err(_) => said.push((index, format!("it does not answer for {share:.1?}"))),
             }
         }
@@ -127,7 +144,7 @@ impl Hosts {
 
 async fn open<T>(config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
 where
-    T: MakeTlsConnect<Socket>,
+    T: MakeTlsConnect<tokio_postgres::Socket>,
     T::Stream: Send + 'static,
 {
     let (client, connection) = config.connect(tls).await?;

@@ -24,6 +24,7 @@ use super::{
     connector::{Connector, Manager, Reporter},
     error::DbError,
     hosts::address,
+    lane::Lane,
     link::Link,
     loan::Loan,
     tasks::Tasks,
@@ -36,6 +37,7 @@ pub(super) struct Pool {
     pub(super) config: DatabaseConfig,
     pub(super) link: Arc<Link>,
     connector: Arc<Connector>,
+    pub(super) lane: Rc<Lane>,
     /// `None` once closed.
     sessions: RefCell<Option<bb8::Pool<Manager>>>,
     /// One per session. bb8 hands out idle sessions without an order, the semaphore first come,
@@ -63,6 +65,7 @@ impl Pool {
     pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
         let link = Arc::new(Link::new(address(&config.server)));
         let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
+        let lane = Lane::open(&config, &link, &connector);
         let sessions = bb8::Pool::builder()
             .max_size(config.pool_size)
             .min_idle(config.pool_size)
@@ -86,6 +89,7 @@ impl Pool {
             config,
             link,
             connector,
+            lane,
         })
     }
 

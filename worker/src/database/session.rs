@@ -17,11 +17,12 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tokio_postgres::{Client, Statement, types::ToSql};
 
 use super::{
     error::{DbError, Refusal, is_stale_statement, leaves_session_usable},
     link::Link,
+    rows::Rows,
 };
 
 /// What a caller passes for `$1`, `$2`, ...
@@ -53,7 +54,7 @@ pub(super) enum State {
 
 /// All that one statement gave.
 pub(super) struct Answer {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Rows,
     /// Rows inserted, changed or deleted; for SELECT the rows given.
     pub(super) affected: u64,
 }
@@ -102,10 +103,8 @@ impl Session {
     async fn run_once(&self, sql: &'static str, params: Params<'_>) -> Result<Answer, Failed> {
         let statement = self.statement(sql).await?;
         if params.len() != statement.params().len() {
-            let (given, taken) = (params.len(), statement.params().len());
-            return Err(Failed::ForGood(DbError::other(&format!(
-                "the statement takes {taken} parameters and was given {given}"
-            ))));
+            let wrong = DbError::wrong_count(statement.params().len(), params.len());
+            return Err(Failed::ForGood(wrong));
         }
         self.execute(&statement, params).await.map_err(|error| self.failed(&error))
     }
@@ -120,7 +119,8 @@ impl Session {
         while let Some(row) = stream.try_next().await? {
             rows.push(row);
         }
-        Ok(Answer { rows, affected: stream.rows_affected().unwrap_or_default() })
+        let affected = stream.rows_affected().unwrap_or_default();
+        Ok(Answer { rows: Rows::of_driver(rows), affected })
     }
 
     async fn statement(&self, sql: &'static str) -> Result<Statement, Failed> {

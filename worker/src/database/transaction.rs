@@ -15,7 +15,6 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tokio_postgres::Row;
 
 use super::{
     at_most_one,
@@ -23,6 +22,7 @@ use super::{
     loan::Loan,
     pool::Pool,
     retry::Retry,
+    rows::{Row, Rows},
     session::{Answer, Params},
 };
 
@@ -37,12 +37,16 @@ pub struct Transaction<'a> {
 
 impl Transaction<'_> {
     /// Runs one statement and gives all its rows.
-    pub async fn rows(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, DbError> {
+    pub async fn rows(&self, sql: &'static str, params: Params<'_>) -> Result<Rows, DbError> {
         Ok(self.ask(sql, params).await?.rows)
     }
 
     /// Runs one statement that gives at most one row.
-    pub async fn row(&self, sql: &'static str, params: Params<'_>) -> Result<Option<Row>, DbError> {
+    pub async fn row(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Option<Row<'static>>, DbError> {
         at_most_one(self.ask(sql, params).await?.rows)
     }
 
