@@ -24,14 +24,20 @@ use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use clap::Parser;
 use deadpool_postgres::Pool;
+use mimalloc::MiMalloc;
 use serde::Serialize;
 use tokio::net::TcpSocket;
 use tokio::runtime::Builder;
 
 use tokens::Tokens;
 
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 /// As many as our server lets the kernel queue.
 const BACKLOG: u32 = 2048;
+/// README.md beside this workspace says why.
+const POOL_PER_THREAD: usize = 4;
 
 /// Users, items and logins, as axum and deadpool-postgres do them.
 #[derive(Debug, Parser)]
@@ -42,9 +48,9 @@ struct Options {
     /// Threads of the event loop
     #[arg(long)]
     workers: usize,
-    /// Connections to PostgreSQL, of all threads together
-    #[arg(long, default_value_t = 8)]
-    pool_size: usize,
+    /// Connections to PostgreSQL, of all threads together [default: 4 for each thread]
+    #[arg(long)]
+    pool_size: Option<usize>,
 }
 
 /// What handlers share.
@@ -57,7 +63,8 @@ type State = axum::extract::State<Arc<App>>;
 
 fn main() -> Result<(), String> {
     let options = Options::parse();
-    let pool = database::pool(&variable("DATABASE_URL")?, options.pool_size)?;
+    let pool_size = options.pool_size.unwrap_or(options.workers * POOL_PER_THREAD);
+    let pool = database::pool(&variable("DATABASE_URL")?, pool_size)?;
     let tokens = Tokens::new(&variable("JWT_SECRET_KEY")?);
     let routes = routes().with_state(Arc::new(App { pool, tokens }));
     let runtime = Builder::new_multi_thread().worker_threads(options.workers).enable_all().build();
