@@ -1,7 +1,9 @@
 //! The servers that ours is measured against: they answer what ours does, and README's comparison in
 //! short, measured in turns on one database, with the page that comes of it.
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -19,6 +21,7 @@ use crate::page;
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/load/peers");
 const AGAINST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/load/against");
+const PRINT: &str = "#!/bin/sh\nprintf '%s\\n' \"$@\"\n";
 const SECRET: &str = "the secret that only these tests know";
 /// For numbers that nobody reads.
 const SHORT: &str =
@@ -209,9 +212,38 @@ fn the_script_says_whom_it_knows_before_it_builds_anything() {
     }
 }
 
+/// What it builds is stood in for: one word of `peace-loadtest`'s command line is a line.
+#[test]
+fn the_script_hands_on_what_it_was_told_and_measures_peace_twice() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path().join("dist")).unwrap();
+    for (name, script) in [("cargo", "#!/bin/sh\n"), ("dist/peace-loadtest", PRINT)] {
+        let path = folder.write(name, script);
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    let line = "axum,peace,hyper --rounds 2 --workers 1,2 --scenario item -- --workers 9";
+    let output = Command::new(AGAINST)
+        .args(line.split(' '))
+        .env("PATH", format!("{}:{path}", folder.path().display()))
+        .env("CARGO_TARGET_DIR", folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let serve = |peer: &str| {
+        let program = folder.path().join("peers/release").join(peer);
+        format!("{} --port {{port}} --workers {{workers}}", program.display())
+    };
+    let [axum, hyper] = ["peer-axum", "peer-hyper"].map(serve);
+    let mut words = vec!["run", "--name", "axum", "--command", &axum];
+    words.extend(["--name", "bare hyper", "--command", &hyper, "--rounds", "2"]);
+    words.extend(["--workers", "1,2,1,2", "--scenario", "item", "--", "--workers", "9"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>(), words);
+}
+
 /// Every answer of all, at every load.
 fn check_all_is_right(report: &Path) {
-    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     let names: Vec<&str> = report["series"]
         .as_array()
         .unwrap()
