@@ -236,3 +236,75 @@ fn value(data: &[u8], at: usize) -> (Option<&[u8]>, usize) {
         None => (None, begin),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    /// Rows of `id int4, name text, note text`.
+    fn rows(values: &[(i32, Option<&str>, Option<&str>)]) -> Rows {
+        let columns = [("id", Type::INT4), ("name", Type::TEXT), ("note", Type::TEXT)];
+        let columns = columns.map(|(name, kind)| Column::new(name, kind));
+        let mut data = Vec::new();
+        for (id, name, note) in values {
+            let mut body = 3_i16.to_be_bytes().to_vec();
+            body.extend(4_i32.to_be_bytes());
+            body.extend(id.to_be_bytes());
+            for text in [name, note] {
+                let length = text.map_or(-1, |text| i32::try_from(text.len()).unwrap());
+                body.extend(length.to_be_bytes());
+                body.extend(text.unwrap_or_default().as_bytes());
+            }
+            data.push(b'D');
+            data.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+            data.extend(body);
+        }
+        Rows::of_wire(columns.into(), values.len(), data)
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_place_in_any_order() {
+        let rows = rows(&[(1, Some("a"), None), (2, None, Some("b"))]);
+        assert_eq!((rows.len(), rows.is_empty()), (2, false));
+        let row = rows.first().unwrap();
+        assert_eq!(row.get::<Option<&str>>("note"), None);
+        assert_eq!((row.get::<i32>("id"), row.get::<&str>(1)), (1, "a"));
+        assert_eq!((row.get::<&str>("name"), row.get::<i32>(0)), ("a", 1));
+        let all = rows.read(|row| (row.get("id"), row.get("name"), row.get("note")));
+        assert_eq!(all, [(1, Some("a".to_owned()), None), (2, None, Some("b".to_owned()))]);
+        assert_eq!(rows.into_last().unwrap().get::<i32>("id"), 2);
+    }
+
+    #[test]
+    fn a_row_alone_and_no_row_at_all() {
+        assert_eq!(rows(&[(7, None, None)]).into_last().unwrap().get::<i32>("id"), 7);
+        assert!(rows(&[]).into_last().is_none());
+        assert!(rows(&[]).first().is_none());
+        assert!(rows(&[]).is_empty());
+    }
+
+    #[test]
+    fn names_that_are_alike_are_not_mixed_up() {
+        let rows = rows(&[(1, Some("a"), Some("b")), (2, Some("c"), Some("d"))]);
+        let swapped = rows.read(|row| (row.get::<String>("note"), row.get::<String>("name")));
+        assert_eq!(swapped[1], ("d".to_owned(), "c".to_owned()));
+        let straight = rows.read(|row| (row.get::<String>("name"), row.get::<String>("note")));
+        assert_eq!(straight[0], ("a".to_owned(), "b".to_owned()));
+    }
+
+    #[test]
+    fn a_mistake_in_the_program_is_told_by_its_column() {
+        let said = |read: fn(&Row<'_>)| {
+            let caught = catch_unwind(|| read(&rows(&[(1, None, None)]).first().unwrap()));
+            *caught.unwrap_err().downcast::<String>().unwrap()
+        };
+        assert!(
+            said(|row| _ = row.get::<i32>("nope")).contains("there is no column Name(\"nope\")")
+        );
+        assert!(said(|row| _ = row.get::<i32>(3)).contains("there is no column Place(3)"));
+        assert!(said(|row| _ = row.get::<i32>("name")).contains("is of type text"));
+        assert!(said(|row| _ = row.get::<String>("name")).contains("cannot be read"));
+    }
+}
