@@ -367,9 +367,10 @@ pub(crate) fn words(error: &tokio_postgres::Error) -> String {
     };
     let mut text = format!("{} [{}]", db.message(), db.code().code());
     let advice = match *db.code() {
-        SqlState::READ_ONLY_SQL_TRANSACTION => {
-            Some("this server is a standby or read-only: give the address of the primary")
-        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => Some(
+            "this server is a standby or read-only: give the address of the primary, or of \
+                 several with target_session_attrs=read-write",
+        ),
         SqlState::INSUFFICIENT_PRIVILEGE => Some(missing_right(db.message())),
         SqlState::INVALID_CATALOG_NAME => Some("create it, or correct the name in DATABASE_URL"),
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {

@@ -124,6 +124,9 @@ fn refused(error: &tokio_postgres::Error) -> Wrong {
         .iter()
         .find(|option| reason == format!("invalid value for option `{option}`"));
     match option {
+        Some(&"target_session_attrs") => {
+            Wrong::new("a bad value of target_session_attrs", "give any, read-write or read-only")
+        }
         Some(option) => Wrong::new(format!("a bad value of {option}"), MEND),
         None if reason.starts_with("unknown option") => {
             Wrong::new("an unknown option", "remove it, or write it as libpq does")

@@ -4,11 +4,13 @@ use std::process::Output;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::harness::certificates::{Authority, Shown};
 use crate::harness::cluster::Cluster;
 use crate::harness::peace::Ended;
+use crate::harness::wait::until_true;
 use crate::harness::{Database, Launch, Turn, get, post};
 
 const MIGRATE: &str = env!("CARGO_BIN_EXE_peace-migrate");
@@ -189,4 +191,24 @@ fn migrations_go_over_tls() {
     let said = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{said}");
     assert!(said.contains("is for pg.test, not db.test: connect by a name of it"), "{said}");
+}
+
+#[test]
+fn an_interrupted_migration_is_cancelled_over_tls() {
+    let turn = Turn::shared();
+    let database = Database::blank_in(&SERVER);
+    let url = format!("{} sslrootcert=authority.pem", by_name(&database));
+    let launch = Launch::bare(&turn).program(MIGRATE).args(["upgrade", "--versions", "."]);
+    let header = "-- revision: aaaa\n-- revises: none\n-- message: m\n-- transaction: yes";
+    let text = format!("{header}\n-- irreversible: test\n\nselect pg_sleep(30)\n");
+    launch.folder().write("00000000000001_aaaa.up.sql", &text);
+    let mut run = believing(launch.env("DATABASE_URL", &url), &AUTHORITY).start();
+    let (sql, name) = (database.sql_beside(), database.name());
+    let sleeping = "select count(*) = 1 from pg_stat_activity \
+        where datname = $1 and wait_event = 'PgSleep'";
+    until_true("it runs", LIMIT, || sql.value(sleeping, &[&name]));
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.end(LIMIT).code, Some(130));
+    let cancelled = format!("{name}|peace-migrate|ERROR:  canceling statement due to user request");
+    until_true("the server was asked to stop", LIMIT, || SERVER.log().contains(&cancelled));
 }
