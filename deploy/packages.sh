@@ -101,6 +101,10 @@ has_pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; }
 
 has_wrk() { command -v wrk >/dev/null; }
 
+has_valgrind() { command -v valgrind >/dev/null; }
+
+has_strace() { command -v strace >/dev/null; }
+
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
@@ -113,6 +117,8 @@ missing_more() {
     ! lacks python || missing+=', Python 3 with venv'
     ! lacks pgbouncer || missing+=', pgbouncer'
     ! lacks wrk || missing+=', wrk'
+    ! lacks valgrind || missing+=', valgrind'
+    ! lacks strace || missing+=', strace'
     ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
@@ -130,6 +136,8 @@ install_more_command() {
                 -o "DPkg::Options::=--path-exclude='/etc/init.d/pgbouncer'")
         fi
         ! lacks wrk || packages+=(wrk)
+        ! lacks valgrind || packages+=(valgrind)
+        ! lacks strace || packages+=(strace)
         ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
         # Last and by itself: Ubuntu has it as a snap only.
         ! lacks chromium || steps+=("$apt chromium")
@@ -138,6 +146,8 @@ install_more_command() {
         ! lacks pgbouncer || packages+=(pgbouncer)
         ! lacks chromium || packages+=(chromium)
         ! lacks wrk || packages+=(wrk)
+        ! lacks valgrind || packages+=(valgrind)
+        ! lacks strace || packages+=(strace)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -145,7 +155,8 @@ install_more_command() {
     joined "${steps[@]}"
 }
 
-# Sees to what its arguments name: python (3, with venv), pgbouncer, wrk, chromium (or Chrome).
+# Sees to what its arguments name: python (3, with venv), pgbouncer, wrk, valgrind, strace,
+# chromium (or Chrome).
 provide_more() {
     local wanted=("$@") missing command
     missing=$(missing_more)

@@ -59,19 +59,22 @@ struct Written {
 
 impl Written {
     fn new(moment: civil::DateTime) -> Self {
-        let mut text = *b"0000-00-00T00:00:00.000000";
+        let [y1, y2] = digits(moment.year().unsigned_abs() / 100);
+        let [y3, y4] = digits(moment.year().unsigned_abs() % 100);
+        let [m1, m2] = digits(moment.month().unsigned_abs().into());
+        let [d1, d2] = digits(moment.day().unsigned_abs().into());
+        let [h1, h2] = digits(moment.hour().unsigned_abs().into());
+        let [n1, n2] = digits(moment.minute().unsigned_abs().into());
+        let [s1, s2] = digits(moment.second().unsigned_abs().into());
         let microsecond = moment.subsec_nanosecond().unsigned_abs() / 1000;
-        for (end, number) in [
-            (4, u32::from(moment.year().unsigned_abs())),
-            (7, u32::from(moment.month().unsigned_abs())),
-            (10, u32::from(moment.day().unsigned_abs())),
-            (13, u32::from(moment.hour().unsigned_abs())),
-            (16, u32::from(moment.minute().unsigned_abs())),
-            (19, u32::from(moment.second().unsigned_abs())),
-            (26, microsecond),
-        ] {
-            right_aligned(&mut text[..end], number);
-        }
+        let [f1, f2] = digits((microsecond / 10_000) as u16);
+        let [f3, f4] = digits((microsecond / 100 % 100) as u16);
+        let [f5, f6] = digits((microsecond % 100) as u16);
+        #[rustfmt::skip]
+        let text = [
+            y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2,
+            b'.', f1, f2, f3, f4, f5, f6,
+        ];
         Self { text, length: if microsecond == 0 { 19 } else { 26 } }
     }
 
@@ -81,15 +84,9 @@ impl Written {
     }
 }
 
-/// Writes `number` at the end of `text`, whose digits are 0 so far.
-fn right_aligned(text: &mut [u8], mut number: u32) {
-    for digit in text.iter_mut().rev() {
-        if number == 0 {
-            break;
-        }
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
+/// The two digits of a number below 100.
+fn digits(number: u16) -> [u8; 2] {
+    [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]
 }
 
 /// What PostgreSQL counts a `timestamp` from.

@@ -17,6 +17,9 @@ use peace::settings::{self, Command, Config, Database, DatabaseUrl, Loaded, Sour
 use peace::{ctl, journal, platform, resources, serving};
 use supervisor::{Outcome, Program, ProgramKind, Reload, Supervisor, Task, Work};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How to report that a stop was not a clean one (sysexits `EX_TEMPFAIL`).
 const FORCED: u8 = 75;
 

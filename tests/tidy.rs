@@ -15,8 +15,17 @@ use toml::{Table, Value};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The only file that may be unsafe.
 const FENCE: &str = "supervisor/src/sys.rs";
-const MEMBERS: [&str; 6] =
-    ["", "supervisor/", "worker/", "migrations/", "tests/e2e/", "tests/load/"];
+const MEMBERS: [&str; 8] = [
+    "",
+    "supervisor/",
+    "worker/",
+    "migrations/",
+    "tests/e2e/",
+    "tests/load/",
+    // A workspace of their own.
+    "tests/load/peers/axum/",
+    "tests/load/peers/hyper/",
+];
 
 /// What a rule complains about in a text.
 type Rule = fn(&str) -> Vec<String>;
@@ -383,7 +392,7 @@ fn crate_roots(member: &str) -> Vec<String> {
 #[test]
 fn no_file_names_a_machine() {
     let texts = [".rs", ".toml", ".md", ".sql", ".yml", ".yaml", ".lock", ".py", ".ini", ".txt"];
-    let scripts = ["/up", "run", ".sh"];
+    let scripts = ["/up", "run", "/against", ".sh"];
     for file in files(&[&texts[..], &scripts].concat()) {
         let complaints = names_a_machine(&file.text);
         assert!(complaints.is_empty(), "{}: {complaints:?}", file.path);
@@ -392,11 +401,13 @@ fn no_file_names_a_machine() {
 
 #[test]
 fn every_package_comes_from_the_public_registry() {
-    let lock: Table = read("Cargo.lock").parse().unwrap();
-    for package in lock["package"].as_array().unwrap() {
-        let source = package.get("source").map(|source| source.as_str().unwrap());
-        let public = "registry+https://github.com/rust-lang/crates.io-index";
-        assert!(source.is_none_or(|source| source == public), "{package:?}");
+    for lock in ["Cargo.lock", "tests/load/peers/Cargo.lock"] {
+        let lock: Table = read(lock).parse().unwrap();
+        for package in lock["package"].as_array().unwrap() {
+            let source = package.get("source").map(|source| source.as_str().unwrap());
+            let public = "registry+https://github.com/rust-lang/crates.io-index";
+            assert!(source.is_none_or(|source| source == public), "{package:?}");
+        }
     }
 }
 

@@ -27,6 +27,8 @@ mod fresh;
 mod hashing;
 /// `/items`, and datetimes.
 mod items;
+/// Sessions that end, clients that leave and tables that change, under readers who share a connection.
+mod lane;
 /// Stops, crashes and failed boots of workers.
 mod lifecycle;
 /// `peace-loadtest`: what it measures, and what it leaves.

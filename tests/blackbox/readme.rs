@@ -115,7 +115,7 @@ impl Reader<'_> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match &words[..] {
             // Its own test, and the script that runs this one.
-            ["./deploy/up"] | ["./tests/run", ..] | ["./tests/load/against-fastapi", ..] => {
+            ["./deploy/up"] | ["./tests/run", ..] | ["./tests/load/against", ..] => {
                 assert_runnable(words[0]);
             }
             ["cargo", "run", "--release", "--bin", "peace-loadtest", "--", args @ ..] => {

@@ -1,5 +1,5 @@
-//! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk, a
-//! real Chromium.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk,
+//! valgrind and strace, a real Chromium.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -17,6 +17,8 @@ mod fixture;
 
 /// The real Alembic, on the revisions of the Python template.
 mod alembic;
+/// What a request costs in instructions and calls.
+mod budget;
 /// A real browser.
 mod chromium;
 /// The page of a load report, in a real browser.

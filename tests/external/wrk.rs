@@ -141,7 +141,7 @@ fn scenario(path: &str) -> String {
 }
 
 /// The program of a release build, which `tests/run --all` makes.
-fn release(program: &str) -> PathBuf {
+pub(crate) fn release(program: &str) -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_peace-supervisor"));
     let target = beside.parent().and_then(Path::parent).expect("below the target folder");
     let path = target.join("release").join(program);

@@ -70,7 +70,8 @@ impl Request {
         Connection::open(address)?.send(&once)
     }
 
-    fn bytes(&self, host: SocketAddr) -> Vec<u8> {
+    /// As it goes over the wire.
+    pub(crate) fn bytes(&self, host: SocketAddr) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

@@ -98,10 +98,18 @@ impl Launch {
     }
 
     /// As a background job of a script is started.
-    pub(crate) fn ignoring_quit_and_int(mut self) -> Self {
-        let program = std::mem::replace(&mut self.program, PathBuf::from("/bin/sh"));
-        let shell = ["-c", r#"trap "" QUIT INT; exec "$0" "$@""#].map(str::to_owned);
-        let words = shell.into_iter().chain([program.display().to_string()]);
+    pub(crate) fn ignoring_quit_and_int(self) -> Self {
+        self.under("/bin/sh", ["-c", r#"trap "" QUIT INT; exec "$0" "$@""#])
+    }
+
+    /// By another program, which is told to with these arguments and the command behind them.
+    pub(crate) fn under<'a>(
+        mut self,
+        program: &str,
+        args: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let command = std::mem::replace(&mut self.program, PathBuf::from(program));
+        let words = args.into_iter().map(str::to_owned).chain([command.display().to_string()]);
         self.args.splice(0..0, words);
         self
     }

@@ -80,6 +80,19 @@ fn every_built_in_scenario_is_answered() {
 }
 
 #[test]
+fn a_list_of_100_has_as_many_rows_however_few_items_there_are() {
+    let turn = Turn::shared();
+    let database = empty(&turn);
+    let words = ["--workers", "1", "--rounds", "1", "--rate", "20", "--scenario", "list-100"];
+    let report = Bench::new().report(&database, "1s", words);
+    for run in report["runs"].as_array().unwrap() {
+        let bytes = number(&run["traffic"]["received_bytes"]) / answered(run) as f64;
+        // Two ids, a datetime, a name and the members' names.
+        assert!((100.0 * 140.0..100.0 * 180.0).contains(&bytes), "{bytes}: {run}");
+    }
+}
+
+#[test]
 fn a_scenario_of_ones_own_is_a_small_file() {
     let turn = Turn::shared();
     let database = empty(&turn);

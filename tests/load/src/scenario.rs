@@ -27,6 +27,8 @@ pub(crate) const BUILTIN: &[(&str, &str)] = &[
     ("mixed", include_str!("../scenarios/mixed.toml")),
     ("logins", include_str!("../scenarios/logins.toml")),
     ("short-connections", include_str!("../scenarios/short-connections.toml")),
+    ("item", include_str!("../scenarios/item.toml")),
+    ("list-100", include_str!("../scenarios/list-100.toml")),
     ("health", include_str!("../scenarios/health.toml")),
 ];
 
@@ -251,6 +253,8 @@ mod tests {
     #[test]
     fn the_built_in_scenarios_are_right_and_need_only_known_rows() {
         let known = Rows::from([
+            // Of list-100 itself.
+            ("owner".to_owned(), table(&["id"], &[&["1"]])),
             ("user".to_owned(), table(&["pubid", "name", "password"], &[&["1", "2", "3"]])),
             ("item".to_owned(), table(&["pubid", "user"], &[&["1", "2"]])),
             ("writer".to_owned(), table(&["pubid", "token"], &[&["1", "2"]])),

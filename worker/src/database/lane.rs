@@ -155,6 +155,8 @@ impl Lane {
     /// Sees to it that there is a wire, until the pool is closed.
     async fn keep(self: Rc<Self>) {
         let renewing = async {
+            // The pool first: it can do all that the lane can.
+            self.link.first_session().await;
             loop {
                 let (wire, driver) = self.connector.open_wire().await;
                 // The one before serves until now, and then what it was asked.

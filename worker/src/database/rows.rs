@@ -6,7 +6,7 @@
 //!
 //! Source: PostgreSQL, "Message Formats, DataRow".
 
-use std::{borrow::Cow, cell::Cell, rc::Rc};
+use std::{borrow::Cow, cell::Cell, ptr, rc::Rc};
 
 use tokio_postgres::types::{FromSql, Type};
 
@@ -47,28 +47,48 @@ struct Place {
 /// Name and type of a column.
 #[derive(Debug)]
 pub(super) struct Column {
-    pub(super) name: Box<str>,
-    pub(super) kind: Type,
+    name: Box<str>,
+    kind: Type,
+    /// The name in the program that was found to be this one.
+    asked: Cell<&'static str>,
 }
 
 /// What a column is asked for by.
 #[derive(Clone, Copy, Debug)]
-pub enum By<'n> {
+pub enum By {
     /// Its place, from 0.
     Place(usize),
     /// Its name.
-    Name(&'n str),
+    Name(&'static str),
 }
 
-impl From<usize> for By<'_> {
+impl From<usize> for By {
     fn from(place: usize) -> Self {
         Self::Place(place)
     }
 }
 
-impl<'n> From<&'n str> for By<'n> {
-    fn from(name: &'n str) -> Self {
+impl From<&'static str> for By {
+    fn from(name: &'static str) -> Self {
         Self::Name(name)
+    }
+}
+
+impl Column {
+    pub(super) fn new(name: &str, kind: Type) -> Self {
+        Self { name: name.into(), kind, asked: Cell::new("") }
+    }
+
+    /// Whether this is its name; the same text in the program is compared once.
+    fn is(&self, name: &'static str) -> bool {
+        if ptr::eq(self.asked.get(), name) {
+            return true;
+        }
+        let is = *self.name == *name;
+        if is {
+            self.asked.set(name);
+        }
+        is
     }
 }
 
@@ -160,7 +180,7 @@ impl<'a> Row<'a> {
     /// # Panics
     /// When there is no such column, it is null and `T` is no `Option`, or of a type that is none of
     /// `T`: a mistake in the program, which its tests and `peace-migrate check` find.
-    pub fn get<'r, T: FromSql<'r>>(&'r self, column: impl Into<By<'r>>) -> T {
+    pub fn get<'r, T: FromSql<'r>>(&'r self, column: impl Into<By>) -> T {
         let by = column.into();
         match &self.0 {
             Source::Driver(row) => of_driver(row, by),
@@ -178,7 +198,7 @@ impl<'a> Row<'a> {
     }
 }
 
-fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By<'_>) -> T {
+fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By) -> T {
     match by {
         By::Place(place) => row.get(place),
         By::Name(name) => row.get(name),
@@ -186,11 +206,11 @@ fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By<'_>) -> T 
 }
 
 /// Where the column is; looks at `next` first.
-fn find(columns: &[Column], data: &[u8], next: Place, by: By<'_>) -> Place {
+fn find(columns: &[Column], data: &[u8], next: Place, by: By) -> Place {
     let column = match by {
         By::Place(place) => (place < columns.len()).then_some(place),
         By::Name(name) => {
-            let is = |column: &Column| *column.name == *name;
+            let is = |column: &Column| column.is(name);
             let at_hand = columns.get(next.column).is_some_and(is).then_some(next.column);
             at_hand.or_else(|| columns.iter().position(is))
         }
@@ -214,5 +234,77 @@ fn value(data: &[u8], at: usize) -> (Option<&[u8]>, usize) {
     match length.ok().and_then(|length| data.get(begin..begin + length)) {
         Some(value) => (Some(value), begin + value.len()),
         None => (None, begin),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    /// Rows of `id int4, name text, note text`.
+    fn rows(values: &[(i32, Option<&str>, Option<&str>)]) -> Rows {
+        let columns = [("id", Type::INT4), ("name", Type::TEXT), ("note", Type::TEXT)];
+        let columns = columns.map(|(name, kind)| Column::new(name, kind));
+        let mut data = Vec::new();
+        for (id, name, note) in values {
+            let mut body = 3_i16.to_be_bytes().to_vec();
+            body.extend(4_i32.to_be_bytes());
+            body.extend(id.to_be_bytes());
+            for text in [name, note] {
+                let length = text.map_or(-1, |text| i32::try_from(text.len()).unwrap());
+                body.extend(length.to_be_bytes());
+                body.extend(text.unwrap_or_default().as_bytes());
+            }
+            data.push(b'D');
+            data.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+            data.extend(body);
+        }
+        Rows::of_wire(columns.into(), values.len(), data)
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_place_in_any_order() {
+        let rows = rows(&[(1, Some("a"), None), (2, None, Some("b"))]);
+        assert_eq!((rows.len(), rows.is_empty()), (2, false));
+        let row = rows.first().unwrap();
+        assert_eq!(row.get::<Option<&str>>("note"), None);
+        assert_eq!((row.get::<i32>("id"), row.get::<&str>(1)), (1, "a"));
+        assert_eq!((row.get::<&str>("name"), row.get::<i32>(0)), ("a", 1));
+        let all = rows.read(|row| (row.get("id"), row.get("name"), row.get("note")));
+        assert_eq!(all, [(1, Some("a".to_owned()), None), (2, None, Some("b".to_owned()))]);
+        assert_eq!(rows.into_last().unwrap().get::<i32>("id"), 2);
+    }
+
+    #[test]
+    fn a_row_alone_and_no_row_at_all() {
+        assert_eq!(rows(&[(7, None, None)]).into_last().unwrap().get::<i32>("id"), 7);
+        assert!(rows(&[]).into_last().is_none());
+        assert!(rows(&[]).first().is_none());
+        assert!(rows(&[]).is_empty());
+    }
+
+    #[test]
+    fn names_that_are_alike_are_not_mixed_up() {
+        let rows = rows(&[(1, Some("a"), Some("b")), (2, Some("c"), Some("d"))]);
+        let swapped = rows.read(|row| (row.get::<String>("note"), row.get::<String>("name")));
+        assert_eq!(swapped[1], ("d".to_owned(), "c".to_owned()));
+        let straight = rows.read(|row| (row.get::<String>("name"), row.get::<String>("note")));
+        assert_eq!(straight[0], ("a".to_owned(), "b".to_owned()));
+    }
+
+    #[test]
+    fn a_mistake_in_the_program_is_told_by_its_column() {
+        let said = |read: fn(&Row<'_>)| {
+            let caught = catch_unwind(|| read(&rows(&[(1, None, None)]).first().unwrap()));
+            *caught.unwrap_err().downcast::<String>().unwrap()
+        };
+        assert!(
+            said(|row| _ = row.get::<i32>("nope")).contains("there is no column Name(\"nope\")")
+        );
+        assert!(said(|row| _ = row.get::<i32>(3)).contains("there is no column Place(3)"));
+        assert!(said(|row| _ = row.get::<i32>("name")).contains("is of type text"));
+        assert!(said(|row| _ = row.get::<String>("name")).contains("cannot be read"));
     }
 }

@@ -13,6 +13,8 @@
 
 mod driver;
 mod prepare;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::{Cell, RefCell},

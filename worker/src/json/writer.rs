@@ -12,6 +12,8 @@ use serde_json::Error;
 
 /// Most answers fit without growing.
 const CAPACITY: usize = 512;
+/// Room made for the rest of a list when its first element is written.
+const AHEAD_MAX_BYTES: usize = 64 * 1024;
 
 /// `body` as JSON.
 ///
@@ -76,21 +78,23 @@ impl Writer {
             self.out.push(b':');
         }
         self.out.push(open);
-        Parts { writer: self, first: true, close }
+        Parts { writer: self, first: true, alike: 0, close }
     }
 }
 
 /// How many bytes at the start of `text` stand for themselves in a JSON text.
 fn plain_length(text: &[u8]) -> usize {
-    let (words, tail) = text.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
+    let Some(last) = text.last_chunk() else {
+        let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+        return text.iter().position(special).unwrap_or(text.len());
+    };
+    for (index, word) in text.as_chunks().0.iter().enumerate() {
         if let Some(place) = first_special(*word) {
             return index * 8 + place;
         }
     }
-    let mut last = [b' '; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    words.len() * 8 + first_special(last).unwrap_or(tail.len())
+    // Some of these bytes were looked at before; only one that was not can be special.
+    first_special(*last).map_or(text.len(), |place| text.len() - 8 + place)
 }
 
 /// The first control character, quote or backslash among eight bytes, all of which are tested at
@@ -109,6 +113,8 @@ fn first_special(bytes: [u8; 8]) -> Option<usize> {
 struct Parts<'a> {
     writer: &'a mut Writer,
     first: bool,
+    /// How many elements there are besides the first, as far as is known.
+    alike: usize,
     close: &'static str,
 }
 
@@ -121,7 +127,13 @@ impl Parts<'_> {
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.next();
-        value.serialize(&mut *self.writer)
+        let begin = self.writer.out.len();
+        value.serialize(&mut *self.writer)?;
+        // The others will be about as long as the first.
+        let alike = std::mem::take(&mut self.alike);
+        let expected = alike.saturating_mul(self.writer.out.len() - begin + 1);
+        self.writer.out.reserve(expected.min(AHEAD_MAX_BYTES));
+        Ok(())
     }
 
     fn member<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
@@ -240,8 +252,9 @@ impl<'a> Serializer for &'a mut Writer {
         Ok(())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Parts<'a>, Error> {
-        Ok(self.open(None, b'[', "]"))
+    fn serialize_seq(self, length: Option<usize>) -> Result<Parts<'a>, Error> {
+        let parts = self.open(None, b'[', "]");
+        Ok(Parts { alike: length.unwrap_or_default().saturating_sub(1), ..parts })
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Parts<'a>, Error> {

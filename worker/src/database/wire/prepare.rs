@@ -99,7 +99,7 @@ fn columns_of(body: &[u8]) -> Option<Vec<Column>> {
         // Table (4), column (2), type (4), its size (2), modifier (4), format (2).
         let (facts, behind) = behind.split_first_chunk::<18>()?;
         let oid = u32::from_be_bytes(*facts[6..].first_chunk()?);
-        columns.push(Column { name: name.into(), kind: Type::from_oid(oid)? });
+        columns.push(Column::new(name, Type::from_oid(oid)?));
         rest = behind;
     }
     Some(columns)

@@ -1,0 +1,254 @@
+//! Reads share a connection to the database, and with it what goes wrong there: whatever ends it, makes it
+//! wait or changes the tables under it costs the requests of that moment, and nobody else.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use socket2::SockRef;
+
+use crate::harness::api::{add_item, sign_up};
+use crate::harness::cluster::Cluster;
+use crate::harness::database::Sql;
+use crate::harness::wait::{pause, until_true};
+use crate::harness::{Connection, Database, Launch, Peace, Request, Turn, get, post};
+use crate::zero_loss::short_or_long;
+
+const SOON: Duration = Duration::from_secs(5);
+/// In which everything is right again.
+const RECOVERED: Duration = Duration::from_secs(1);
+/// Between two requests of one client.
+const PACE: Duration = Duration::from_millis(5);
+const READERS: usize = 16;
+const WRITERS: usize = 2;
+
+/// What became of one request. Status 0: no answer at all.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    at: Instant,
+    is_right: bool,
+    status: u16,
+    has_retry_after: bool,
+}
+
+/// What the clients send, in turn.
+struct Crowd {
+    address: SocketAddr,
+    reads: Vec<Request>,
+    write: Request,
+}
+
+#[test]
+fn sessions_ended_one_after_the_other_cost_no_more_requests_than_there_were_sessions() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let peace = launch(&turn, &database);
+    let (crowd, workers) = (Crowd::of(&peace), peace.workers());
+    let beside = database.sql_beside();
+    let kill = "select count(*) filter (where pg_terminate_backend(pid)) from \
+                (select pid from pg_stat_activity where datname = $1 \
+                 and application_name like 'peace/%' order by random() limit 1) one";
+    let (answers, (kills, over)) = crowd.asks(WRITERS, || {
+        let end = Instant::now() + Duration::from_secs(short_or_long(6, 60));
+        let mut kills = 0;
+        while Instant::now() < end {
+            kills += beside.value::<i64>(kill, &[&database.name()]);
+            pause(Duration::from_millis(100));
+        }
+        let over = Instant::now();
+        pause(RECOVERED + Duration::from_secs(1));
+        (usize::try_from(kills).unwrap(), over)
+    });
+    let failed: Vec<&Answer> = answers.iter().filter(|answer| !answer.is_right).collect();
+    eprintln!("{} requests, {kills} sessions ended, {} failed", answers.len(), failed.len());
+    assert!(kills >= 20, "only {kills} sessions were ended: nothing was tried");
+    assert!(failed.len() <= kills, "{failed:?}");
+    let late = failed.iter().filter(|answer| answer.at > over + RECOVERED);
+    assert_eq!(late.count(), 0, "{failed:?}");
+    assert_eq!(peace.workers(), workers);
+}
+
+#[test]
+fn two_thousand_clients_that_leave_in_mid_query_leave_nothing_behind() {
+    const WAVES: usize = 10;
+    const CLIENTS: usize = 200;
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = launch(&turn, &database);
+    let (crowd, workers) = (Crowd::of(&peace), peace.workers());
+    let (sql, beside) = (database.sql(), database.sql_beside());
+    for wave in 0..WAVES {
+        // Whoever reads an item waits.
+        sql.run("begin; lock table item in access exclusive mode");
+        let clients: Vec<TcpStream> =
+            (0..CLIENTS).map(|client| crowd.only_asks(wave * CLIENTS + client)).collect();
+        until_true("every worker waits for the lock", SOON, || {
+            let waiting = "wait_event_type = 'Lock'";
+            sessions(&beside, &database, waiting) >= workers.len() as i64
+        });
+        until_true("most requests are in their hands", SOON, || in_flight(&peace) >= CLIENTS / 2);
+        drop(clients);
+        until_true("the workers know that they left", SOON, || in_flight(&peace) == 0);
+        sql.run("commit");
+    }
+    let mut connection = Connection::open(crowd.address).unwrap();
+    for request in crowd.reads.iter().cycle().take(1_000) {
+        assert_eq!(connection.send(request).unwrap().status, 200, "{request:?}");
+    }
+    until_true("no session is left at work", SOON, || {
+        sessions(&beside, &database, "state <> 'idle'") == 0
+    });
+    assert_eq!(peace.workers(), workers);
+}
+
+#[test]
+fn tables_that_change_under_the_readers_cost_no_request() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let beside = database.sql_beside();
+    let name = database.name();
+    beside.run(&format!("alter database {name} set log_min_duration_statement = 0"));
+    let peace = launch(&turn, &database);
+    let (crowd, sql) = (Crowd::of(&peace), database.sql());
+    let log_start = Cluster::shared().log().len();
+    let (answers, ()) = crowd.asks(0, || {
+        for change in ["add column x int", "alter column name type varchar(31)", "drop column x"] {
+            pause(Duration::from_millis(300));
+            sql.run(&format!("alter table item {change}"));
+        }
+        pause(Duration::from_millis(300));
+    });
+    let failed: Vec<&Answer> = answers.iter().filter(|answer| !answer.is_right).collect();
+    assert!(answers.len() >= 10 * READERS, "only {} requests were sent", answers.len());
+    assert!(failed.is_empty(), "{failed:?}");
+
+    let log = Cluster::shared().log().split_off(log_start);
+    let is_parse =
+        |line: &&str| line.starts_with(&format!("{name}|peace/")) && line.contains(" ms  parse ");
+    let parses = log.lines().filter(is_parse).count() as i64;
+    let sessions = sessions(&beside, &database, "true");
+    eprintln!(
+        "{} requests, {parses} statements prepared again by {sessions} sessions",
+        answers.len()
+    );
+    assert!(parses > 0, "the type of a result has changed");
+    assert!(parses <= 2 * sessions, "each session prepares both statements once");
+}
+
+#[test]
+fn a_database_that_restarts_costs_503s_until_it_is_back() {
+    let turn = Turn::alone();
+    let cluster = Cluster::start(&[]);
+    let database = Database::migrated_in(&cluster);
+    let peace = launch(&turn, &database);
+    let (crowd, workers) = (Crowd::of(&peace), peace.workers());
+    for (how, stop) in [("fast", Cluster::stop as fn(&Cluster)), ("immediate", Cluster::crash)] {
+        let (answers, back) = crowd.asks(WRITERS, || {
+            pause(Duration::from_millis(500));
+            stop(&cluster);
+            cluster.resume();
+            let back = Instant::now();
+            pause(RECOVERED + Duration::from_secs(1));
+            back
+        });
+        let failed: Vec<&Answer> = answers.iter().filter(|answer| !answer.is_right).collect();
+        let last = failed.iter().map(|answer| answer.at).max().unwrap_or(back);
+        let after = last.saturating_duration_since(back);
+        let (count, all) = (failed.len(), answers.len());
+        eprintln!("{how}: {count} of {all} failed, the last {after:?} after its return");
+        assert!(after <= RECOVERED, "{how}: {after:?}");
+        let is_503 = |answer: &&&Answer| answer.status == 503 && answer.has_retry_after;
+        assert_eq!(failed.iter().filter(is_503).count(), failed.len(), "{how}: {failed:?}");
+    }
+    assert_eq!(peace.workers(), workers);
+}
+
+fn launch(turn: &Turn, database: &Database<'_>) -> Peace {
+    let launch = Launch::bare(turn).env("DATABASE_URL", &database.url()).workers(2);
+    let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json"]);
+    launch.args(["--access-log", "off"]).serve()
+}
+
+/// How many sessions of the server are as `state` says.
+fn sessions(beside: &Sql, database: &Database<'_>, state: &str) -> i64 {
+    let count = "select count(*) from pg_stat_activity \
+                 where datname = $1 and application_name like 'peace/%' and ";
+    beside.value(&format!("{count}{state}"), &[&database.name()])
+}
+
+/// How many requests the workers are at, by their last heartbeats.
+fn in_flight(peace: &Peace) -> usize {
+    let status = peace.ctl(["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let workers = status["workers"].as_array().unwrap().iter();
+    workers.map(|worker| usize::try_from(worker["in_flight"].as_u64().unwrap()).unwrap()).sum()
+}
+
+impl Crowd {
+    /// Those of a user with items.
+    fn of(peace: &Peace) -> Self {
+        let ann = sign_up(peace, "ann");
+        let items = ["pen", "cup", "hat"].map(|name| get(add_item(peace, &ann, name)));
+        let list = get(format!("/items?user_pubid={}&limit=3", ann.pubid));
+        let new = json!({"name": "one more", "user_pubid": ann.pubid});
+        Self {
+            address: peace.address(),
+            reads: items.into_iter().chain([list]).collect(),
+            write: post("/items").bearer(&ann.token).json(&new),
+        }
+    }
+
+    /// Lets all readers and so many writers ask while `happening` goes on.
+    fn asks<T>(&self, writers: usize, happening: impl FnOnce() -> T) -> (Vec<Answer>, T) {
+        let (answers, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        let result = thread::scope(|scope| {
+            for client in 0..READERS + writers {
+                let (answers, over) = (&answers, &over);
+                scope.spawn(move || {
+                    let mine = self.ask_until(over, client);
+                    answers.lock().unwrap().extend(mine);
+                });
+            }
+            let result = happening();
+            over.store(true, Ordering::Relaxed);
+            result
+        });
+        (answers.into_inner().unwrap(), result)
+    }
+
+    /// One client: a request after the other over a connection that it keeps.
+    fn ask_until(&self, over: &AtomicBool, client: usize) -> Vec<Answer> {
+        let (request, right) = match client < READERS {
+            true => (&self.reads[client % self.reads.len()], 200),
+            false => (&self.write, 201),
+        };
+        let mut answers = Vec::new();
+        let mut connection = Connection::open(self.address).ok();
+        while !over.load(Ordering::Relaxed) {
+            let at = Instant::now();
+            let reply = connection.as_mut().and_then(|connection| connection.send(request).ok());
+            let status = reply.as_ref().map_or(0, |reply| reply.status);
+            let retry_after = reply.as_ref().and_then(|reply| reply.header("retry-after"));
+            let has_retry_after = retry_after.is_some();
+            answers.push(Answer { at, is_right: status == right, status, has_retry_after });
+            if reply.is_none() {
+                connection = Connection::open(self.address).ok();
+            }
+            pause(PACE);
+        }
+        answers
+    }
+
+    /// Sends a request and waits for nothing. Every other client will reset its connection, not close it.
+    fn only_asks(&self, client: usize) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let linger = client.is_multiple_of(2).then_some(Duration::ZERO);
+        SockRef::from(&stream).set_linger(linger).unwrap();
+        let request = &self.reads[client % self.reads.len()];
+        std::io::Write::write_all(&mut stream, &request.bytes(self.address)).unwrap();
+        stream
+    }
+}
