@@ -314,9 +314,9 @@ mod tests {
             Ok(cli) => cli,
             Err(error) => return u8::try_from(error.exit_code()).unwrap(),
         };
-        let read_url = |url: &str| {
-            let config: Result<tokio_postgres::Config, _> = url.parse();
-            config.map(Access::from).map_err(|error| error.to_string())
+        let read_url = |url: &str| match url.parse::<tokio_postgres::Config>() {
+            Ok(config) if !config.get_hosts().is_empty() => Ok(Access::from(config)),
+            _ => Err("no URL".to_owned()),
         };
         let database = |flag: Option<String>| {
             let url = flag.or(url.map(str::to_owned));

@@ -87,6 +87,37 @@ fn writes_go_on_at_the_promoted_standby_without_a_restart() {
 }
 
 #[test]
+fn a_server_that_takes_no_writes_any_more_is_left_by_reads_too() {
+    let turn = Turn::shared();
+    let primary = Cluster::start(&[]);
+    let database = Database::migrated_in(&primary);
+    let standby = Cluster::standby_of(&primary);
+    let copy = database.on(&standby);
+    let peace = launch(&turn, &url(&primary, &standby, &database)).workers(2).serve();
+    let workers = peace.workers();
+    assert_eq!(peace.ask(&user("before")).status, 201);
+    await_replay(&database, &copy);
+
+    copy.sql_beside().run("select pg_promote()");
+    // No session ends of that, and none learns of it before it writes.
+    database.sql_beside().run("alter system set default_transaction_read_only = on");
+    database.sql_beside().run("select pg_reload_conf()");
+    let mut tries = 0;
+    until_true("every worker writes and reads at the new one", RECOVERED, || {
+        tries += 1;
+        (0..10).all(|one| {
+            let written = peace.ask(&user(&format!("after-{tries}-{one}")));
+            let read = written.header("location").map(|place| peace.ask(&get(place)).status);
+            (written.status, read) == (201, Some(200))
+        })
+    });
+    let at_both = "select count(*) from \"user\" where name like 'after-%'";
+    assert_eq!(database.sql().value::<i64>(at_both, &[]), 0);
+    assert!(copy.sql().value::<i64>(at_both, &[]) >= 10);
+    assert_eq!(peace.workers(), workers);
+}
+
+#[test]
 fn a_first_server_that_keeps_silent_holds_nobody_up() {
     let turn = Turn::shared();
     let database = Database::new(&turn);

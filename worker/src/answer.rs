@@ -114,9 +114,17 @@ fn is_host_right(head: &Parts) -> bool {
 
 /// `uri-host [ ":" port ]`, where the host may be empty (RFC 9110 section 7.2).
 fn is_host(host: &[u8]) -> bool {
-    // Nearly every host is a plain name, and needs no parser.
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-".contains(byte);
-    host.iter().all(plain) || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+    is_plain_host(host) || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+}
+
+/// A name or an IPv4 address, with or without a port: nearly every host, and no parser is needed.
+fn is_plain_host(host: &[u8]) -> bool {
+    let port_at = host.iter().rposition(|byte| *byte == b':').unwrap_or(host.len());
+    let (name, port) = host.split_at(port_at);
+    name.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(byte))
+        // Four digits: with more, it is the parser that knows 65535 from 65536.
+        && port.len() <= 5
+        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 fn options(resource: &Resource) -> Response {

@@ -16,7 +16,7 @@ use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, config::TargetSessionAttrs};
 
 use super::{
     config::DatabaseConfig,
@@ -35,6 +35,7 @@ pub(super) struct Connector {
     hosts: Hosts,
     warm: Vec<&'static str>,
     connect_timeout: Duration,
+    must_write: bool,
     link: Arc<Link>,
     turn: Mutex<Pace>,
 }
@@ -45,6 +46,7 @@ impl Connector {
             hosts: Hosts::new(&config.session(), config.tls.as_ref()),
             warm: config.warm.clone(),
             connect_timeout: config.connect_timeout,
+            must_write: config.server.get_target_session_attrs() == TargetSessionAttrs::ReadWrite,
             link,
             turn: Mutex::new(Pace::new(config.pool_size + 1)),
         }
@@ -55,7 +57,7 @@ impl Connector {
         let open = || async {
             let client = self.hosts.connect(self.connect_timeout).await?;
             let prepared = self.prepare_warm(&client).await?;
-            Ok(Session::new(client, prepared, Arc::clone(&self.link)))
+            Ok(Session::new(client, prepared, Arc::clone(&self.link), self.must_write))
         };
         self.persist(open).await
     }

@@ -205,6 +205,11 @@ pub(super) fn leaves_session_usable(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// Whether a write was refused since the server takes none: it is a standby, or was made one.
+pub(super) fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+}
+
 /// Whether the prepared statement is out of date: gone from the server (26000, after `DISCARD ALL`
 /// or behind a pooler), or its columns have changed since (0A000 of that one routine). Nothing was
 /// executed then.

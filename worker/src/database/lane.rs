@@ -138,6 +138,10 @@ impl Lane {
 
     fn usable(&self) -> Option<Rc<Wire>> {
         let wire = self.wire.borrow();
+        // Of a server that fell silent, or is to be left: it would be of no use for its whole life.
+        if wire.as_ref().is_some_and(|wire| !wire.is_usable()) {
+            self.renew.notify_one();
+        }
         let free = |wire: &&Rc<Wire>| {
             wire.is_usable() && !wire.hangs() && wire.in_flight() < self.in_flight_max
         };

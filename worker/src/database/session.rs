@@ -20,7 +20,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Statement, types::ToSql};
 
 use super::{
-    error::{DbError, Refusal, is_stale_statement, leaves_session_usable},
+    error::{DbError, Refusal, is_read_only, is_stale_statement, leaves_session_usable},
     link::Link,
     rows::Rows,
 };
@@ -37,6 +37,8 @@ pub(super) struct Session {
     state: Cell<State>,
     era: u64,
     link: Arc<Link>,
+    /// The URL wants a server that takes writes.
+    must_write: bool,
 }
 
 /// What the server is doing for this session, as far as we know.
@@ -60,9 +62,14 @@ pub(super) struct Answer {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, prepared: Prepared, link: Arc<Link>) -> Self {
-        let prepared = RefCell::new(prepared);
-        Self { client, prepared, state: Cell::new(State::Idle), era: link.opened(), link }
+    pub(super) fn new(
+        client: Client,
+        prepared: Prepared,
+        link: Arc<Link>,
+        must_write: bool,
+    ) -> Self {
+        let (prepared, state) = (RefCell::new(prepared), Cell::new(State::Idle));
+        Self { client, prepared, state, era: link.opened(), link, must_write }
     }
 
     pub(super) fn state(&self) -> State {
@@ -147,6 +154,11 @@ impl Session {
     fn failed(&self, error: &tokio_postgres::Error) -> Failed {
         if !leaves_session_usable(error) {
             self.enter(State::Lost);
+        }
+        if self.must_write && is_read_only(error) {
+            self.enter(State::Lost);
+            // Nobody is to stay there, nor to read there what is true no more.
+            self.link.fell_silent("the server takes no writes any more");
         }
         match error.as_db_error() {
             Some(said) if is_stale_statement(error) => Failed::Stale(Refusal {

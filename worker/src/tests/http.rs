@@ -242,6 +242,19 @@ async fn a_request_has_one_host() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    let mut client = Rooms::new().client().await;
+    for host in ["", "x", "a-b.c:80", "127.0.0.1:65535", "[::1]", "[::1]:8000", "caf%C3%A9"] {
+        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(client.answer().await.status, 200, "{host}");
+    }
+    for host in ["a b", "x:65536", "x:port", "u@x", "x/y", "[::1", "x:1:2"] {
+        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(client.answer().await.status, 400, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_target_of_the_limit_is_taken_and_one_byte_more_is_not() {
     let mut client = Rooms::new().client().await;
     let target = |length: usize| format!("/hello?{}", "x".repeat(length - 7));

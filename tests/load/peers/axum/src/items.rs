@@ -14,14 +14,16 @@ use uuid::Uuid;
 use crate::State;
 use crate::auth::Caller;
 use crate::errors::{ApiError, Result};
-use crate::pages::{Asked, Page, PageResponse};
+use crate::pages::{Page, PageResponse};
 use crate::{database, datetimes};
 
 const NAME_MAX: usize = 30;
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct OfUser {
+pub(crate) struct ListItems {
     user_pubid: Uuid,
+    limit: Option<i64>,
+    cursor: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,10 +64,9 @@ const SELECT_PAGE: &str = "
 
 pub(crate) async fn list(
     state: State,
-    Query(OfUser { user_pubid }): Query<OfUser>,
-    Query(asked): Query<Asked>,
+    Query(ListItems { user_pubid, limit, cursor }): Query<ListItems>,
 ) -> Result<Json<ItemsResponse>> {
-    let page = Page::new("items", asked)?;
+    let page = Page::new("items", limit, cursor.as_deref())?;
     let values: [&(dyn ToSql + Sync); 3] = [&user_pubid, &page.after, &page.rows_max()];
     let rows = database::rows(&state.pool, SELECT_PAGE, &values).await?;
     let mut items: Vec<ItemResponse> = rows.iter().map(ItemResponse::from).collect();

@@ -1,6 +1,6 @@
 //! Lists in pages, by key: `?limit=&cursor=`. Cursors are those of Peace.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -8,13 +8,6 @@ use crate::errors::{ApiError, Result};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
-
-/// What the query of a list says of the page.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
-    limit: Option<i64>,
-    cursor: Option<String>,
-}
 
 /// A page of one list.
 pub(crate) struct Page {
@@ -32,14 +25,19 @@ pub(crate) struct PageResponse {
 }
 
 impl Page {
-    pub(crate) fn new(list: &'static str, Asked { limit, cursor }: Asked) -> Result<Self> {
+    /// As the query of the list has asked for it.
+    pub(crate) fn new(
+        list: &'static str,
+        limit: Option<i64>,
+        cursor: Option<&str>,
+    ) -> Result<Self> {
         let limit = limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(ApiError::Invalid("limit: from 1 to 200"));
         }
         let after = match cursor {
             Some(cursor) => {
-                id_of(list, &cursor).ok_or(ApiError::Invalid("cursor: not of this list"))?
+                id_of(list, cursor).ok_or(ApiError::Invalid("cursor: not of this list"))?
             }
             None => Uuid::nil(),
         };

@@ -2,14 +2,20 @@
 
 use axum::Json;
 use axum::extract::{Path, Query};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::State;
 use crate::database;
 use crate::errors::{ApiError, Result};
-use crate::pages::{Asked, Page, PageResponse};
+use crate::pages::{Page, PageResponse};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ListUsers {
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
 
 #[derive(Serialize)]
 pub(crate) struct UserResponse {
@@ -34,8 +40,11 @@ impl From<&Row> for UserResponse {
 const SELECT_PAGE: &str =
     r#"select id, name, fullname from "user" where id > $1 order by id limit $2"#;
 
-pub(crate) async fn list(state: State, Query(asked): Query<Asked>) -> Result<Json<UsersResponse>> {
-    let page = Page::new("users", asked)?;
+pub(crate) async fn list(
+    state: State,
+    Query(ListUsers { limit, cursor }): Query<ListUsers>,
+) -> Result<Json<UsersResponse>> {
+    let page = Page::new("users", limit, cursor.as_deref())?;
     let rows = database::rows(&state.pool, SELECT_PAGE, &[&page.after, &page.rows_max()]).await?;
     let mut users: Vec<UserResponse> = rows.iter().map(UserResponse::from).collect();
     let page = page.cut(&mut users, |user| user.pubid);
