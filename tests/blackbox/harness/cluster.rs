@@ -241,9 +241,13 @@ fn usual(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static s
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper().take() {
-            drop(keeper.stdin.take());
-            keeper.wait().expect("the keeper is our child");
+        match self.keeper().take() {
+            Some(mut keeper) => {
+                drop(keeper.stdin.take());
+                keeper.wait().expect("the keeper is our child");
+            }
+            // Stopped for good: another process may get our number, and would find its data.
+            None => drop(fs::remove_dir_all(self.cluster.place().base())),
         }
     }
 }
