@@ -14,7 +14,7 @@ mod callgrind;
 mod strace;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,14 +32,14 @@ use crate::wrk::release;
 
 /// Before anything is counted.
 const WARM_UP: usize = 100;
-/// Of which the one with the fewest instructions counts: what disturbs only adds.
-const BATCHES: usize = 4;
+/// Of which the one in the middle counts.
+const BATCHES: usize = 5;
 const BATCH: usize = 250;
 /// For calls, which repeat.
-const REQUESTS: usize = 1_000;
+const ROUNDS: usize = 21;
+const ROUND: usize = 50;
 /// Connections, and requests that are there at once.
 const AT_ONCE: usize = 32;
-const ROUNDS: usize = 100;
 
 /// Whose items are listed.
 const READER: &str = "0193a3a0-0000-7000-8000-000000000001";
@@ -72,11 +72,15 @@ fn instructions_per_request_stay_within_their_budgets() {
         let batch = || callgrind.cost(BATCH, || ask(&mut connection, &request, BATCH));
         let mut batches: Vec<_> = std::iter::repeat_with(batch).take(BATCHES).collect();
         batches.sort_by(|one, other| one.instructions.total_cmp(&other.instructions));
-        let (least, most) = (batches[0].instructions, batches[BATCHES - 1].instructions);
+        let [least, most] = [0, BATCHES - 1].map(|index| batches[index].instructions);
         let spread = most / least - 1.0;
-        eprintln!("{route}: the largest of {BATCHES} batches is {:.2} % over", spread * 100.0);
-        fs::copy(&batches[0].dump, kept.join(file_name(route))).unwrap();
-        measured.insert(route.to_owned(), least);
+        eprintln!(
+            "{route}: the largest of {BATCHES} batches is {:.2} % over the least",
+            spread * 100.0
+        );
+        let middle = &batches[BATCHES / 2];
+        fs::copy(&middle.dump, kept.join(file_name(route))).unwrap();
+        measured.insert(route.to_owned(), middle.instructions);
     }
     let advice = format!(
         "What they are spent on: callgrind_annotate {}/ROUTE.callgrind, and the same before the change.",
@@ -97,10 +101,11 @@ fn calls_per_request_stay_within_their_budgets() {
         let mut connection = Connection::open(strace.peace.address()).unwrap();
         ask(&mut connection, &request, WARM_UP);
         let before = statements(&database);
-        let calls = strace.counted(|| ask(&mut connection, &request, REQUESTS));
-        let mut calls = shares(&calls, REQUESTS);
-        let statements = statements(&database) - before;
-        calls.insert("statements".to_owned(), statements as f64 / REQUESTS as f64);
+        let round = || strace.counted(|| ask(&mut connection, &request, ROUND));
+        let rounds: Vec<_> = std::iter::repeat_with(round).take(ROUNDS).collect();
+        let mut calls = middle(&rounds, ROUND);
+        let statements = (statements(&database) - before) as f64;
+        calls.insert("statements".to_owned(), statements / (ROUNDS * ROUND) as f64);
         measured.insert(route.to_owned(), calls);
     }
     table::check(&measured, &Excess::Count(0.05), "Which they are: strace -f of the server.");
@@ -116,12 +121,11 @@ fn requests_that_come_together_stay_within_the_budgets_of_their_calls() {
         (0..AT_ONCE).map(|_| Connection::open(strace.peace.address()).unwrap()).collect();
     let mut measured = Measured::new();
     for (route, request) in routes().into_iter().skip(1).take(2) {
-        let mut rounds = |count: usize| {
-            (0..count).for_each(|_| ask_together(strace.worker, &mut connections, &request));
-        };
-        rounds(WARM_UP / 10);
-        let calls = strace.counted(|| rounds(ROUNDS));
-        measured.insert(format!("{AT_ONCE} x {route} at once"), shares(&calls, ROUNDS));
+        let mut together = || ask_together(strace.worker, &mut connections, &request);
+        (0..WARM_UP / 10).for_each(|_| together());
+        let round = || strace.counted(&mut together);
+        let rounds: Vec<_> = std::iter::repeat_with(round).take(ROUNDS).collect();
+        measured.insert(format!("{AT_ONCE} x {route} at once"), middle(&rounds, 1));
     }
     table::check(&measured, &Excess::Count(0.5), "Which they are: strace -f of the server.");
 }
@@ -185,10 +189,16 @@ fn statements(database: &Database<'_>) -> i64 {
     database.sql_beside().value(count, &[&database.name()])
 }
 
-/// How many of them each of so many had. Those that time brings are left out.
-fn shares(calls: &BTreeMap<String, usize>, parts: usize) -> BTreeMap<String, f64> {
-    let shares = calls.iter().map(|(name, count)| (name.clone(), *count as f64 / parts as f64));
-    shares.filter(|(_, share)| *share >= 0.05).collect()
+/// How many calls of each name one of `parts` requests made, in the round in the middle: a moment in which
+/// the machine was busy elsewhere is in few of them.
+fn middle(rounds: &[BTreeMap<String, usize>], parts: usize) -> BTreeMap<String, f64> {
+    let names: BTreeSet<&String> = rounds.iter().flat_map(BTreeMap::keys).collect();
+    let middle = |name: &String| {
+        let mut counts: Vec<_> = rounds.iter().map(|round| round.get(name).copied()).collect();
+        counts.sort_unstable();
+        counts[counts.len() / 2].map(|count| (name.clone(), count as f64 / parts as f64))
+    };
+    names.into_iter().filter_map(middle).collect()
 }
 
 fn file_name(route: &str) -> String {
