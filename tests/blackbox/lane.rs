@@ -135,7 +135,9 @@ fn tables_that_change_under_the_readers_cost_no_request() {
         answers.len()
     );
     assert!(parses > 0, "the type of a result has changed");
-    assert!(parses <= 2 * sessions, "each session prepares both statements once");
+    // The lane begins anew with all its statements; the sessions of the pool prepare what they are asked.
+    let statements = peace::resources::statements().len() as i64;
+    assert!(parses <= 3 * 2 * statements + 2 * sessions, "nobody prepares again and again");
 }
 
 #[test]

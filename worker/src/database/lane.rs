@@ -51,8 +51,6 @@ pub(super) struct Lane {
     wire: RefCell<Option<Rc<Wire>>>,
     /// Told when the wire was seen to hang.
     hung: Notify,
-    /// Told when another wire is wanted.
-    renew: Notify,
     /// Reads that the pool had to answer.
     pub(super) detours: Cell<u64>,
 }
@@ -72,7 +70,6 @@ impl Lane {
             lifetime: config.connection_lifetime,
             wire: RefCell::default(),
             hung: Notify::new(),
-            renew: Notify::new(),
             detours: Cell::default(),
         });
         spawn_local(Rc::clone(&lane).keep());
@@ -122,7 +119,8 @@ impl Lane {
                 Ok(rows) => return Some(Ok(rows)),
                 Err(Failed::Skipped) => {}
                 Err(Failed::Stale) => {
-                    self.renew.notify_one();
+                    // The next one is prepared for the tables as they are now.
+                    wire.close();
                     return None;
                 }
                 // A server that takes no statements now, a standby that had to cut the statement off, a
@@ -137,15 +135,13 @@ impl Lane {
     }
 
     fn usable(&self) -> Option<Rc<Wire>> {
-        let wire = self.wire.borrow();
-        // Of a server that fell silent, or is to be left: it would be of no use for its whole life.
-        if wire.as_ref().is_some_and(|wire| !wire.is_usable()) {
-            self.renew.notify_one();
+        let wire = self.wire.borrow().clone()?;
+        if !wire.is_of_this_era() {
+            // Its server fell silent, or is to be left: its end brings another.
+            wire.abandon();
         }
-        let free = |wire: &&Rc<Wire>| {
-            wire.is_usable() && !wire.hangs() && wire.in_flight() < self.in_flight_max
-        };
-        wire.as_ref().filter(free).cloned()
+        let free = wire.is_open() && !wire.hangs() && wire.in_flight() < self.in_flight_max;
+        free.then_some(wire)
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -169,7 +165,6 @@ impl Lane {
                         wire.abandon();
                         self.replace(None);
                     }
-                    () = self.renew.notified() => {}
                     () = sleep(self.lifetime) => {}
                 }
             }

@@ -143,9 +143,14 @@ impl Wire {
         Some(Ok(reply))
     }
 
-    /// Whether it can be asked.
-    pub(super) fn is_usable(&self) -> bool {
-        self.state.borrow().stage == Stage::Open && self.era == self.link.era()
+    /// Whether it takes statements.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.borrow().stage == Stage::Open
+    }
+
+    /// Whether its server is still the one to ask.
+    pub(super) fn is_of_this_era(&self) -> bool {
+        self.era == self.link.era()
     }
 
     /// What the server owes; a few Syncs are counted with it.

@@ -237,7 +237,7 @@ async fn when_the_session_ends_all_who_wait_hear_of_it() {
             let heard = asked.await;
             assert!(matches!(heard, Err(_) | Ok(Err(Failed::Skipped))), "{heard:?}");
         }
-        assert!(!wire.is_usable());
+        assert!(!wire.is_open());
         assert_eq!((link.live(), wire.in_flight()), (0, 0));
     }
 }
@@ -254,7 +254,7 @@ async fn a_statement_prepared_for_other_tables_is_told_apart() {
         set.server.hear().await;
         set.server.say(&[error(fields), ready()]).await;
         assert!(matches!(reply(asked).await, Err(Failed::Stale)), "{fields:?}");
-        assert!(set.wire.is_usable());
+        assert!(set.wire.is_open());
     }
 }
 
@@ -284,7 +284,7 @@ async fn one_that_is_closed_answers_what_it_owes_and_says_goodbye() {
     let asked = set.ask(1);
     assert_eq!(set.server.hear().await, "BES");
     set.wire.close();
-    assert!(!set.wire.is_usable());
+    assert!(!set.wire.is_open());
     set.server.say(&[bound(), row(10, None), complete(), ready()]).await;
     assert_eq!(id(asked).await, 10);
     assert_eq!(set.server.hear().await, "X");
