@@ -12,25 +12,28 @@ use std::path::PathBuf;
 
 use crate::harness::{Launch, Peace};
 
-/// What `-yy` calls the descriptors whose other end matters.
-const PEERS: [(&str, &str); 2] = [("<TCP", "client"), ("<UNIX-STREAM", "database")];
-
 /// The server, under strace.
 pub(super) struct Strace {
     pub(super) peace: Peace,
     pub(super) worker: i32,
     trace: PathBuf,
+    /// What `-yy` shows of a connection's descriptor, and whom it leads to.
+    peers: [(String, &'static str); 2],
 }
 
 impl Strace {
-    /// Starts what `launch` says, one worker, and waits until it serves.
-    pub(super) fn start(launch: Launch) -> Self {
+    /// Starts what `launch` says, one worker, and waits until it serves. The database listens on a port.
+    pub(super) fn start(launch: Launch, database_port: u16) -> Self {
         let prefix = launch.folder().path().join("trace").display().to_string();
         let options = ["-D", "-ff", "-yy", "-qq", "-s", "0", "-e", "signal=none", "-o", &prefix];
         let peace = launch.under("strace", options).workers(1).serve();
         let worker = peace.workers()[&0];
         let trace = peace.folder().join(format!("trace.{worker}"));
-        Self { peace, worker, trace }
+        let peers = [
+            (format!("<TCP:[{}->", peace.address()), "client"),
+            (format!("->127.0.0.1:{database_port}]>"), "database"),
+        ];
+        Self { peace, worker, trace, peers }
     }
 
     /// How often the worker makes which call while `work` goes on.
@@ -42,19 +45,19 @@ impl Strace {
         file.seek(SeekFrom::Start(begin)).expect("it only grows");
         file.read_to_string(&mut text).expect("strace writes ASCII");
         let mut calls = BTreeMap::new();
-        for name in text.lines().filter_map(name) {
+        for name in text.lines().filter_map(|line| self.name(line)) {
             *calls.entry(name).or_default() += 1;
         }
         calls
     }
-}
 
-/// The name of the call that a line tells; none where it is the end of a line that was begun before.
-fn name(line: &str) -> Option<String> {
-    let (call, arguments) = line.split_once('(')?;
-    let is_name = call.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let first = arguments.split(',').next()?;
-    let peer = PEERS.iter().find(|(mark, _)| first.contains(mark));
-    let name = peer.map_or_else(|| call.to_owned(), |(_, peer)| format!("{call}_{peer}"));
-    is_name.then_some(name)
+    /// The name of the call that a line tells; none where it is the end of one that was begun before.
+    fn name(&self, line: &str) -> Option<String> {
+        let (call, arguments) = line.split_once('(')?;
+        let is_name = call.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let first = arguments.split(',').next()?;
+        let peer = self.peers.iter().find(|(mark, _)| first.contains(mark));
+        let name = peer.map_or_else(|| call.to_owned(), |(_, peer)| format!("{call}_{peer}"));
+        is_name.then_some(name)
+    }
 }
