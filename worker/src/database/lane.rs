@@ -13,17 +13,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    pin::pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    task::spawn_local,
-    time::{sleep, timeout},
-};
+use tokio::{task::spawn_local, time::sleep};
 
 use super::{
     config::DatabaseConfig,
@@ -36,7 +31,8 @@ use super::{
     wire::{Failed, Wire},
 };
 
-/// A lane that answers nothing for so long hangs: behind a lock, a long statement, a dead network.
+/// A lane that answers nothing for so long, or up to twice as long, hangs: behind a lock, a long
+/// statement, a dead network.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A statement is sent again when others before it failed; after so many times the pool runs it.
 const TRIES_MAX: u32 = 3;
@@ -49,8 +45,6 @@ pub(super) struct Lane {
     lifetime: Duration,
     /// `None` while there is none to be had.
     wire: RefCell<Option<Rc<Wire>>>,
-    /// Told when the wire was seen to hang.
-    hung: Notify,
     /// Reads that the pool had to answer.
     pub(super) detours: Cell<u64>,
 }
@@ -69,7 +63,6 @@ impl Lane {
             answer_timeout: config.answer_timeout(),
             lifetime: config.connection_lifetime,
             wire: RefCell::default(),
-            hung: Notify::new(),
             detours: Cell::default(),
         });
         spawn_local(Rc::clone(&lane).keep());
@@ -98,26 +91,14 @@ impl Lane {
     ) -> Option<Result<Rows, DbError>> {
         for _ in 0..TRIES_MAX {
             let wire = self.usable()?;
-            let mut reply = match wire.ask(sql, params)? {
-                Ok(reply) => pin!(reply),
+            let reply = match wire.ask(sql, params)? {
+                Ok(reply) => reply.await.ok()?,
                 Err(error) => return Some(Err(error)),
-            };
-            let reply = loop {
-                let seen = wire.answers();
-                match timeout(PATIENCE, &mut reply).await {
-                    Ok(reply) => break reply.ok()?,
-                    // One that is only slow answers others meanwhile.
-                    Err(_) if wire.answers() != seen => {}
-                    Err(_) => {
-                        wire.hangs_at(seen);
-                        self.hung.notify_one();
-                        return None;
-                    }
-                }
             };
             match reply {
                 Ok(rows) => return Some(Ok(rows)),
                 Err(Failed::Skipped) => {}
+                Err(Failed::Hung) => return None,
                 Err(Failed::Stale) => {
                     // The next one is prepared for the tables as they are now.
                     wire.close();
@@ -161,7 +142,7 @@ impl Lane {
                 tokio::select! {
                     biased;
                     _ = &mut driving => self.replace(None),
-                    () = self.stuck(&wire) => {
+                    () = self.watch(&wire) => {
                         wire.abandon();
                         self.replace(None);
                     }
@@ -183,14 +164,23 @@ impl Lane {
         }
     }
 
-    /// Waits until the wire has hung for longer than any statement may take.
-    async fn stuck(&self, wire: &Wire) {
+    /// Lets everybody turn to the pool when the wire hangs; ends when it has hung for longer than any
+    /// statement may take. One clock for all who wait: one each would cost them more than the wire does.
+    async fn watch(&self, wire: &Wire) {
         loop {
-            self.hung.notified().await;
-            let seen = wire.answers();
-            sleep(self.answer_timeout).await;
-            if wire.answers() == seen && wire.in_flight() > 0 {
-                return;
+            wire.is_asked().await;
+            let (mut seen, mut waited) = (wire.answers(), Duration::ZERO);
+            while wire.in_flight() > 0 {
+                sleep(PATIENCE).await;
+                waited += PATIENCE;
+                if wire.answers() != seen {
+                    (seen, waited) = (wire.answers(), Duration::ZERO);
+                } else if waited > PATIENCE {
+                    wire.hang();
+                }
+                if waited > self.answer_timeout {
+                    return;
+                }
             }
         }
     }

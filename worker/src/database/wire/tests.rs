@@ -300,3 +300,36 @@ async fn one_that_is_given_up_waits_for_nothing() {
     assert!(asked.await.is_err());
     assert_eq!(set.link.live(), 0);
 }
+
+#[tokio::test(flavor = "local")]
+async fn when_it_hangs_nobody_waits_and_what_comes_late_is_nobodys() {
+    let mut set = Set::up().await;
+    let asked = [set.ask(1), set.ask(2)];
+    set.server.hear().await;
+    set.wire.hang();
+    for receiver in asked {
+        assert!(matches!(reply(receiver).await, Err(Failed::Hung)));
+    }
+    assert!(set.wire.hangs() && set.wire.is_open());
+    let next = set.ask(3);
+    assert_eq!(set.server.hear().await, "BES");
+    for number in [10, 20] {
+        set.server.say(&[bound(), row(number, None), complete()]).await;
+    }
+    set.server.say(&[ready(), bound(), row(30, None), complete(), ready()]).await;
+    assert_eq!(id(next).await, 30);
+    assert!(!set.wire.hangs());
+}
+
+#[tokio::test(flavor = "local")]
+async fn who_waits_for_a_statement_is_told_of_the_next_one_once() {
+    let set = Set::up().await;
+    let wire = Rc::clone(&set.wire);
+    let waiting = spawn_local(async move { wire.is_asked().await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    let _asked = (set.ask(1), set.ask(2));
+    timeout(SOON, waiting).await.unwrap().unwrap();
+    assert!(!set.wire.is_idle.get());
+    timeout(SOON, set.wire.is_asked()).await.unwrap();
+}
