@@ -37,9 +37,9 @@ fn a_comparison_leaves_a_report_that_agrees_with_server_and_database() {
         assert!(number(&run["memory"]["total_bytes"]) > 1e6, "{}", run["memory"]);
     }
     for life in report["lives"].as_array().unwrap() {
-        // A read is one transaction; the server's own at its start come on top.
+        // Reads that are sent together share a transaction; the server's own come on top.
         let per_request = number(&life["transactions"]) / number(&life["requests"]);
-        assert!((0.98..1.1).contains(&per_request), "{per_request}: {life}");
+        assert!(per_request > 0.02 && per_request < 1.1, "{per_request}: {life}");
         assert!(number(&life["ready_s"]) > 0.0);
     }
     let page = std::fs::read_to_string(bench.folder.path().join("report/report.html")).unwrap();

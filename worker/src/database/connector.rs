@@ -22,6 +22,7 @@ use super::{
     config::DatabaseConfig,
     error::{DbError, chain, leaves_session_usable},
     hosts::Hosts,
+    is_select,
     link::Link,
     session::{Prepared, Session},
     wire::{Driver, Wire},
@@ -66,7 +67,8 @@ impl Connector {
     pub(super) async fn open_wire(&self) -> (Rc<Wire>, Driver) {
         let open = || async {
             let socket = self.hosts.dial(self.connect_timeout).await?;
-            Wire::open(socket, &self.warm, &self.link).await
+            let reads: Vec<_> = self.warm.iter().copied().filter(|sql| is_select(sql)).collect();
+            Wire::open(socket, &reads, &self.link).await
         };
         self.persist(open).await
     }

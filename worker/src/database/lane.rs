@@ -13,17 +13,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    pin::pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    task::spawn_local,
-    time::{sleep, timeout},
-};
+use tokio::{task::spawn_local, time::sleep};
 
 use super::{
     config::DatabaseConfig,
@@ -36,7 +31,8 @@ use super::{
     wire::{Failed, Wire},
 };
 
-/// A lane that answers nothing for so long hangs: behind a lock, a long statement, a dead network.
+/// A lane that answers nothing for so long, or up to twice as long, hangs: behind a lock, a long
+/// statement, a dead network.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A statement is sent again when others before it failed; after so many times the pool runs it.
 const TRIES_MAX: u32 = 3;
@@ -49,10 +45,6 @@ pub(super) struct Lane {
     lifetime: Duration,
     /// `None` while there is none to be had.
     wire: RefCell<Option<Rc<Wire>>>,
-    /// Told when the wire was seen to hang.
-    hung: Notify,
-    /// Told when another wire is wanted.
-    renew: Notify,
     /// Reads that the pool had to answer.
     pub(super) detours: Cell<u64>,
 }
@@ -71,8 +63,6 @@ impl Lane {
             answer_timeout: config.answer_timeout(),
             lifetime: config.connection_lifetime,
             wire: RefCell::default(),
-            hung: Notify::new(),
-            renew: Notify::new(),
             detours: Cell::default(),
         });
         spawn_local(Rc::clone(&lane).keep());
@@ -101,28 +91,17 @@ impl Lane {
     ) -> Option<Result<Rows, DbError>> {
         for _ in 0..TRIES_MAX {
             let wire = self.usable()?;
-            let mut reply = match wire.ask(sql, params)? {
-                Ok(reply) => pin!(reply),
+            let reply = match wire.ask(sql, params)? {
+                Ok(reply) => reply.await.ok()?,
                 Err(error) => return Some(Err(error)),
-            };
-            let reply = loop {
-                let seen = wire.answers();
-                match timeout(PATIENCE, &mut reply).await {
-                    Ok(reply) => break reply.ok()?,
-                    // One that is only slow answers others meanwhile.
-                    Err(_) if wire.answers() != seen => {}
-                    Err(_) => {
-                        wire.hangs_at(seen);
-                        self.hung.notify_one();
-                        return None;
-                    }
-                }
             };
             match reply {
                 Ok(rows) => return Some(Ok(rows)),
                 Err(Failed::Skipped) => {}
+                Err(Failed::Hung) => return None,
                 Err(Failed::Stale) => {
-                    self.renew.notify_one();
+                    // The next one is prepared for the tables as they are now.
+                    wire.close();
                     return None;
                 }
                 // A server that takes no statements now, a standby that had to cut the statement off, a
@@ -137,15 +116,13 @@ impl Lane {
     }
 
     fn usable(&self) -> Option<Rc<Wire>> {
-        let wire = self.wire.borrow();
-        // Of a server that fell silent, or is to be left: it would be of no use for its whole life.
-        if wire.as_ref().is_some_and(|wire| !wire.is_usable()) {
-            self.renew.notify_one();
+        let wire = self.wire.borrow().clone()?;
+        if !wire.is_of_this_era() {
+            // Its server fell silent, or is to be left: its end brings another.
+            wire.abandon();
         }
-        let free = |wire: &&Rc<Wire>| {
-            wire.is_usable() && !wire.hangs() && wire.in_flight() < self.in_flight_max
-        };
-        wire.as_ref().filter(free).cloned()
+        let free = wire.is_open() && !wire.hangs() && wire.in_flight() < self.in_flight_max;
+        free.then_some(wire)
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -165,11 +142,10 @@ impl Lane {
                 tokio::select! {
                     biased;
                     _ = &mut driving => self.replace(None),
-                    () = self.stuck(&wire) => {
+                    () = self.watch(&wire) => {
                         wire.abandon();
                         self.replace(None);
                     }
-                    () = self.renew.notified() => {}
                     () = sleep(self.lifetime) => {}
                 }
             }
@@ -188,14 +164,23 @@ impl Lane {
         }
     }
 
-    /// Waits until the wire has hung for longer than any statement may take.
-    async fn stuck(&self, wire: &Wire) {
+    /// Lets everybody turn to the pool when the wire hangs; ends when it has hung for longer than any
+    /// statement may take. One clock for all who wait: one each would cost them more than the wire does.
+    async fn watch(&self, wire: &Wire) {
         loop {
-            self.hung.notified().await;
-            let seen = wire.answers();
-            sleep(self.answer_timeout).await;
-            if wire.answers() == seen && wire.in_flight() > 0 {
-                return;
+            wire.is_asked().await;
+            let (mut seen, mut waited) = (wire.answers(), Duration::ZERO);
+            while wire.in_flight() > 0 {
+                sleep(PATIENCE).await;
+                waited += PATIENCE;
+                if wire.answers() != seen {
+                    (seen, waited) = (wire.answers(), Duration::ZERO);
+                } else if waited > PATIENCE {
+                    wire.hang();
+                }
+                if waited > self.answer_timeout {
+                    return;
+                }
             }
         }
     }

@@ -4,7 +4,8 @@
 //! Promises: the statements of one turn of the event loop leave in one write, with one Sync for at most
 //! [`BATCH_MAX`] of them, so that the server answers them in one write, too; each gets its own answer
 //! or its own error; those behind one that failed, which the server leaves out up to the Sync, are told
-//! so. Whose caller has left is answered into the void. Does not know: time, or what is asked.
+//! so; whose caller has left is answered into the void.
+//! Does not know: time, or what is asked.
 //!
 //! Between two Syncs the server has one transaction. That is sound for what only reads: each statement
 //! sees what was committed when it began, as it would alone.
@@ -26,7 +27,7 @@ use std::{
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend::{self, BindError};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_postgres::types::Type;
 
 pub(super) use self::driver::Driver;
@@ -48,6 +49,9 @@ pub(super) struct Wire {
     answers: Cell<u64>,
     /// How many answers there were when it was seen to hang; it hangs until there is one more.
     hung_at: Cell<Option<u64>>,
+    /// Told with the next statement, where that is waited for.
+    asked: Notify,
+    is_idle: Cell<bool>,
     era: u64,
     link: Arc<Link>,
 }
@@ -77,7 +81,11 @@ enum Stage {
 }
 
 enum Owed {
-    Answer { columns: Rc<[Column]>, asker: oneshot::Sender<Reply> },
+    /// To somebody, or to nobody any more.
+    Answer {
+        columns: Rc<[Column]>,
+        asker: Option<oneshot::Sender<Reply>>,
+    },
     Sync,
 }
 
@@ -90,6 +98,8 @@ pub(super) enum Failed {
     Error(DbError),
     /// It was not run, since one before it failed.
     Skipped,
+    /// Nobody is answered at the moment; it may be run yet.
+    Hung,
     /// It was prepared for tables that have changed since.
     Stale,
 }
@@ -115,6 +125,8 @@ impl Wire {
             state: RefCell::default(),
             answers: Cell::default(),
             hung_at: Cell::default(),
+            asked: Notify::new(),
+            is_idle: Cell::default(),
             era: link.opened(),
             link: Arc::clone(link),
         });
@@ -134,18 +146,27 @@ impl Wire {
             return Some(Err(error));
         }
         let (asker, reply) = oneshot::channel();
-        state.owed.push_back(Owed::Answer { columns: Rc::clone(&statement.columns), asker });
+        let columns = Rc::clone(&statement.columns);
+        state.owed.push_back(Owed::Answer { columns, asker: Some(asker) });
         state.unsynced += 1;
         if state.unsynced == BATCH_MAX {
             state.sync();
         }
         state.wake();
+        if self.is_idle.take() {
+            self.asked.notify_one();
+        }
         Some(Ok(reply))
     }
 
-    /// Whether it can be asked.
-    pub(super) fn is_usable(&self) -> bool {
-        self.state.borrow().stage == Stage::Open && self.era == self.link.era()
+    /// Whether it takes statements.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.borrow().stage == Stage::Open
+    }
+
+    /// Whether its server is still the one to ask.
+    pub(super) fn is_of_this_era(&self) -> bool {
+        self.era == self.link.era()
     }
 
     /// What the server owes; a few Syncs are counted with it.
@@ -157,9 +178,24 @@ impl Wire {
         self.answers.get()
     }
 
-    /// It has answered nothing for too long, since there were `answers`.
-    pub(super) fn hangs_at(&self, answers: u64) {
-        self.hung_at.set(Some(answers));
+    /// Waits until something is in flight.
+    pub(super) async fn is_asked(&self) {
+        while self.in_flight() == 0 {
+            self.is_idle.set(true);
+            self.asked.notified().await;
+        }
+    }
+
+    /// It has answered nothing for too long: whoever waits is told, and their answers are nobody's.
+    pub(super) fn hang(&self) {
+        self.hung_at.set(Some(self.answers.get()));
+        for owed in &mut self.state.borrow_mut().owed {
+            if let Owed::Answer { asker, .. } = owed
+                && let Some(asker) = asker.take()
+            {
+                let _ = asker.send(Err(Failed::Hung));
+            }
+        }
     }
 
     pub(super) fn hangs(&self) -> bool {

@@ -244,7 +244,7 @@ async fn a_request_has_one_host() {
 #[tokio::test(flavor = "local")]
 async fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
     let mut client = Rooms::new().client().await;
-    for host in ["", "x", "a-b.c:80", "127.0.0.1:65535", "[::1]", "[::1]:8000", "caf%C3%A9"] {
+    for host in ["", "x", "a-b.c:80", "127.0.0.1:65535", "[::1]", "[::1]:8000"] {
         client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
         assert_eq!(client.answer().await.status, 200, "{host}");
     }

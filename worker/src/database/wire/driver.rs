@@ -139,8 +139,10 @@ impl Wire {
         let next = self.state.borrow_mut().owed.pop_front();
         let Some(Owed::Answer { columns, asker }) = next else { return Err(unexpected()) };
         self.answers.set(self.answers.get() + 1);
-        // Its asker may have left.
-        let _ = asker.send(reply(columns));
+        if let Some(asker) = asker {
+            // Whoever asked may have left.
+            let _ = asker.send(reply(columns));
+        }
         Ok(())
     }
 
@@ -150,9 +152,10 @@ impl Wire {
             let next = self.state.borrow_mut().owed.pop_front();
             match next {
                 Some(Owed::Sync) => return Ok(()),
-                Some(Owed::Answer { asker, .. }) => {
+                Some(Owed::Answer { asker: Some(asker), .. }) => {
                     let _ = asker.send(Err(super::Failed::Skipped));
                 }
+                Some(Owed::Answer { asker: None, .. }) => {}
                 None => return Err(unexpected()),
             }
         }

@@ -237,7 +237,7 @@ async fn when_the_session_ends_all_who_wait_hear_of_it() {
             let heard = asked.await;
             assert!(matches!(heard, Err(_) | Ok(Err(Failed::Skipped))), "{heard:?}");
         }
-        assert!(!wire.is_usable());
+        assert!(!wire.is_open());
         assert_eq!((link.live(), wire.in_flight()), (0, 0));
     }
 }
@@ -254,7 +254,7 @@ async fn a_statement_prepared_for_other_tables_is_told_apart() {
         set.server.hear().await;
         set.server.say(&[error(fields), ready()]).await;
         assert!(matches!(reply(asked).await, Err(Failed::Stale)), "{fields:?}");
-        assert!(set.wire.is_usable());
+        assert!(set.wire.is_open());
     }
 }
 
@@ -284,7 +284,7 @@ async fn one_that_is_closed_answers_what_it_owes_and_says_goodbye() {
     let asked = set.ask(1);
     assert_eq!(set.server.hear().await, "BES");
     set.wire.close();
-    assert!(!set.wire.is_usable());
+    assert!(!set.wire.is_open());
     set.server.say(&[bound(), row(10, None), complete(), ready()]).await;
     assert_eq!(id(asked).await, 10);
     assert_eq!(set.server.hear().await, "X");
@@ -299,4 +299,37 @@ async fn one_that_is_given_up_waits_for_nothing() {
     timeout(SOON, set.driving).await.unwrap().unwrap();
     assert!(asked.await.is_err());
     assert_eq!(set.link.live(), 0);
+}
+
+#[tokio::test(flavor = "local")]
+async fn when_it_hangs_nobody_waits_and_what_comes_late_is_nobodys() {
+    let mut set = Set::up().await;
+    let asked = [set.ask(1), set.ask(2)];
+    set.server.hear().await;
+    set.wire.hang();
+    for receiver in asked {
+        assert!(matches!(reply(receiver).await, Err(Failed::Hung)));
+    }
+    assert!(set.wire.hangs() && set.wire.is_open());
+    let next = set.ask(3);
+    assert_eq!(set.server.hear().await, "BES");
+    for number in [10, 20] {
+        set.server.say(&[bound(), row(number, None), complete()]).await;
+    }
+    set.server.say(&[ready(), bound(), row(30, None), complete(), ready()]).await;
+    assert_eq!(id(next).await, 30);
+    assert!(!set.wire.hangs());
+}
+
+#[tokio::test(flavor = "local")]
+async fn who_waits_for_a_statement_is_told_of_the_next_one_once() {
+    let set = Set::up().await;
+    let wire = Rc::clone(&set.wire);
+    let waiting = spawn_local(async move { wire.is_asked().await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    let _asked = (set.ask(1), set.ask(2));
+    timeout(SOON, waiting).await.unwrap().unwrap();
+    assert!(!set.wire.is_idle.get());
+    timeout(SOON, set.wire.is_asked()).await.unwrap();
 }
