@@ -14,22 +14,21 @@ use std::rc::Rc;
 
 use futures_util::FutureExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONNECTION, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::Authority;
-use hyper::{Method, Request, StatusCode, Uri, Version};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
 use crate::connection::Connection;
 use crate::error::HttpError;
+use crate::first_look::FirstLook;
 use crate::problem::Problem;
 use crate::request::Call;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::response::{Response, empty};
 use crate::route::Endpoint;
 use crate::router::Resource;
-use crate::shared::Shared;
 use crate::stats::Stats;
 
 /// The route of a request that has none, in the log.
@@ -44,11 +43,14 @@ pub(crate) async fn answer(
 ) -> Result<Response, Infallible> {
     connection.watch.asked();
     let (head, incoming) = request.into_parts();
-    let expects = head.headers.contains_key(EXPECT);
-    let mut visit = Visit::begin(&head, &connection);
+    let FirstLook { request_id, expects, fault } = FirstLook::at(&head, connection.limits());
+    let mut visit = Visit::begin(&head, request_id, &connection);
     let body = Body::new(incoming, visit.deadline(), Rc::clone(&connection));
 
-    let outcome = respond(head, body, &mut visit).await;
+    let outcome = match fault {
+        None => respond(head, body, &mut visit).await,
+        Some(fault) => Err(fault.into()),
+    };
 
     let mut response = outcome.unwrap_or_else(|problem| visit.render(problem));
     // Nothing more is wanted of a client that was not asked for its body, or was told that this is the end.
@@ -67,7 +69,6 @@ pub(crate) async fn answer(
 /// The response of the endpoint this request belongs to.
 async fn respond(head: Parts, body: Body, visit: &mut Visit) -> Result<Response, Problem> {
     let shared = Rc::clone(&visit.connection.shared);
-    check(&head, &shared)?;
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         // A question to the server as a whole (RFC 9110 section 9.3.7): yes, it is there.
         return Ok(empty(StatusCode::NO_CONTENT));
@@ -81,50 +82,6 @@ async fn respond(head: Parts, body: Body, visit: &mut Visit) -> Result<Response,
     let request_id = visit.request_id.clone();
     let call = Call { head, body, pattern: resource.pattern, request_id };
     run(endpoint, call, visit.deadline(), &shared.stats).await
-}
-
-/// What must be right before a request is looked at.
-fn check(head: &Parts, shared: &Shared) -> Result<(), HttpError> {
-    let max = shared.limits.uri_max_bytes;
-    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > max) {
-        return Err(HttpError::UriTooLong { max });
-    }
-    if !is_host_right(head) {
-        return Err(HttpError::Host);
-    }
-    // hyper sees to it that the last one is `chunked`; what was done to the body before is not undone here.
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some() {
-        return Err(HttpError::TransferCoding);
-    }
-    Ok(())
-}
-
-/// RFC 9112 section 3.2: exactly one host, and a valid one. (A target in absolute form names another one
-/// perhaps, and that is the one that counts, section 3.2.2; but nothing here depends on the host.)
-fn is_host_right(head: &Parts) -> bool {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => head.version < Version::HTTP_11,
-        (Some(host), None) => is_host(host.as_bytes()),
-        (Some(_), Some(_)) => false,
-    }
-}
-
-/// `uri-host [ ":" port ]`, where the host may be empty (RFC 9110 section 7.2).
-fn is_host(host: &[u8]) -> bool {
-    is_plain_host(host) || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
-}
-
-/// A name or an IPv4 address, with or without a port: nearly every host, and no parser is needed.
-fn is_plain_host(host: &[u8]) -> bool {
-    let port_at = host.iter().rposition(|byte| *byte == b':').unwrap_or(host.len());
-    let (name, port) = host.split_at(port_at);
-    name.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(byte))
-        // Four digits: with more, it is the parser that knows 65535 from 65536.
-        && port.len() <= 5
-        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 fn options(resource: &Resource) -> Response {
@@ -171,13 +128,13 @@ struct Visit {
 }
 
 impl Visit {
-    fn begin(head: &Parts, connection: &Rc<Connection>) -> Self {
+    fn begin(head: &Parts, request_id: RequestId, connection: &Rc<Connection>) -> Self {
         let stats = &connection.shared.stats;
         stats.requests.increment();
         stats.in_flight.increment();
         Self {
             connection: Rc::clone(connection),
-            request_id: RequestId::of(&head.headers),
+            request_id,
             method: head.method.clone(),
             uri: head.uri.clone(),
             route: NO_ROUTE,

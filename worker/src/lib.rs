@@ -37,6 +37,7 @@ mod database;
 mod drain;
 mod error;
 mod fields;
+mod first_look;
 mod foster;
 mod given;
 mod json;

@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -23,9 +22,9 @@ const LENGTH_MAX: usize = 64;
 pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id for a request with these headers.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        match headers.get(&X_REQUEST_ID) {
+    /// The id of a request to which its client has `given` one, or none.
+    pub(crate) fn of(given: Option<&HeaderValue>) -> Self {
+        match given {
             Some(value) if is_harmless(value.as_bytes()) => Self(value.clone()),
             _ => Self::mint(),
         }
@@ -84,9 +83,7 @@ mod tests {
     use super::*;
 
     fn given(id: &str) -> String {
-        let mut headers = HeaderMap::new();
-        headers.insert(&X_REQUEST_ID, HeaderValue::from_str(id).unwrap());
-        RequestId::of(&headers).as_str().to_owned()
+        RequestId::of(Some(&HeaderValue::from_str(id).unwrap())).as_str().to_owned()
     }
 
     #[test]
@@ -108,7 +105,7 @@ mod tests {
 
     #[test]
     fn minted_ids_are_distinct_and_carry_the_time() {
-        let mint = || RequestId::of(&HeaderMap::new()).as_str().to_owned();
+        let mint = || RequestId::of(None).as_str().to_owned();
         let ids: HashSet<String> = (0..1000).map(|_| mint()).collect();
         assert_eq!(ids.len(), 1000);
         let uuid = Uuid::parse_str(ids.iter().next().unwrap()).unwrap();

@@ -1,0 +1,103 @@
+//! What every request's head is asked for, before its route is looked for.
+//!
+//! `answer.rs` looks once per request.
+//! Promises: one pass over the header fields, however many there are and whatever is asked.
+//! Does not know: routes.
+//! Source: RFC 9110 sections 7.2 and 10.1.1, RFC 9112 sections 3.2 and 6.1.
+
+use hyper::Version;
+use hyper::header::{EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+
+use crate::config::Limits;
+use crate::error::HttpError;
+use crate::request_id::{RequestId, X_REQUEST_ID};
+
+/// What the first look at a head tells.
+pub(crate) struct FirstLook {
+    /// Its own, or a new one.
+    pub(crate) request_id: RequestId,
+    /// Whether the client waits to hear that its body is wanted.
+    pub(crate) expects: bool,
+    /// Why nothing more is to be done for it.
+    pub(crate) fault: Option<HttpError>,
+}
+
+/// The values of a field that may stand once.
+#[derive(Clone, Copy)]
+enum Once<'h> {
+    Absent,
+    Is(&'h HeaderValue),
+    Repeated,
+}
+
+impl<'h> Once<'h> {
+    fn add(&mut self, value: &'h HeaderValue) {
+        *self = match self {
+            Self::Absent => Self::Is(value),
+            Self::Is(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+}
+
+impl FirstLook {
+    pub(crate) fn at(head: &Parts, limits: &Limits) -> Self {
+        let (mut host, mut coding) = (Once::Absent, Once::Absent);
+        let (mut given_id, mut expects) = (None, false);
+        for (name, value) in &head.headers {
+            if *name == HOST {
+                host.add(value);
+            } else if *name == TRANSFER_ENCODING {
+                coding.add(value);
+            } else if *name == EXPECT {
+                expects = true;
+            } else if *name == X_REQUEST_ID {
+                given_id = given_id.or(Some(value));
+            }
+        }
+        let max = limits.uri_max_bytes;
+        let is_too_long = head.uri.path_and_query().is_some_and(|uri| uri.as_str().len() > max);
+        let fault = match () {
+            () if is_too_long => Some(HttpError::UriTooLong { max }),
+            () if !is_host_right(host, head.version) => Some(HttpError::Host),
+            () if !is_coding_right(coding) => Some(HttpError::TransferCoding),
+            () => None,
+        };
+        Self { request_id: RequestId::of(given_id), expects, fault }
+    }
+}
+
+/// hyper sees to it that the last one is `chunked`; what was done to the body before is not undone here.
+fn is_coding_right(coding: Once<'_>) -> bool {
+    match coding {
+        Once::Absent => true,
+        Once::Is(coding) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        Once::Repeated => false,
+    }
+}
+
+/// Exactly one host, and a valid one. (A target in absolute form names another one perhaps, and that is
+/// the one that counts, section 3.2.2; but nothing here depends on the host.)
+fn is_host_right(host: Once<'_>, version: Version) -> bool {
+    match host {
+        Once::Absent => version < Version::HTTP_11,
+        Once::Is(host) => is_host(host.as_bytes()),
+        Once::Repeated => false,
+    }
+}
+
+/// `uri-host [ ":" port ]`, where the host may be empty.
+fn is_host(host: &[u8]) -> bool {
+    is_plain_host(host) || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+}
+
+/// A name or an IPv4 address, with or without a port: nearly every host, and no parser is needed.
+fn is_plain_host(host: &[u8]) -> bool {
+    let port_at = host.iter().rposition(|byte| *byte == b':').unwrap_or(host.len());
+    let (name, port) = host.split_at(port_at);
+    name.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(byte))
+        // Four digits: with more, it is the parser that knows 65535 from 65536.
+        && port.len() <= 5
+        && port.iter().skip(1).all(u8::is_ascii_digit)
+}
