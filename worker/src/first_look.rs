@@ -97,7 +97,5 @@ fn is_plain_host(host: &[u8]) -> bool {
     let port_at = host.iter().rposition(|byte| *byte == b':').unwrap_or(host.len());
     let (name, port) = host.split_at(port_at);
     name.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(byte))
-        // Four digits: with more, it is the parser that knows 65535 from 65536.
-        && port.len() <= 5
         && port.iter().skip(1).all(u8::is_ascii_digit)
 }
