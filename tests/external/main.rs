@@ -15,6 +15,10 @@ mod harness;
 #[path = "../load/src/report/fixture.rs"]
 mod fixture;
 
+/// The contract under abuse, of the black-box tests.
+#[allow(dead_code, reason = "it serves two targets; this one needs a part of it")]
+#[path = "../blackbox/contract/abuse.rs"]
+mod abuse;
 /// The real Alembic, on the revisions of the Python template.
 mod alembic;
 /// What a request costs in instructions and calls.
@@ -25,7 +29,7 @@ mod chromium;
 mod page;
 /// The server that ours is measured against.
 mod peer;
-/// A real pgbouncer, and what migrations say to it.
+/// A real pgbouncer: what migrations say to it, and what the server does behind it.
 mod pgbouncer;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
