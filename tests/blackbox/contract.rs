@@ -1,6 +1,7 @@
 //! The contract under abuse, on the database itself.
 
 mod abuse;
+mod parts;
 
 use peace::resources;
 

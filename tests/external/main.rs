@@ -15,16 +15,14 @@ mod harness;
 #[path = "../load/src/report/fixture.rs"]
 mod fixture;
 
-/// The contract under abuse, of the black-box tests.
-#[allow(dead_code, reason = "it serves two targets; this one needs a part of it")]
-#[path = "../blackbox/contract/abuse.rs"]
-mod abuse;
 /// The real Alembic, on the revisions of the Python template.
 mod alembic;
 /// What a request costs in instructions and calls.
 mod budget;
 /// A real browser.
 mod chromium;
+/// The contract under abuse.
+mod contract;
 /// The page of a load report, in a real browser.
 mod page;
 /// The server that ours is measured against.

@@ -9,9 +9,6 @@
 //!
 //! `contract` runs it on the database itself, the external tests behind a pooler.
 
-#[path = "parts.rs"]
-mod parts;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -19,7 +16,9 @@ use peace::resources;
 use serde_json::{Value, json};
 use worker::{FieldSpec, InputSpec, Operation, Source};
 
-use self::parts::{Body, Case, FORM, NOBODY, Parts, bad_bodies, bad_forms, bad_paths, bad_queries};
+use super::parts::{
+    Body, Case, FORM, NOBODY, Parts, bad_bodies, bad_forms, bad_paths, bad_queries,
+};
 use crate::harness::api::{PASSWORD, User, add_item, check_problem, failures, sign_up};
 use crate::harness::client::Reply;
 use crate::harness::{Launch, Peace, jwt, request};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Pooler;
-use crate::abuse;
+use crate::contract::abuse;
 use crate::harness::api::{PASSWORD, User, add_item, sign_up};
 use crate::harness::client::Reply;
 use crate::harness::cluster::Cluster;
