@@ -43,7 +43,8 @@ pub struct DatabaseConfig {
     pub pool_wait: Duration,
     /// Longest time for one try to connect: TCP, start-up, authentication, preparing `warm`.
     pub connect_timeout: Duration,
-    /// Longest time for one statement, enforced by the server; half a second later by us.
+    /// Longest time for one statement, enforced by the server; half a second later by us, and behind a
+    /// transaction pooler by us alone, unless the role has its own.
     pub statement_timeout: Duration,
     /// Longest time for one run of a transaction, whatever it does between its statements.
     pub transaction_timeout: Duration,
