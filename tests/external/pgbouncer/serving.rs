@@ -27,7 +27,7 @@ fn launch(turn: &Turn, database: &Database<'_>, pooler: &Pooler) -> Launch {
 #[test]
 fn the_whole_contract_holds_behind_a_transaction_pooler() {
     let turn = Turn::shared();
-    let pooler = Pooler::start(SERVER_SESSIONS);
+    let pooler = Pooler::start_rotating(SERVER_SESSIONS);
     for item_writes in ["owner", "anyone"] {
         let database = Database::new(&turn);
         abuse::abuse(launch(&turn, &database, &pooler), item_writes);
@@ -42,7 +42,7 @@ fn the_whole_contract_holds_behind_a_transaction_pooler() {
 fn a_crowd_reads_and_writes_behind_a_transaction_pooler_without_a_failure() {
     let turn = Turn::shared();
     let database = logged(&turn);
-    let pooler = Pooler::start(SERVER_SESSIONS);
+    let pooler = Pooler::start_rotating(SERVER_SESSIONS);
     let peace = launch(&turn, &database, &pooler).workers(2).serve();
     let users: Vec<User> =
         (0..CLIENTS).map(|number| sign_up(&peace, &format!("user{number}"))).collect();
@@ -114,7 +114,7 @@ fn expect(connection: &mut Connection, request: &Request, status: u16) -> Reply 
 fn a_pooler_that_was_restarted_is_used_again() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let mut pooler = Pooler::start(SERVER_SESSIONS);
+    let mut pooler = Pooler::start_rotating(SERVER_SESSIONS);
     let peace = launch(&turn, &database, &pooler).workers(2).serve();
     let ann = sign_up(&peace, "ann");
     let workers = peace.workers();
@@ -138,7 +138,7 @@ fn a_pooler_that_was_restarted_is_used_again() {
 fn clients_that_leave_in_mid_query_spoil_nobodys_answer() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let pooler = Pooler::start(SERVER_SESSIONS);
+    let pooler = Pooler::start_rotating(SERVER_SESSIONS);
     let peace = launch(&turn, &database, &pooler).workers(2).serve();
     let ann = sign_up(&peace, "ann");
     let item = add_item(&peace, &ann, "thing");
@@ -168,7 +168,7 @@ fn the_roles_own_limit_ends_a_statement() {
     let database = Database::new(&turn);
     let limit = "alter role peace in database {} set statement_timeout = '500ms'";
     database.sql_beside().run(&limit.replace("{}", database.name()));
-    let pooler = Pooler::start(SERVER_SESSIONS);
+    let pooler = Pooler::start_rotating(SERVER_SESSIONS);
     let peace = launch(&turn, &database, &pooler).workers(1).serve();
     let ann = sign_up(&peace, "ann");
     let item = add_item(&peace, &ann, "thing");
@@ -186,7 +186,7 @@ fn the_roles_own_limit_ends_a_statement() {
 fn a_read_behind_a_transaction_pooler_is_one_call() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
-    let pooler = Pooler::start(SERVER_SESSIONS);
+    let pooler = Pooler::start_rotating(SERVER_SESSIONS);
     let peace = launch(&turn, &database, &pooler).workers(2).serve();
     let ann = sign_up(&peace, "ann");
     let item = add_item(&peace, &ann, "thing");
