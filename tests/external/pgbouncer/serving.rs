@@ -70,10 +70,7 @@ fn a_crowd_reads_and_writes_behind_a_transaction_pooler_without_a_failure() {
     for log in [pooler.log(), peace.log().tail()] {
         assert!(!log.contains("prepared statement") && !log.contains("ERROR"), "{log}");
     }
-    let sessions = "select count(*) from pg_stat_activity where datname = $1 and application_name \
-                    like 'peace%'";
-    let sessions = database.sql_beside().value::<i64>(sessions, &[&database.name()]);
-    assert!(sessions <= SERVER_SESSIONS as i64, "{sessions}");
+    assert_eq!(sessions(&database, "true"), SERVER_SESSIONS);
 }
 
 /// What one client does: all over one connection, and every answer has to be about what it asked for.
@@ -197,7 +194,11 @@ fn a_read_behind_a_transaction_pooler_is_one_call() {
             expect(&mut connections[turn % 8], &get(&item), 200);
         }
     };
-    read(80);
+    // The pooler opens one after the other, and tells each once who its clients are.
+    until_true("each session has served", Duration::from_secs(5), || {
+        read(8);
+        sessions(&database, "true") == SERVER_SESSIONS
+    });
     let sql = database.sql_beside();
     let reset =
         "select pg_stat_statements_reset(0, oid, 0)::text from pg_database where datname = $1";
@@ -220,12 +221,15 @@ fn logged(turn: &Turn) -> Database<'static> {
 
 /// Waits until that many sessions of the server are so.
 fn await_sessions(database: &Database<'_>, so: &str, count: usize) {
-    let sql = database.sql_beside();
-    let sessions = format!(
+    until_true(so, Duration::from_secs(5), || sessions(database, so) == count);
+}
+
+/// Of those that PostgreSQL has for the server, how many are so.
+fn sessions(database: &Database<'_>, so: &str) -> usize {
+    let count = format!(
         "select count(*) from pg_stat_activity where datname = $1 and application_name = 'peace' \
          and {so}"
     );
-    until_true(so, Duration::from_secs(5), || {
-        sql.value::<i64>(&sessions, &[&database.name()]) == count as i64
-    });
+    let count = database.sql_beside().value::<i64>(&count, &[&database.name()]);
+    count.try_into().expect("a count")
 }
