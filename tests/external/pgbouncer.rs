@@ -45,20 +45,21 @@ pub(crate) struct Pooler {
 impl Pooler {
     /// One that opens up to `pool_size` server connections for each user and database.
     pub(crate) fn start(pool_size: usize) -> Self {
-        Self::start_with(pool_size, "")
+        Self::before(Cluster::shared(), pool_size, "")
     }
 
     /// One that opens as many in any case, so that also a client that is alone meets another one in
     /// each transaction.
     pub(crate) fn start_rotating(pool_size: usize) -> Self {
         let more = format!("min_pool_size = {pool_size}\nserver_round_robin = 1\n");
-        Self::start_with(pool_size, &more)
+        Self::before(Cluster::shared(), pool_size, &more)
     }
 
-    fn start_with(pool_size: usize, more: &str) -> Self {
+    /// One in front of `cluster`, with `more` settings.
+    pub(crate) fn before(cluster: &Cluster, pool_size: usize, more: &str) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(6432);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
-        let socket = PathBuf::from(Cluster::shared().socket());
+        let socket = PathBuf::from(cluster.socket());
         let folder = socket.parent().expect("a socket is in a folder").to_owned();
         let files = Folder::open_to_all();
         files.write("pgbouncer.ini", &(ini(&folder, port, pool_size) + more));
