@@ -7,6 +7,8 @@
 //! Does not know: what it writes.
 //! Source: RFC 8259 section 7.
 
+use std::ptr;
+
 use serde::ser::{self, Error as _, Serialize, Serializer};
 use serde_json::Error;
 
@@ -14,19 +16,52 @@ use serde_json::Error;
 const CAPACITY: usize = 512;
 /// Room made for the rest of a list when its first element is written.
 const AHEAD_MAX_BYTES: usize = 64 * 1024;
+/// So many names of members are remembered.
+const NAMES_MAX: usize = 8;
 
 /// `body` as JSON.
 ///
 /// # Errors
 /// When `body` says so itself, or has a map whose keys are neither texts, numbers nor booleans.
 pub(crate) fn to_vec<T: Serialize + ?Sized>(body: &T) -> Result<Vec<u8>, Error> {
-    let mut writer = Writer { out: Vec::with_capacity(CAPACITY) };
+    let mut writer = Writer { out: Vec::with_capacity(CAPACITY), names: Names::default() };
     body.serialize(&mut writer)?;
     Ok(writer.out)
 }
 
 struct Writer {
     out: Vec<u8>,
+    names: Names,
+}
+
+/// Names of members, and where they stand in the text: the objects of a list repeat them.
+#[derive(Default)]
+struct Names {
+    known: [(&'static str, usize); NAMES_MAX],
+    /// Where the name that follows the one looked up last may be.
+    next: usize,
+    count: usize,
+}
+
+impl Names {
+    /// Where this name was written before.
+    fn place(&mut self, name: &'static str) -> Option<usize> {
+        let is = |known: &(&'static str, usize)| ptr::eq(known.0, name);
+        let index = match self.known.get(self.next).is_some_and(is) {
+            true => self.next,
+            false => self.known[..self.count].iter().position(is)?,
+        };
+        self.next = index + 1;
+        Some(self.known[index].1)
+    }
+
+    fn written(&mut self, name: &'static str, place: usize) {
+        if let Some(free) = self.known.get_mut(self.count) {
+            *free = (name, place);
+            self.count += 1;
+            self.next = self.count;
+        }
+    }
 }
 
 impl Writer {
@@ -49,9 +84,24 @@ impl Writer {
         self.out.extend_from_slice(close);
     }
 
+    /// The name of a member, and the colon.
+    fn name(&mut self, name: &'static str) {
+        let begin = self.out.len();
+        match self.names.place(name) {
+            Some(place) => self.out.extend_from_within(place..place + name.len() + 3),
+            None => {
+                self.text_before(name, b"\":");
+                // One that was escaped is longer, and written anew each time.
+                if self.out.len() == begin + name.len() + 3 {
+                    self.names.written(name, begin);
+                }
+            }
+        }
+    }
+
     #[cold]
     fn escaped(&mut self, mut text: &[u8]) {
-        while let Some(place) = text.iter().position(|byte| !stands_for_itself(*byte)) {
+        while let Some(place) = text.iter().position(|byte| is_special(*byte)) {
             self.out.extend_from_slice(&text[..place]);
             self.escape(text[place]);
             text = &text[place + 1..];
@@ -105,19 +155,19 @@ fn is_plain(text: &[u8]) -> bool {
     if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
         return is_plain_block(first) && is_plain_block(last);
     }
-    text.iter().all(|byte| stands_for_itself(*byte))
+    !text.iter().any(|byte| is_special(*byte))
 }
 
 /// Without a branch, so that the compiler makes a few vector instructions of it.
 #[inline]
 fn is_plain_block<const N: usize>(block: &[u8; N]) -> bool {
-    block.iter().fold(true, |plain, byte| plain & stands_for_itself(*byte))
+    block.iter().fold(0, |special, byte| special | u8::from(is_special(*byte))) == 0
 }
 
-/// Whether it is no control character, quote or backslash.
+/// Whether it is a control character, a quote or a backslash.
 #[inline]
-fn stands_for_itself(byte: u8) -> bool {
-    (byte >= 0x20) & (byte != b'"') & (byte != b'\\')
+fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// An array or an object that is being written.
@@ -147,9 +197,13 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn member<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
+    fn member<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
         self.next();
-        self.writer.text_before(name, b"\":");
+        self.writer.name(name);
         value.serialize(&mut *self.writer)
     }
 
