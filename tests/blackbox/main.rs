@@ -47,6 +47,8 @@ mod own_user;
 mod paths;
 /// Rows of the Python template.
 mod python_rows;
+/// HTTP/1.1, byte by byte.
+mod raw;
 /// README's commands do what README says.
 mod readme;
 /// Starts that are refused: one line, the right exit code, nothing left.

@@ -118,6 +118,11 @@ impl Watch {
         self.phase.get() == Phase::Head
     }
 
+    /// Whether no request is at work, nor its response on its way: what is written now answers none.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        matches!(self.phase.get(), Phase::Silent | Phase::Head | Phase::Idle)
+    }
+
     /// Whether there is no request: all that came before was answered, and nothing of another is here.
     pub(crate) fn is_idle(&self) -> bool {
         match self.phase.get() {
