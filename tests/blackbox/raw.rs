@@ -9,6 +9,7 @@ mod bodies;
 mod connections;
 mod heads;
 mod limits;
+mod made_up;
 mod wire;
 
 use std::fmt::Write;

@@ -118,7 +118,9 @@ impl Watch {
         self.phase.get() == Phase::Head
     }
 
-    /// Whether no request is at work, nor its response on its way: what is written now answers none.
+    /// Whether no request is at work, nor its response on its way: what is written now answers none. (An
+    /// answer to what is no request that is written behind a response which its client does not read
+    /// counts as a part of that.)
     pub(crate) fn is_between_requests(&self) -> bool {
         matches!(self.phase.get(), Phase::Silent | Phase::Head | Phase::Idle)
     }

@@ -31,6 +31,8 @@ fn heads() -> Vec<Row> {
         row("6585 5", "one more", fields(FIELDS_MAX + 1), [431], Closed),
         row("6585 5", "a head of 32 KiB", head(HEAD_MAX), [200], Open),
         row("6585 5", "one byte more of it", head(HEAD_MAX + 1), [431], Closed),
+        // A 414 would be right (RFC 9112 section 3), but its line is never seen whole.
+        row("6585 5", "a target that is longer than a head", target(HEAD_MAX), [431], Closed),
         row("6585 5", "a field that has no end", head(16 * 1024 * 1024), [431], Closed),
     ]
 }

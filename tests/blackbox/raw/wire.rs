@@ -79,6 +79,17 @@ impl Wire {
         }
     }
 
+    /// Every answer until it ends.
+    pub(super) fn statuses_to_the_end(&mut self) -> Result<Vec<u16>, String> {
+        let mut statuses = Vec::new();
+        while !self.read.is_empty() || self.fill()? > 0 {
+            let answer = self.answer(false)?;
+            check_whole(&answer)?;
+            statuses.push(answer.status);
+        }
+        Ok(statuses)
+    }
+
     /// It goes on: the next request is answered, by one answer.
     pub(super) fn check_open(&mut self) -> Result<(), String> {
         self.send(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
