@@ -39,7 +39,7 @@ fn two_thousand_slow_clients_are_cut_in_time_and_hold_nobody_up() {
     let (peace, other) = (one_worker(&turn, &database), one_worker(&turn, &database));
     let before_bytes = proc::memory_bytes(worker(&peace));
     let over = AtomicBool::new(false);
-    let (mut crowd, mut most_bytes) = (Crowd::open(peace.address(), SLOW), before_bytes);
+    let (mut crowd, mut most_bytes) = (Crowd::new(peace.address(), SLOW), before_bytes);
     let (beside_many, beside_nobody) = thread::scope(|scope| {
         let timed = scope.spawn(|| timed(peace.address(), other.address(), &over));
         while !crowd.is_gone() {

@@ -104,37 +104,48 @@ impl Client {
     }
 }
 
+/// They come one after the other, and so they are cut: all of them are there for six of their ten seconds.
 pub(super) struct Crowd {
+    server: SocketAddr,
+    count: usize,
     clients: Vec<Client>,
-    /// Whose turn it is to send.
+    /// Whose turn it is: the first time to come, from then on to send.
     turn: usize,
     begun: Instant,
 }
 
 impl Crowd {
-    pub(super) fn open(server: SocketAddr, count: usize) -> Self {
-        let kinds = Kind::ALL.into_iter().cycle().take(count);
-        let clients = kinds.map(|kind| Client::open(server, kind)).collect();
-        Self { clients, turn: 0, begun: Instant::now() }
+    pub(super) fn new(server: SocketAddr, count: usize) -> Self {
+        Self { server, count, clients: Vec::new(), turn: 0, begun: Instant::now() }
     }
 
+    /// Whether all have come, and all were cut.
     pub(super) fn is_gone(&self) -> bool {
-        self.clients.iter().all(|client| client.end.is_some())
+        self.turn >= self.count && self.clients.iter().all(|client| client.end.is_some())
     }
 
-    /// Sends for a while what is due, then reads what has come. It looks at all sockets rarely, so that
+    /// Does for a while what is due, then reads what has come. It looks at all sockets rarely, so that
     /// what it costs is not taken for what the server does.
     pub(super) fn go_on(&mut self) {
-        let count = self.clients.len();
         for _ in 0..TURNS {
-            let turns = self.begun.elapsed().as_secs_f64() / PERIOD.as_secs_f64();
-            while (self.turn as f64) < turns * count as f64 {
-                self.clients[self.turn % count].send();
-                self.turn += 1;
+            let periods = self.begun.elapsed().as_secs_f64() / PERIOD.as_secs_f64();
+            while (self.turn as f64) < periods * self.count as f64 {
+                self.take_turn();
             }
             pause(TURN);
         }
         self.read();
+    }
+
+    fn take_turn(&mut self) {
+        match self.clients.get_mut(self.turn % self.count) {
+            Some(client) => client.send(),
+            None => {
+                let kind = Kind::ALL[self.turn % Kind::ALL.len()];
+                self.clients.push(Client::open(self.server, kind));
+            }
+        }
+        self.turn += 1;
     }
 
     fn read(&mut self) {
