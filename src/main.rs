@@ -64,7 +64,7 @@ fn serve(config: Config) -> Result<Outcome, (u8, String)> {
     let pid_file = config.pid_file.as_deref().map(PidFile::claim).transpose().map_err(refused)?;
     let pid_file = RefCell::new(pid_file);
     let Rows { server, cluster, _lock } = Rows::of(&config).map_err(unavailable)?;
-    let need = Need { workers: config.workers, pool_size: config.pool_size };
+    let need = Need::of(&config);
     let app = AppSettings::new(&config).map_err(refused)?;
     open_control(&mut supervisor, &config)?;
     let current = RefCell::new(Settings { config, app });

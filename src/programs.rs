@@ -14,12 +14,13 @@ use nix::libc::{SIGINT, SIGKILL, SIGQUIT};
 use supervisor::{Post, ProgramKind};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::config::Host;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config};
 use tracing::{info, warn};
 use worker::DbError;
 
 use crate::embedded::{Cluster, EmbeddedError, MAJOR_MIN, Tuning};
-use crate::settings::DatabaseUrl;
+use crate::settings::{self, DatabaseUrl};
 use crate::tls::TlsError;
 
 /// Exit code for a wrong setting (sysexits `EX_USAGE`).
@@ -53,9 +54,21 @@ pub struct Need {
     pub workers: usize,
     /// Connections of each worker's pool.
     pub pool_size: usize,
+    /// Whether a pooler opens the server's sessions, so that their number is its own affair.
+    pub transaction_pooler: bool,
 }
 
 impl Need {
+    /// What these settings ask for.
+    #[must_use]
+    pub fn of(config: &settings::Config) -> Self {
+        Self {
+            workers: config.workers,
+            pool_size: config.pool_size,
+            transaction_pooler: config.transaction_pooler,
+        }
+    }
+
     /// Connections at the worst moment: one worker more than usual while another is replaced, each
     /// with its pool and one connection for its reads.
     #[must_use]
@@ -207,10 +220,10 @@ impl Capacity {
         }
         let offered = usize::try_from(self.connections_max - self.reserved).unwrap_or(0);
         let needed = need.connections();
-        if needed <= offered {
+        if need.transaction_pooler || needed <= offered {
             return Ok(());
         }
-        let Need { workers, pool_size } = need;
+        let Need { workers, pool_size, .. } = need;
         let text = format!(
             "{workers} workers need up to {needed} connections ((workers + 1) x (pool of \
              {pool_size} + 1)), the server offers {offered}: lower --workers or --pool-size, or \
@@ -222,7 +235,8 @@ impl Capacity {
 
 async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
     let row = client
-        .query_one(
+        // No statement is prepared here: a pooler may stand between.
+        .query_typed_one(
             "select current_setting('server_version_num')::int4, \
                     current_setting('max_connections')::int4, \
                     current_setting('superuser_reserved_connections')::int4",
@@ -235,7 +249,7 @@ async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
 /// A schema that is behind stops nobody: the workers answer 503 until it is right. One that is ahead
 /// is usual while releases overlap.
 async fn tell_of_revision(client: &Client, needed: &str) {
-    let answer = client.query_one(migrations::READINESS_SQL, &[&needed]).await;
+    let answer = client.query_typed_one(migrations::READINESS_SQL, &[(&needed, Type::TEXT)]).await;
     let row = match answer.map_err(|error| DbError::from(&error)) {
         Ok(row) => Some(row),
         // Not even the table of the revisions is there.
@@ -347,15 +361,19 @@ fn place(server: &Config) -> String {
 mod tests {
     use super::*;
 
+    fn need(workers: usize, pool_size: usize) -> Need {
+        Need { workers, pool_size, transaction_pooler: false }
+    }
+
     #[test]
     fn connections_are_counted_for_the_worst_moment() {
-        assert_eq!(Need { workers: 4, pool_size: 4 }.connections(), 25);
-        assert_eq!(Need { workers: 1, pool_size: 1 }.connections(), 4);
+        assert_eq!(need(4, 4).connections(), 25);
+        assert_eq!(need(1, 1).connections(), 4);
     }
 
     #[test]
     fn a_server_is_refused_for_its_age_or_its_size() {
-        let need = Need { workers: 4, pool_size: 4 };
+        let need = need(4, 4);
         let server = |version, connections_max| Capacity { version, connections_max, reserved: 3 };
         assert!(server(150_018, 28).check(need).is_ok());
         let Err(small) = server(150_018, 27).check(need) else { panic!("one connection short") };
@@ -363,6 +381,10 @@ mod tests {
         assert!(small.text.contains("25 connections") && small.text.contains("offers 24"));
         let Err(old) = server(140_002, 100).check(need) else { panic!("too old") };
         assert!(old.text.contains("PostgreSQL 14 is too old"));
+
+        let pooled = Need { transaction_pooler: true, ..need };
+        assert!(server(150_018, 4).check(pooled).is_ok(), "the pooler opens as many as there are");
+        assert!(server(140_002, 100).check(pooled).is_err(), "it makes no server newer");
     }
 
     #[test]

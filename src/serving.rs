@@ -56,6 +56,7 @@ pub fn check_reload(running: &Config, fresh: &Config) -> Result<(), String> {
         ("backlog", running.backlog == fresh.backlog),
         ("database-url", running.database == fresh.database),
         ("pool-size", running.pool_size == fresh.pool_size),
+        ("database-pooler", running.transaction_pooler == fresh.transaction_pooler),
         ("steering", running.steering == fresh.steering),
         ("timeout", running.timeout == fresh.timeout),
         ("shutdown-delay", running.shutdown_delay == fresh.shutdown_delay),
@@ -170,6 +171,7 @@ fn worker_config(
     let mut database = DatabaseConfig::new(server.config().clone(), slot, generation);
     database.tls = server.tls()?;
     database.pool_size = u32::try_from(config.pool_size).unwrap_or(u32::MAX);
+    database.transaction_pooler = config.transaction_pooler;
     database.warm = resources::statements().iter().map(|statement| statement.sql).collect();
     let mut worker = worker::Config::new(database);
     worker.limits.connections_max = config.max_connections;

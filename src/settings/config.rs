@@ -45,6 +45,8 @@ pub struct Config {
     pub item_writes: ItemWrites,
     /// Connections of each worker to the database: 1 to 100.
     pub pool_size: usize,
+    /// Whether a pooler stands between, which gives each transaction any session of the server.
+    pub transaction_pooler: bool,
     /// A worker silent for this long is hung.
     pub timeout: Duration,
     /// Time a worker has from fork to ready.
@@ -128,6 +130,7 @@ impl Config {
             jwt_secret_previous: resolved.secret("jwt-secret-key-previous"),
             item_writes: item_writes(resolved),
             pool_size: resolved.whole("pool-size"),
+            transaction_pooler: resolved.choice("database-pooler") == Some("transaction"),
             timeout: resolved.time("timeout"),
             boot_timeout: resolved.time("boot-timeout"),
             graceful_timeout: resolved.time("graceful-timeout"),

@@ -11,7 +11,7 @@ use super::config::Database;
 use super::found::{Found, Layer, Origin};
 use super::problem::{Problem, Refusal};
 use super::rules;
-use super::setting::{Fallback, Kind, Setting};
+use super::setting::{Effect, Fallback, Kind, Setting};
 use super::sources::Gathered;
 use super::table::{PORT, SETTINGS, setting};
 use super::value::{Value, Wrong};
@@ -104,8 +104,6 @@ pub(super) fn cpus() -> usize {
 
 fn no_effect_yet(setting: &Setting, found: &Layer) -> Option<Problem> {
     let Some(Ok(found)) = found.get(setting.name) else { return None };
-    let subject = found.origin.subject();
-    setting
-        .is_later(found.text())
-        .then(|| Problem::line(&format!("{subject}: accepted, but has no effect yet")))
+    let line = || format!("{}: accepted, but has no effect yet", found.origin.subject());
+    (setting.effect == Effect::Later).then(|| Problem::line(&line()))
 }

@@ -130,8 +130,6 @@ pub enum Effect {
     Now,
     /// The setting is accepted and checked, but changes nothing yet.
     Later,
-    /// As `Later`, for this one value.
-    LaterIf(&'static str),
 }
 
 impl Setting {
@@ -145,21 +143,11 @@ impl Setting {
         self.variables.first().copied().unwrap_or(self.name)
     }
 
-    /// Whether giving this text changes nothing yet.
-    pub fn is_later(&self, text: &str) -> bool {
-        match self.effect {
-            Effect::Now => false,
-            Effect::Later => true,
-            Effect::LaterIf(value) => text == value,
-        }
-    }
-
     /// The meaning, with a mark where the effect comes later.
     pub fn marked_meaning(&self) -> String {
         match self.effect {
             Effect::Now => self.meaning.to_owned(),
             Effect::Later => format!("{} (later)", self.meaning),
-            Effect::LaterIf(value) => format!("{} ({value}: later)", self.meaning),
         }
     }
 }

@@ -177,7 +177,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Choice(&["none", "transaction"]),
         default: Fallback::Text("none"),
         meaning: "a pooler between us and PostgreSQL that hands out single transactions",
-        effect: Effect::LaterIf("transaction"),
         ..PLAIN
     },
     // Security

@@ -106,7 +106,7 @@ fn defaults_serve_in_development() {
     assert_eq!(config.graceful_timeout, Duration::from_secs(30));
     assert_eq!(config.keepalive_grace, Duration::from_secs(5));
     assert_eq!(config.shutdown_delay, Duration::ZERO);
-    assert!(config.steering && config.pid_file.is_none());
+    assert!(config.steering && config.pid_file.is_none() && !config.transaction_pooler);
     assert_eq!((config.log_format, config.log_filter.as_str()), (None, "info"));
     assert!(config.access_log && config.faults.is_none() && !config.debug);
 }
@@ -117,7 +117,7 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
         "--workers 3 --bind [::1]:9000 --admin-bind 127.0.0.1:9100 --pool-size 7 --timeout 9 \
          --boot-timeout 8s --graceful-timeout 500ms --keepalive-grace 0 --max-connections 10 \
          --backlog 11 --log-format json --access-log off --steering off --shutdown-delay 6 \
-         --control c.sock --pid-file p",
+         --control c.sock --pid-file p --database-pooler transaction",
     )
     .variable("DATABASE_URL", GOOD_URL)
     .variable("JWT_SECRET_KEY", GOOD_KEY)
@@ -139,7 +139,7 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
     assert_eq!(config.shutdown_delay, Duration::from_secs(6));
     assert_eq!(config.control.as_deref(), Some(Path::new("c.sock")));
     assert_eq!(config.pid_file.as_deref(), Some(Path::new("p")));
-    assert!(config.control_is_given && !config.steering);
+    assert!(config.control_is_given && !config.steering && config.transaction_pooler);
     assert_eq!(config.log_format, Some(LogFormat::Json));
     assert_eq!(config.log_filter, "warn,worker=debug");
     assert_eq!(config.jwt_secret.unwrap().expose_secret(), GOOD_KEY);
@@ -532,8 +532,7 @@ fn what_comes_later_is_accepted_with_a_warning() {
     let start = Start::new(
         "--admin-bind :1 --max-requests 10 --max-requests-jitter 5 --max-rss 512MiB \
          --max-lifetime 1h --refresh-grace 1 --trusted-proxies 10.0.0.0/8 \
-         --cors-origins https://a.example --user app --group app --log-file l \
-         --database-pooler transaction",
+         --cors-origins https://a.example --user app --group app --log-file l",
     )
     .variable("DEBUG", "on");
     let (_, warnings) = start.serve();
@@ -542,7 +541,6 @@ fn what_comes_later_is_accepted_with_a_warning() {
     assert!(warnings.contains(
         &"peace-supervisor: --max-rss (flag): accepted, but has no effect yet".to_owned()
     ));
-    assert!(Start::new("--database-pooler none").serve().1.is_empty());
 }
 
 #[test]

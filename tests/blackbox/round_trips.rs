@@ -42,12 +42,32 @@ fn an_item_its_list_and_its_user_are_read_with_one_call_each() {
     }
 }
 
-/// The program on `database`, all of whose statements the server logs.
+#[test]
+fn where_nothing_may_be_prepared_each_read_is_one_call_without_a_name() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let pooled = ["--database-pooler", "transaction"];
+    let peace = logged(&turn, &database).args(pooled).serve();
+    let ann = sign_up(&peace, "ann");
+    let item = add_item(&peace, &ann, "thing");
+    let lines = steps(&database, &peace, &item);
+    for step in [" ms  parse <unnamed>: ", " ms  bind <unnamed>: ", " ms  execute <unnamed>: "] {
+        assert_eq!(lines.iter().filter(|line| line.contains(step)).count(), REQUESTS, "{step}");
+    }
+    assert_eq!(lines.len(), 3 * REQUESTS, "no BEGIN, no ping, nothing else");
+}
+
+/// The program on `database`.
 fn warm(turn: &Turn, database: &Database<'_>) -> Peace {
+    logged(turn, database).serve()
+}
+
+/// The same, all of whose statements the server logs.
+fn logged(turn: &Turn, database: &Database<'_>) -> Launch {
     database
         .sql_beside()
         .run(&format!("alter database {} set log_min_duration_statement = 0", database.name()));
-    Launch::on(turn, database).workers(2).serve()
+    Launch::on(turn, database).workers(2)
 }
 
 /// Creates one; answers where it can be read.
@@ -58,6 +78,16 @@ fn create_user(peace: &Peace) -> String {
 }
 
 fn check_calls(database: &Database<'_>, peace: &Peace, target: &str) {
+    let lines = steps(database, peace, target);
+    let count = |step: &str| lines.iter().filter(|line| line.contains(step)).count();
+    assert_eq!(count(" ms  execute "), REQUESTS);
+    assert_eq!(count(" ms  bind "), REQUESTS);
+    assert_eq!(count(" ms  parse "), 0, "nothing is prepared again");
+    assert_eq!(lines.len(), 2 * REQUESTS, "no BEGIN, no ping, nothing else");
+}
+
+/// Reads it, with one call each; gives what the server logs of them.
+fn steps(database: &Database<'_>, peace: &Peace, target: &str) -> Vec<String> {
     let sql = database.sql_beside();
     let mut connections: Vec<Connection> =
         (0..8).map(|_| Connection::open(peace.address()).unwrap()).collect();
@@ -81,15 +111,10 @@ fn check_calls(database: &Database<'_>, peace: &Peace, target: &str) {
     assert_eq!(calls[0].1, 1_000, "calls per request: exactly 1.00");
 
     let log = Cluster::shared().log().split_off(log_start);
-    let ours = format!("{}|peace/", database.name());
+    let ours = format!("{}|peace", database.name());
     // A second line tells the parameters of each.
     let is_step = |line: &&str| line.starts_with(&ours) && line.contains("|LOG:");
-    let lines: Vec<&str> = log.lines().filter(is_step).collect();
-    let count = |step: &str| lines.iter().filter(|line| line.contains(step)).count();
-    assert_eq!(count(" ms  execute "), REQUESTS);
-    assert_eq!(count(" ms  bind "), REQUESTS);
-    assert_eq!(count(" ms  parse "), 0, "nothing is prepared again");
-    assert_eq!(lines.len(), 2 * REQUESTS, "no BEGIN, no ping, nothing else");
+    log.lines().filter(is_step).map(str::to_owned).collect()
 }
 
 fn read(connections: &mut [Connection], target: &str, times: usize) {

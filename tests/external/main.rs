@@ -21,11 +21,13 @@ mod alembic;
 mod budget;
 /// A real browser.
 mod chromium;
+/// The contract under abuse.
+mod contract;
 /// The page of a load report, in a real browser.
 mod page;
 /// The server that ours is measured against.
 mod peer;
-/// A real pgbouncer, and what migrations say to it.
+/// A real pgbouncer: what migrations say to it, and what the server does behind it.
 mod pgbouncer;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;

@@ -4,6 +4,9 @@
 //! runs as the cluster's user, since pgbouncer refuses to run as root. A shell holds it as the
 //! cluster's own does: at end of file on a pipe that only we hold, it is killed.
 
+/// What the server does behind it.
+mod serving;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -42,17 +45,50 @@ pub(crate) struct Pooler {
 impl Pooler {
     /// One that opens up to `pool_size` server connections for each user and database.
     pub(crate) fn start(pool_size: usize) -> Self {
+        Self::before(Cluster::shared(), pool_size, "")
+    }
+
+    /// One that opens as many in any case, so that also a client that is alone meets another one in
+    /// each transaction.
+    pub(crate) fn start_rotating(pool_size: usize) -> Self {
+        let more = format!("min_pool_size = {pool_size}\nserver_round_robin = 1\n");
+        Self::before(Cluster::shared(), pool_size, &more)
+    }
+
+    /// One in front of `cluster`, with `more` settings.
+    pub(crate) fn before(cluster: &Cluster, pool_size: usize, more: &str) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(6432);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
-        let socket = PathBuf::from(Cluster::shared().socket());
+        let socket = PathBuf::from(cluster.socket());
         let folder = socket.parent().expect("a socket is in a folder").to_owned();
         let files = Folder::open_to_all();
-        files.write("pgbouncer.ini", &ini(&folder, port, pool_size));
+        files.write("pgbouncer.ini", &(ini(&folder, port, pool_size) + more));
         let pooler = Self { keeper: keep(&folder, files.path()), folder, port, files };
-        until("pgbouncer answers", Duration::from_secs(10), || {
-            Sql::connect(&format!("{} user=peace dbname=postgres", pooler.place())).ok()
-        });
+        pooler.await_answer();
         pooler
+    }
+
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().expect("the keeper is our child");
+    }
+
+    /// Starts it again.
+    pub(crate) fn resume(&mut self) {
+        self.keeper = keep(&self.folder, self.files.path());
+        self.await_answer();
+    }
+
+    fn await_answer(&self) {
+        until("pgbouncer answers", Duration::from_secs(10), || {
+            Sql::connect(&format!("{} user=peace dbname=postgres", self.place())).ok()
+        });
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.files.path().join("log")).unwrap_or_default()
     }
 
     /// How to reach `database` through it, with a password that it does not ask for.
@@ -67,10 +103,9 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        self.keeper.wait().expect("the keeper is our child");
+        self.stop();
         if std::thread::panicking() {
-            eprintln!("{}", fs::read_to_string(self.files.path().join("log")).unwrap_or_default());
+            eprintln!("{}", self.log());
         }
     }
 }
@@ -92,7 +127,8 @@ fn ini(folder: &Path, port: u16, pool_size: usize) -> String {
 /// Runs it in the socket's folder, as the user whom that belongs to.
 fn keep(folder: &Path, files: &Path) -> Child {
     let owner = fs::metadata(folder).expect("the cluster runs");
-    let log = fs::File::create(files.join("log")).expect("a file in our own folder");
+    let log = fs::OpenOptions::new().create(true).append(true).open(files.join("log"));
+    let log = log.expect("a file in our own folder");
     let program = PLACES.iter().map(|place| Path::new(place).join("pgbouncer"));
     let program = program.into_iter().find(|path| path.exists());
     let mut keeper = Command::new("sh");

@@ -4,8 +4,8 @@
 //! with one statement, `transaction` with several. It borrows a connection (`pool`, `loan`) that
 //! the `connector` opened, runs statements on it (`session`, `transaction`, `retry`), and knows
 //! whether the server is there (`link`).
-//! Promises: a statement costs one round trip once it is prepared, and no other traffic is made for
-//! it; a write or a transaction runs to its end even when its caller has left; every wait has a
+//! Promises: a statement costs one round trip, once it is prepared or where none is (behind a
+//! transaction pooler), and no other traffic is made for it; a write or a transaction runs to its end even when its caller has left; every wait has a
 //! limit; a server that is away is told at once, and used again within a second of its return.
 //! Does not know: HTTP, tables, or who asks.
 
@@ -17,12 +17,14 @@ mod hosts;
 mod lane;
 mod link;
 mod loan;
+mod local;
 mod pool;
 mod retry;
 mod rows;
 mod session;
 mod tasks;
 mod transaction;
+mod typed;
 mod values;
 mod wire;
 
@@ -158,26 +160,27 @@ impl Database {
 
     /// The pool in numbers.
     pub fn stats(&self) -> DatabaseStats {
-        let Pool { counts, link, .. } = &*self.pool;
+        let Pool { counts, link, lane, .. } = &*self.pool;
         DatabaseStats {
             connections: link.live().into(),
             in_use: self.pool.in_use() as u64,
             waiting: self.pool.waiting() as u64,
             running: self.pool.running() as u64,
-            in_lane: self.pool.lane.in_flight() as u64,
+            in_lane: lane.as_ref().map_or(0, |lane| lane.in_flight() as u64),
             waits: counts.waited.get(),
             waits_over: counts.waits_over.get(),
             timeouts: counts.timeouts.get(),
             retries: counts.retries.get(),
-            detours: self.pool.lane.detours.get(),
+            detours: lane.as_ref().map_or(0, |lane| lane.detours.get()),
         }
     }
 
-    /// Runs one statement on the lane; on a connection of its own where it is no read, or the lane
-    /// cannot.
+    /// Runs one statement on the lane; on a connection of its own where it is no read, there is no
+    /// lane, or it cannot.
     async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Rows, DbError> {
         if is_select(sql)
-            && let Some(answer) = self.pool.lane.ask(sql, params).await
+            && let Some(lane) = &self.pool.lane
+            && let Some(answer) = lane.ask(sql, params).await
         {
             return answer;
         }

@@ -1,6 +1,6 @@
 //! What a request is made of, and every way to spoil a part of it by itself.
 //!
-//! `contract` makes the right parts of an operation; here is what a wrong path, query, form or body
+//! `abuse` makes the right parts of an operation; here is what a wrong path, query, form or body
 //! looks like, by the payload that the operation declares.
 
 use std::collections::BTreeMap;

@@ -2,9 +2,11 @@
 //!
 //! Built by the application in the worker's process (only there are slot and generation known),
 //! read by every room of `database`. Promises: every wait has a limit, and the server enforces its
-//! own from the start-up message, without a round trip. Does not know: where a URL comes from.
+//! own from the start-up message, without a round trip; but behind a transaction pooler only ours
+//! hold, unless the role has them. Does not know: where a URL comes from.
 //!
-//! Source: PostgreSQL, "Client Connection Defaults"; tcp(7) for `TCP_USER_TIMEOUT`.
+//! Source: PostgreSQL, "Client Connection Defaults"; tcp(7) for `TCP_USER_TIMEOUT`; PgBouncer,
+//! "Feature matrix for pooling modes".
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +18,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// And then after this long without an answer to a probe, or to anything sent.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What `pg_stat_activity` shows behind a transaction pooler.
+const POOLED_NAME: &str = "peace";
+
 /// How one worker talks to the database.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
@@ -25,6 +30,9 @@ pub struct DatabaseConfig {
     pub tls: Option<Arc<ClientConfig>>,
     /// Shown by `pg_stat_activity`; at most 63 bytes.
     pub application_name: String,
+    /// Whether two transactions of one connection may meet two sessions of the server: then no
+    /// statement is prepared, nothing is set, and there is no lane.
+    pub transaction_pooler: bool,
     /// Connections kept open for one caller at a time, at least 1; one more is the lane.
     pub pool_size: u32,
     /// Statements in flight on the lane; further reads go to the pool.
@@ -35,7 +43,8 @@ pub struct DatabaseConfig {
     pub pool_wait: Duration,
     /// Longest time for one try to connect: TCP, start-up, authentication, preparing `warm`.
     pub connect_timeout: Duration,
-    /// Longest time for one statement, enforced by the server; half a second later by us.
+    /// Longest time for one statement, enforced by the server; half a second later by us, and behind a
+    /// transaction pooler by us alone, unless the role has its own.
     pub statement_timeout: Duration,
     /// Longest time for one run of a transaction, whatever it does between its statements.
     pub transaction_timeout: Duration,
@@ -52,6 +61,7 @@ impl DatabaseConfig {
             server,
             tls: None,
             application_name: format!("peace/{slot}.{generation}"),
+            transaction_pooler: false,
             pool_size: 4,
             lane_max: 4096,
             waiters_max: 1024,
@@ -74,9 +84,13 @@ impl DatabaseConfig {
     /// What to connect with.
     pub(super) fn session(&self) -> Config {
         let mut session = self.server.clone();
+        match self.transaction_pooler {
+            // One for all workers: when a session of the server goes to a client of another name, a
+            // pooler sets that first, which is a round trip. And it refuses options.
+            true => session.application_name(POOLED_NAME),
+            false => session.application_name(&self.application_name).options(self.options()),
+        };
         session
-            .application_name(&self.application_name)
-            .options(self.options())
             .connect_timeout(self.connect_timeout)
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_IDLE)
@@ -114,6 +128,14 @@ mod tests {
                 "-c jit=off -c statement_timeout=5000 -c idle_in_transaction_session_timeout=5000"
             )
         );
+    }
+
+    #[test]
+    fn nothing_is_set_behind_a_transaction_pooler() {
+        let direct = config("postgres://peace@localhost/peace");
+        let pooled = DatabaseConfig { transaction_pooler: true, ..direct }.session();
+        assert_eq!(pooled.get_application_name(), Some("peace"));
+        assert_eq!(pooled.get_options(), None);
     }
 
     #[test]

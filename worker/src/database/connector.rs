@@ -39,6 +39,7 @@ const GAP: Duration = Duration::from_millis(50);
 pub(super) struct Connector {
     hosts: Hosts,
     warm: Vec<&'static str>,
+    transaction_pooler: bool,
     connect_timeout: Duration,
     must_write: bool,
     link: Arc<Link>,
@@ -50,6 +51,7 @@ impl Connector {
         Self {
             hosts: Hosts::new(&config.session(), config.tls.as_ref()),
             warm: config.warm.clone(),
+            transaction_pooler: config.transaction_pooler,
             connect_timeout: config.connect_timeout,
             must_write: config.server.get_target_session_attrs() == TargetSessionAttrs::ReadWrite,
             link,
@@ -61,7 +63,10 @@ impl Connector {
     async fn open_session(&self) -> Session {
         let open = || async {
             let client = self.hosts.connect(self.connect_timeout).await?;
-            let prepared = self.prepare_warm(&client).await?;
+            let prepared = match self.transaction_pooler {
+                true => None,
+                false => Some(self.prepare_warm(&client).await?),
+            };
             Ok(Session::new(client, prepared, Arc::clone(&self.link), self.must_write))
         };
         self.persist(open).await

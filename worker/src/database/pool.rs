@@ -37,7 +37,8 @@ pub(super) struct Pool {
     pub(super) config: DatabaseConfig,
     pub(super) link: Arc<Link>,
     connector: Arc<Connector>,
-    pub(super) lane: Rc<Lane>,
+    /// A session of the lane has statements of its own: there is none behind a transaction pooler.
+    pub(super) lane: Option<Rc<Lane>>,
     /// `None` once closed.
     sessions: RefCell<Option<bb8::Pool<Manager>>>,
     /// One per session. bb8 hands out idle sessions without an order, the semaphore first come,
@@ -65,7 +66,10 @@ impl Pool {
     pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
         let link = Arc::new(Link::new(address(&config.server)));
         let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
-        let lane = Lane::open(&config, &link, &connector);
+        let lane = match config.transaction_pooler {
+            true => None,
+            false => Some(Lane::open(&config, &link, &connector)),
+        };
         let sessions = bb8::Pool::builder()
             .max_size(config.pool_size)
             .min_idle(config.pool_size)

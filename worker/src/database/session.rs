@@ -3,7 +3,8 @@
 //!
 //! Opened by the connector, kept by bb8, used through a loan of the pool.
 //! Promises: a statement is prepared once per session and costs one round trip afterwards; one that
-//! went out of date is prepared again once; a session goes back to others only in state `Idle`, so
+//! went out of date is prepared again once; behind a transaction pooler none is prepared, and each
+//! costs one round trip; a session goes back to others only in state `Idle`, so
 //! that what is forgotten is closed, never reused.
 //! Does not know: deadlines; the loan has them.
 //!
@@ -17,12 +18,13 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use tokio_postgres::{Client, Statement, types::ToSql};
+use tokio_postgres::{Client, RowStream, Statement, types::ToSql};
 
 use super::{
     error::{DbError, Refusal, is_read_only, is_stale_statement, leaves_session_usable},
     link::Link,
     rows::Rows,
+    typed::typed,
 };
 
 /// What a caller passes for `$1`, `$2`, ...
@@ -33,7 +35,9 @@ pub(super) type Prepared = HashMap<&'static str, Statement>;
 
 pub(super) struct Session {
     client: Client,
-    prepared: RefCell<Prepared>,
+    /// `None` behind a transaction pooler: the next statement may meet a server session that has never
+    /// heard of this one's, or has one of the same name.
+    prepared: Option<RefCell<Prepared>>,
     state: Cell<State>,
     era: u64,
     link: Arc<Link>,
@@ -64,11 +68,11 @@ pub(super) struct Answer {
 impl Session {
     pub(super) fn new(
         client: Client,
-        prepared: Prepared,
+        prepared: Option<Prepared>,
         link: Arc<Link>,
         must_write: bool,
     ) -> Self {
-        let (prepared, state) = (RefCell::new(prepared), Cell::new(State::Idle));
+        let (prepared, state) = (prepared.map(RefCell::new), Cell::new(State::Idle));
         Self { client, prepared, state, era: link.opened(), link, must_write }
     }
 
@@ -88,7 +92,7 @@ impl Session {
         self.state.get() == State::Idle && !self.client.is_closed() && self.era == self.link.era()
     }
 
-    /// Runs one prepared statement. Whatever fails, the state says what that did to the session.
+    /// Runs one statement. Whatever fails, the state says what that did to the session.
     pub(super) async fn run(
         &self,
         sql: &'static str,
@@ -96,7 +100,9 @@ impl Session {
     ) -> Result<Answer, DbError> {
         match self.run_once(sql, params).await {
             Err(Failed::Stale(refusal)) => {
-                self.prepared.borrow_mut().remove(sql);
+                if let Some(prepared) = &self.prepared {
+                    prepared.borrow_mut().remove(sql);
+                }
                 // Inside a transaction the failure has ended it: only the whole can be run again.
                 if self.state.get() == State::InTransaction {
                     return Err(DbError::Conflict(refusal));
@@ -108,34 +114,37 @@ impl Session {
     }
 
     async fn run_once(&self, sql: &'static str, params: Params<'_>) -> Result<Answer, Failed> {
-        let statement = self.statement(sql).await?;
-        if params.len() != statement.params().len() {
-            let wrong = DbError::wrong_count(statement.params().len(), params.len());
-            return Err(Failed::ForGood(wrong));
-        }
-        self.execute(&statement, params).await.map_err(|error| self.failed(&error))
+        let asked = match &self.prepared {
+            Some(prepared) => {
+                let statement = self.statement(prepared, sql).await?;
+                if params.len() != statement.params().len() {
+                    let wrong = DbError::wrong_count(statement.params().len(), params.len());
+                    return Err(Failed::ForGood(wrong));
+                }
+                self.client.query_raw(&statement, params.iter().copied()).await
+            }
+            None => {
+                let params = typed(params).map_err(Failed::ForGood)?;
+                self.client.query_typed_raw(sql, params).await
+            }
+        };
+        let answer = match asked {
+            Ok(stream) => read(stream).await,
+            Err(error) => Err(error),
+        };
+        answer.map_err(|error| self.failed(&error))
     }
 
-    async fn execute(
+    async fn statement(
         &self,
-        statement: &Statement,
-        params: Params<'_>,
-    ) -> Result<Answer, tokio_postgres::Error> {
-        let mut stream = pin!(self.client.query_raw(statement, params.iter().copied()).await?);
-        let mut rows = Vec::new();
-        while let Some(row) = stream.try_next().await? {
-            rows.push(row);
-        }
-        let affected = stream.rows_affected().unwrap_or_default();
-        Ok(Answer { rows: Rows::of_driver(rows), affected })
-    }
-
-    async fn statement(&self, sql: &'static str) -> Result<Statement, Failed> {
-        if let Some(statement) = self.prepared.borrow().get(sql) {
+        prepared: &RefCell<Prepared>,
+        sql: &'static str,
+    ) -> Result<Statement, Failed> {
+        if let Some(statement) = prepared.borrow().get(sql) {
             return Ok(statement.clone());
         }
         let statement = self.client.prepare(sql).await.map_err(|error| self.failed(&error))?;
-        self.prepared.borrow_mut().insert(sql, statement.clone());
+        prepared.borrow_mut().insert(sql, statement.clone());
         Ok(statement)
     }
 
@@ -174,6 +183,17 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.link.ended();
     }
+}
+
+/// Waits for all of an answer.
+async fn read(stream: RowStream) -> Result<Answer, tokio_postgres::Error> {
+    let mut stream = pin!(stream);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        rows.push(row);
+    }
+    let affected = stream.rows_affected().unwrap_or_default();
+    Ok(Answer { rows: Rows::of_driver(rows), affected })
 }
 
 /// Why a statement failed, as this file tells it apart.
