@@ -47,6 +47,8 @@ mod own_user;
 mod paths;
 /// Rows of the Python template.
 mod python_rows;
+/// HTTP/1.1, byte by byte.
+mod raw;
 /// README's commands do what README says.
 mod readme;
 /// Starts that are refused: one line, the right exit code, nothing left.
@@ -61,6 +63,8 @@ mod serve;
 mod settings;
 /// The database host falls silent.
 mod silence;
+/// Clients that take their time, and large bodies.
+mod slow;
 /// Starts and stops in bad company: nobody reads the log, the last start was killed.
 mod startup;
 /// A stored password hash that changes while it is being verified.

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | `accept` | a queued connection | a socket and a seat | 503 when all seats stay taken |
 //! | `connection` | a socket | heads, parsed by hyper | closes what is silent, slow or idle; 400, 431 |
-//! | `answer` | a head | one response, whatever happens | 400, 414, 500 (panic), 503 (deadline) |
+//! | `answer` | a head | one response, whatever happens | 400, 414, 417, 501, 500 (panic), 503 (deadline) |
 //! | `router` | method and path | an endpoint | 404, 405 |
 //! | `request` | path, query, body | typed inputs | 408, 413, 415, 422 |
 //! | the handler | inputs | a success or a problem | what the application says |
@@ -25,7 +25,7 @@
 //! This crate forks nothing, opens no socket, reads no file and no environment, and knows no resource.
 //!
 //! What hyper answers itself, before a request exists (400 for a head that is no HTTP, 431 for one that is
-//! too long or has more than 100 headers), is bare: a status without a body.
+//! too long or has more than 100 headers), is replaced on its way out by an answer as all others are.
 
 mod accept;
 mod answer;
@@ -53,6 +53,7 @@ mod route;
 mod router;
 mod rules;
 mod runtime;
+mod security_headers;
 mod shared;
 mod signals;
 mod socket;
