@@ -26,7 +26,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use worker::{Describe, Fault, Rule, Schema, Value};
 
 /// For the API document.
-const EXAMPLE: &str = "2024-12-12T13:25:00Z";
+const EXAMPLE: &str = "2024-12-12T13:25:00";
 
 /// A moment as PostgreSQL's `timestamp` keeps it: in UTC, without a zone, in whole microseconds, of
 /// the years 1 to 9999.
@@ -51,7 +51,7 @@ impl fmt::Display for UtcDateTime {
 impl Describe for UtcDateTime {
     fn describe() -> Schema {
         Schema::Value(json!({
-            "type": "string", "format": "date-time-local", "examples": [EXAMPLE.trim_end_matches('Z')],
+            "type": "string", "format": "date-time-local", "examples": [EXAMPLE],
             "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?$",
             "description": "A moment in UTC, without a zone.",
         }))
@@ -158,7 +158,7 @@ impl Rule for DateTime {
 
     fn describe(&self) -> Json {
         json!({
-            "type": "string", "format": "date-time", "examples": [EXAMPLE],
+            "type": "string", "format": "date-time-local", "examples": [EXAMPLE],
             "description": "A moment, in UTC unless it has a zone; also without seconds, with a \
                 space for the T, or as a day alone.",
         })
