@@ -23,7 +23,10 @@ use jiff::{SignedDuration, Timestamp, civil};
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
-use worker::{Fault, Rule, Value};
+use worker::{Describe, Fault, Rule, Schema, Value};
+
+/// For the API document.
+const EXAMPLE: &str = "2024-12-12T13:25:00";
 
 /// A moment as PostgreSQL's `timestamp` keeps it: in UTC, without a zone, in whole microseconds, of
 /// the years 1 to 9999.
@@ -42,6 +45,16 @@ impl UtcDateTime {
 impl fmt::Display for UtcDateTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(Written::new(self.0).as_str())
+    }
+}
+
+impl Describe for UtcDateTime {
+    fn describe() -> Schema {
+        Schema::Value(json!({
+            "type": "string", "format": "date-time-local", "examples": [EXAMPLE],
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?$",
+            "description": "A moment in UTC, without a zone.",
+        }))
     }
 }
 
@@ -155,7 +168,11 @@ impl Rule for DateTime {
     }
 
     fn describe(&self) -> Json {
-        json!({"type": "string", "format": "date-time", "description": "UTC, unless it has a zone"})
+        json!({
+            "type": "string", "format": "date-time-local", "examples": [EXAMPLE],
+            "description": "A moment, in UTC unless it has a zone; also without seconds, with a \
+                space for the T, or as a day alone.",
+        })
     }
 }
 

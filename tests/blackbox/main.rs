@@ -13,6 +13,8 @@ mod auth;
 mod contract;
 /// Transactions that wait for each other.
 mod deadlocks;
+/// `/openapi.json`, `/docs`, `/problems`.
+mod docs;
 /// `peace-e2e`: clients that check every answer.
 mod e2e;
 /// The PostgreSQL that the program runs itself.

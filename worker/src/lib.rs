@@ -15,7 +15,7 @@
 //! | `response`, `problem` | success, problem | bytes | nothing |
 //!
 //! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
-//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads,
+//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads, `schema` says what answers are,
 //! [`CpuThread`] is where work goes that would hold the loop.
 //!
 //! The application gives [`run`] its [`Inputs`], a [`Config`] and a function that makes the [`Router`];
@@ -53,6 +53,7 @@ mod route;
 mod router;
 mod rules;
 mod runtime;
+mod schema;
 mod security_headers;
 mod shared;
 mod signals;
@@ -78,10 +79,13 @@ pub use crate::fields::{
 };
 pub use crate::problem::{Kind, Problem};
 pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query, both};
-pub use crate::response::{Created, Empty, Reply, Response, Success, SuccessSpec, WithHeaders};
+pub use crate::response::{
+    Created, Empty, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
+};
 pub use crate::route::{Handler, Operation, Routes};
 pub use crate::router::{RouteConflict, Router};
 pub use crate::rules::{Boolean, Fault, Integer, Rule, Text, Uuid, Value};
 pub use crate::runtime::{BuildError, Error, Inputs, run};
+pub use crate::schema::{Describe, MemberSpec, ObjectSpec, Schema};
 pub use crate::signals::{Order, Orders};
 pub use crate::stats::Load;
