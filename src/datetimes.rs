@@ -514,6 +514,9 @@ mod tests {
     #[test]
     fn the_rule_describes_itself() {
         let schema = DateTime.describe();
-        assert_eq!((&schema["type"], &schema["format"]), (&json!("string"), &json!("date-time")));
+        assert_eq!(
+            (&schema["type"], &schema["format"]),
+            (&json!("string"), &json!("date-time-local"))
+        );
     }
 }

@@ -25,6 +25,8 @@ mod failover;
 mod faults;
 /// A row can be read through every worker as soon as its creation was answered.
 mod fresh;
+/// A page costs the same in small tables and in large ones.
+mod growth;
 /// Logins do not make other requests wait.
 mod hashing;
 /// `/items`, and datetimes.
