@@ -87,11 +87,22 @@ async fn reach_tcp(config: &Config, addresses: &[std::net::SocketAddr]) -> io::R
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     if config.get_keepalives() {
-        let keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
-        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_keepalive(&keepalive(config))?;
     }
     socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())?;
     Ok(Box::new(stream))
+}
+
+fn keepalive(config: &Config) -> TcpKeepalive {
+    let idle = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+    let paced = match config.get_keepalives_interval() {
+        Some(interval) => idle.with_interval(interval),
+        None => idle,
+    };
+    match config.get_keepalives_retries() {
+        Some(retries) => paced.with_retries(retries),
+        None => paced,
+    }
 }
 
 /// Start-up, encrypted if the mode wants that and the server can.
