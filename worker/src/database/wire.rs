@@ -58,6 +58,8 @@ pub(super) struct Wire {
     state: RefCell<State>,
     /// Statements answered, with rows or with an error.
     answers: Cell<u64>,
+    /// Whether it has answered many a moment ago.
+    is_quick: Cell<bool>,
     /// Told with the next statement, where that is waited for.
     asked: Notify,
     is_idle: Cell<bool>,
@@ -136,6 +138,7 @@ impl Wire {
             opened: Instant::now(),
             state: RefCell::default(),
             answers: Cell::default(),
+            is_quick: Cell::default(),
             asked: Notify::new(),
             is_idle: Cell::default(),
             era,
@@ -156,7 +159,7 @@ impl Wire {
         let Described::Ready(statement) = self.prepared.get(sql)? else { return None };
         let mut state = self.state.borrow_mut();
         let asked = state.turn.unwrap_or_else(Instant::now);
-        if state.is_late(asked) && can_detour() {
+        if !self.is_quick.get() && state.is_late(asked) && can_detour() {
             return None;
         }
         if let Err(error) = statement.encode(params, &mut state.outbox) {
@@ -234,11 +237,15 @@ impl State {
     }
 
     fn is_late(&self, now: Instant) -> bool {
-        let oldest = self.owed.iter().find_map(|owed| match owed {
+        self.oldest().is_some_and(|asked| now.duration_since(asked) > LATE)
+    }
+
+    /// When the statement was asked that the server is at.
+    fn oldest(&self) -> Option<Instant> {
+        self.owed.iter().find_map(|owed| match owed {
             Owed::Answer { asked, .. } => Some(*asked),
             Owed::Sync => None,
-        });
-        oldest.is_some_and(|asked| now.duration_since(asked) > LATE)
+        })
     }
 
     fn wake(&mut self) {

@@ -1,10 +1,12 @@
-//! The clock of a wire: when it is silent, who has waited for too long, and when it is to be given up.
+//! The clock of a wire: who has waited for too long, who is better off elsewhere, and when it is to be
+//! given up.
 //!
 //! The lane runs [`Wire::watch`] beside the driver, for as long as that runs. One clock for all who wait:
 //! one each would cost them more than the wire does.
-//! Promises: while nothing is answered, those who wait are sent to the pool, as many as it has room for,
-//! when it has; nobody waits here for longer than the statement timeout and what we add to it; a server
-//! that says nothing for so long is given up. Does not know: who asks, or why it takes so long.
+//! Promises: while the oldest has waited for [`PATIENCE`], and not only since there are so many, those who
+//! wait are sent to the pool, as many as it has room for, when it has; nobody waits here for longer than the
+//! statement timeout and what we add to it; a server that says nothing for so long is given up. Does not
+//! know: who asks, or why it takes so long.
 
 use std::{pin::pin, time::Duration};
 
@@ -16,9 +18,12 @@ use tokio::{
 
 use super::{Failed, Owed, Wire};
 
-/// A wire that answers nothing for so long, or up to twice as long, hangs: behind a lock, a long
+/// How long somebody waits, or up to twice as long, before another way is sought: behind a lock, a long
 /// statement, a dead network.
 pub(in crate::database) const PATIENCE: Duration = Duration::from_millis(50);
+/// A wire that answers so many within [`PATIENCE`] is the quickest way, however long its queue: to ask
+/// elsewhere as well would cost a server that is busy anyway.
+const QUICK: u64 = 200;
 
 impl Wire {
     /// Ends when nothing was answered within `limit`, and says so. `pool` has a permit for each
@@ -26,24 +31,36 @@ impl Wire {
     pub(in crate::database) async fn watch(&self, limit: Duration, pool: &Semaphore) -> String {
         loop {
             self.is_asked().await;
-            let (mut seen, mut since) = (self.answers.get(), Instant::now());
+            let mut heard = Instant::now();
             while self.in_flight() > 0 {
-                let silence = since.elapsed();
-                if silence > limit {
-                    return format!("it gave no answer within {limit:?}");
-                }
-                let mut tick = pin!(sleep(PATIENCE));
-                tokio::select! {
-                    biased;
-                    () = &mut tick => {}
-                    () = self.hand_over(pool), if silence > PATIENCE => tick.await,
-                }
+                let before = self.answers.get();
+                self.is_quick.set(self.tick(pool).await);
                 self.expire(limit);
-                if self.answers.get() != seen {
-                    (seen, since) = (self.answers.get(), Instant::now());
+                if self.answers.get() != before {
+                    heard = Instant::now();
+                } else if heard.elapsed() > limit {
+                    return format!("it gave no answer within {limit:?}");
                 }
             }
         }
+    }
+
+    /// A moment; gives whether many were answered in it.
+    async fn tick(&self, pool: &Semaphore) -> bool {
+        let before = self.answers.get();
+        let is_stuck = !self.is_quick.get() && self.waits_since(PATIENCE);
+        let mut over = pin!(sleep(PATIENCE));
+        tokio::select! {
+            biased;
+            () = &mut over => {}
+            () = self.hand_over(pool), if is_stuck => over.await,
+        }
+        self.answers.get() - before >= QUICK
+    }
+
+    /// Whether the oldest statement has waited for longer than that.
+    fn waits_since(&self, time: Duration) -> bool {
+        self.state.borrow().oldest().is_some_and(|asked| asked.elapsed() > time)
     }
 
     /// Waits until something is in flight.
@@ -54,15 +71,16 @@ impl Wire {
         }
     }
 
-    /// Until something is answered again or nobody waits any more: gives the pool one for each permit
-    /// that comes free. More would only wait there instead, and for less long before they are refused.
+    /// For as long as somebody has waited for long: gives the pool one for each permit that comes free.
+    /// More would only wait there instead, and for less long before they are refused.
     async fn hand_over(&self, pool: &Semaphore) {
-        let seen = self.answers.get();
+        let before = self.answers.get();
         loop {
             let Ok(permit) = pool.acquire().await else { return };
             let room = 1 + pool.available_permits();
             drop(permit);
-            if self.answers.get() != seen || self.detour(room) == 0 {
+            let is_stuck = self.answers.get() - before < QUICK && self.waits_since(PATIENCE);
+            if !is_stuck || self.detour(room) == 0 {
                 return;
             }
             // They take theirs before the next look.
