@@ -209,6 +209,9 @@ struct Capacity {
     version: i32,
     connections_max: i32,
     reserved: i32,
+    /// CONNECTION LIMIT of the role and of the database, where they have one that holds for this role.
+    role_limit: Option<i32>,
+    database_limit: Option<i32>,
 }
 
 impl Capacity {
@@ -218,7 +221,7 @@ impl Capacity {
             let text = format!("PostgreSQL {major} is too old: use {oldest} or newer");
             return Err(Failure::new(USAGE, text));
         }
-        let offered = usize::try_from(self.connections_max - self.reserved).unwrap_or(0);
+        let (offered, what) = self.offered();
         let needed = need.connections();
         if need.transaction_pooler || needed <= offered {
             return Ok(());
@@ -226,10 +229,21 @@ impl Capacity {
         let Need { workers, pool_size, .. } = need;
         let text = format!(
             "{workers} workers need up to {needed} connections ((workers + 1) x (pool of \
-             {pool_size} + 1)), the server offers {offered}: lower --workers or --pool-size, or \
-             raise max_connections"
+             {pool_size} + 1)), there are {offered}: lower --workers or --pool-size, or raise {what}"
         );
         Err(Failure::new(USAGE, text))
+    }
+
+    /// How many connections there are for this program at most, and what says so.
+    fn offered(self) -> (usize, &'static str) {
+        let limits = [
+            (Some(self.connections_max - self.reserved), "max_connections"),
+            (self.role_limit, "the role's CONNECTION LIMIT"),
+            (self.database_limit, "the database's CONNECTION LIMIT"),
+        ];
+        let limits = limits.into_iter().filter_map(|(limit, what)| Some((limit?, what)));
+        let (least, what) = limits.min_by_key(|(limit, _)| *limit).unwrap_or_default();
+        (usize::try_from(least).unwrap_or(0), what)
     }
 }
 
@@ -239,11 +253,21 @@ async fn capacity(client: &Client) -> Result<Capacity, tokio_postgres::Error> {
         .query_typed_one(
             "select current_setting('server_version_num')::int4, \
                     current_setting('max_connections')::int4, \
-                    current_setting('superuser_reserved_connections')::int4",
+                    current_setting('superuser_reserved_connections')::int4, \
+                    nullif(case when not rolsuper then rolconnlimit end, -1), \
+                    nullif(case when not rolsuper then datconnlimit end, -1) \
+             from pg_roles, pg_database \
+             where rolname = session_user and datname = current_database()",
             &[],
         )
         .await?;
-    Ok(Capacity { version: row.get(0), connections_max: row.get(1), reserved: row.get(2) })
+    Ok(Capacity {
+        version: row.get(0),
+        connections_max: row.get(1),
+        reserved: row.get(2),
+        role_limit: row.get(3),
+        database_limit: row.get(4),
+    })
 }
 
 /// A schema that is behind stops nobody: the workers answer 503 until it is right. One that is ahead
@@ -374,13 +398,32 @@ mod tests {
     #[test]
     fn a_server_is_refused_for_its_age_or_its_size() {
         let need = need(4, 4);
-        let server = |version, connections_max| Capacity { version, connections_max, reserved: 3 };
+        let limits = Capacity {
+            version: 150_018,
+            connections_max: 100,
+            reserved: 3,
+            role_limit: None,
+            database_limit: None,
+        };
+        let server = |version, connections_max| Capacity { version, connections_max, ..limits };
         assert!(server(150_018, 28).check(need).is_ok());
         let Err(small) = server(150_018, 27).check(need) else { panic!("one connection short") };
         assert_eq!(small.code, USAGE);
-        assert!(small.text.contains("25 connections") && small.text.contains("offers 24"));
+        assert!(small.text.contains("25 connections") && small.text.contains("there are 24"));
+        assert!(small.text.ends_with("raise max_connections"), "{}", small.text);
         let Err(old) = server(140_002, 100).check(need) else { panic!("too old") };
         assert!(old.text.contains("PostgreSQL 14 is too old"));
+
+        for (role_limit, database_limit, what) in [
+            (Some(24), Some(30), "raise the role's CONNECTION LIMIT"),
+            (None, Some(24), "raise the database's CONNECTION LIMIT"),
+        ] {
+            let Err(small) = (Capacity { role_limit, database_limit, ..limits }).check(need) else {
+                panic!("one connection short: {what}")
+            };
+            assert!(small.text.ends_with(what), "{}", small.text);
+        }
+        assert!(Capacity { role_limit: Some(25), ..limits }.check(need).is_ok());
 
         let pooled = Need { transaction_pooler: true, ..need };
         assert!(server(150_018, 4).check(pooled).is_ok(), "the pooler opens as many as there are");

@@ -11,7 +11,7 @@ mod trust;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,7 +75,9 @@ pub enum TlsError {
         reason: String,
     },
     /// The key of a client is not its own.
-    #[error("sslkey {path} is open to other users (mode {mode:04o}); chmod it to 0600")]
+    #[error(
+        "sslkey {path} is open to other users (mode {mode:04o}); chmod it to 0600, or 0640 when root owns it"
+    )]
     OpenKey {
         /// The file.
         path: PathBuf,
@@ -167,12 +169,17 @@ impl Identity {
             |error: PemError| unreadable("sslkey", path, words(&error, "key without a password"));
         let metadata = fs::metadata(path).map_err(|error| of_key(PemError::Io(error)))?;
         let mode = metadata.permissions().mode() & 0o777;
-        // As libpq wants it; the group may read what root has put there.
-        if mode & 0o027 != 0 {
+        if is_open(mode, metadata.uid()) {
             return Err(TlsError::OpenKey { path: path.clone(), mode });
         }
         Ok((certificates, PrivateKeyDer::from_pem_file(path).map_err(of_key)?))
     }
+}
+
+/// Whether others may use a key, as libpq has it: the group may read what root has put there.
+fn is_open(mode: u32, owner: u32) -> bool {
+    let closed = if owner == 0 { 0o037 } else { 0o077 };
+    mode & closed != 0
 }
 
 /// All certificates of a PEM file; one at least.
@@ -248,12 +255,30 @@ mod tests {
         fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
         let identity = || Some(Identity { certificate: certificate.clone(), key: key.clone() });
         let told = refused(Verify::Nothing, identity());
-        assert!(told.ends_with("is open to other users (mode 0644); chmod it to 0600"), "{told}");
+        assert!(told.contains("is open to other users (mode 0644); chmod it to 0600"), "{told}");
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         let told = refused(Verify::Nothing, identity());
         assert!(
             told.ends_with("key: no key without a password is in it; give a PEM file"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_group_may_read_only_what_root_has_put_there() {
+        let (root, ann) = (0, 1000);
+        for (mode, owner, is_closed) in [
+            (0o600, root, true),
+            (0o640, root, true),
+            (0o660, root, false),
+            (0o650, root, false),
+            (0o644, root, false),
+            (0o600, ann, true),
+            (0o400, ann, true),
+            (0o640, ann, false),
+            (0o604, ann, false),
+        ] {
+            assert_eq!(is_open(mode, owner), !is_closed, "{mode:04o} of {owner}");
+        }
     }
 }

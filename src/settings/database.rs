@@ -1,8 +1,9 @@
 //! Where PostgreSQL is: every form of the URL, made into one connection configuration.
 //!
 //! `value` calls it; the parser is tokio-postgres's own, but for the options of TLS, which it does
-//! not know (`options`, `encryption`). It promises that no message repeats any part of a URL, and
-//! that a parsed one shows all but its password. Whether the server answers, it does not know.
+//! not know (`options`, `encryption`). It promises that no message repeats any part of a URL, that
+//! a parsed one shows all but its password, and that of several servers one is asked for that takes
+//! writes, unless the URL says `any`. Whether the server answers, it does not know.
 //! Source: libpq, "Connection Strings".
 
 mod encryption;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::value::Wrong;
 use crate::tls::{Tls, TlsError, Verify};
@@ -34,11 +35,13 @@ const CHECKED_OPTIONS: &[&str] = &[
     "keepalives_idle",
     "keepalives_interval",
     "keepalives_retries",
-    "target_session_attrs",
     "channel_binding",
     "load_balance_hosts",
     "host",
 ];
+
+/// Which of several servers is taken. The driver does not tell whether it was given.
+const TARGET: &str = "target_session_attrs";
 
 /// A checked database URL. `Debug` and `Display` show it without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,10 +90,12 @@ impl FromStr for DatabaseUrl {
             None => text.to_owned(),
         };
         check_scheme(&text)?;
-        check_at_signs(&text)?;
-        let Taken { rest, options } = options::take(&text, encryption::is_ours);
+        check_user(&text)?;
+        let is_ours = |name: &str| name == TARGET || encryption::is_ours(name);
+        let Taken { rest, options } = options::take(&text, is_ours);
         let mut config: Config = rest.parse().map_err(|error| refused(&error))?;
         check_hosts(&config)?;
+        config.target_session_attrs(target(&options, &config)?);
         let tls = encryption::tls(&options, &config)?;
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
         Ok(Self { config: Box::new(config), tls })
@@ -107,14 +112,38 @@ fn check_scheme(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// `@` ends the password of a URL: with a second one a part of the password would be taken for a
-/// host, and shown as one.
-fn check_at_signs(text: &str) -> Result<(), Wrong> {
-    let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    if is_url && text.matches('@').count() > 1 {
+/// `@` ends the user and the password of a URL, wherever it stands: of a password behind it, or of one
+/// that is an option, the rest would be taken for a host, and shown as one.
+fn check_user(text: &str) -> Result<(), Wrong> {
+    let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+    let Some((before, behind)) = rest.and_then(|rest| rest.split_once('@')) else { return Ok(()) };
+    if behind.contains('@') {
         return Err(Wrong::new("more than one @", "write an @ of the password as %40"));
     }
+    // A password alone may hold a `?`.
+    let has_options = |(user, rest): (&str, &str)| !user.contains(':') || rest.contains('=');
+    if before.contains('/') || before.split_once('?').is_some_and(has_options) {
+        let mend = "write an @ of the password as %40, a / as %2F and a ? as %3F";
+        return Err(Wrong::new("an @ behind a path or behind options", mend));
+    }
     Ok(())
+}
+
+/// Which of the servers is taken. This program writes: where there are several, and nothing is said, one
+/// that lets it.
+fn target(options: &[(String, String)], config: &Config) -> Result<TargetSessionAttrs, Wrong> {
+    let given = options.iter().rev().find(|(name, _)| name == TARGET);
+    let several = config.get_hosts().len().max(config.get_hostaddrs().len()) > 1;
+    match given.map(|(_, value)| value.as_str()) {
+        None if several => Ok(TargetSessionAttrs::ReadWrite),
+        None | Some("any") => Ok(TargetSessionAttrs::Any),
+        Some("read-write" | "primary") => Ok(TargetSessionAttrs::ReadWrite),
+        Some("read-only" | "standby" | "prefer-standby") => {
+            let what = "a target_session_attrs that asks for a server without writes";
+            Err(Wrong::new(what, "give read-write"))
+        }
+        Some(_) => Err(Wrong::new("a bad value of target_session_attrs", "give read-write or any")),
+    }
 }
 
 /// tokio-postgres's reason, if it is one that cannot hold a piece of the text.
@@ -124,9 +153,6 @@ fn refused(error: &tokio_postgres::Error) -> Wrong {
         .iter()
         .find(|option| reason == format!("invalid value for option `{option}`"));
     match option {
-        Some(&"target_session_attrs") => {
-            Wrong::new("a bad value of target_session_attrs", "give any, read-write or read-only")
-        }
         Some(option) => Wrong::new(format!("a bad value of {option}"), MEND),
         None if reason.starts_with("unknown option") => {
             Wrong::new("an unknown option", "remove it, or write it as libpq does")
@@ -228,6 +254,7 @@ mod tests {
             ),
             ("host=db hostaddr=127.0.0.1 user=u dbname=p", "postgresql://u@db:5432/p"),
             ("hostaddr=::1 user=u dbname=p", "postgresql://u@[::1]:5432/p"),
+            ("postgres://u:hunter2?@localhost/p", "postgresql://u:(hidden)@localhost:5432/p"),
             ("postgres://u:hunter2@db/p", "postgresql://u:(hidden)@db:5432/p?sslmode=verify-full"),
             (
                 "postgresql+asyncpg://u@db1:1,db2:2/p?ssl=require",
@@ -250,6 +277,33 @@ mod tests {
         assert_eq!(url.config().get_ports(), [1, 2]);
     }
 
+    #[test]
+    fn of_several_servers_one_is_asked_for_that_takes_writes() {
+        use TargetSessionAttrs::{Any, ReadWrite};
+        let read_only = "a target_session_attrs that asks for a server without writes";
+        for (text, expected) in [
+            ("host=localhost", Ok(Any)),
+            ("host=localhost target_session_attrs=read-write", Ok(ReadWrite)),
+            ("host=localhost,::1", Ok(ReadWrite)),
+            ("hostaddr=127.0.0.1,::1", Ok(ReadWrite)),
+            ("postgres://localhost:1,localhost:2/p", Ok(ReadWrite)),
+            ("postgres://localhost:1,localhost:2/p?target_session_attrs=primary", Ok(ReadWrite)),
+            ("postgres://localhost:1,localhost:2/p?target_session_attrs=any", Ok(Any)),
+            ("host=localhost target_session_attrs=read-only", Err(read_only)),
+            ("host=localhost,::1 target_session_attrs=prefer-standby", Err(read_only)),
+            ("host=::1 target_session_attrs=hunter2", Err("a bad value of target_session_attrs")),
+        ] {
+            let url: Result<DatabaseUrl, Wrong> = text.parse();
+            let target = url.map(|url| url.config().get_target_session_attrs());
+            assert_eq!(
+                target.map_err(|wrong| wrong.what),
+                expected.map_err(String::from),
+                "{text}"
+            );
+        }
+    }
+
+    const BEHIND: &str = "an @ behind a path or behind options";
     const MISSING_ROOTS: &str = "sslrootcert names no file that can be read";
 
     #[test]
@@ -264,6 +318,12 @@ mod tests {
             ("postgres://u:hunter2@localhost/p?hunter2", "not a database URL"),
             ("postgres://u:pass@hunter2@localhost/p", "more than one @"),
             ("postgres://u:p@hunter2/x@localhost/p", "more than one @"),
+            ("postgres:///p?host=/run/pg&user=u&password=pass@hunter2", BEHIND),
+            ("postgres://localhost/p?user=u&password=pass@hunter2", BEHIND),
+            ("postgres://u:pass/word@hunter2/p", BEHIND),
+            ("postgres://localhost?user=u&password=pass@hunter2", BEHIND),
+            ("postgres://localhost:5432?user=u&password=pass@hunter2", BEHIND),
+            ("postgresql+asyncpg:///p?host=h&password=pass@hunter2", BEHIND),
             ("host=localhost password=pass hunter2 user=u", "not a database URL"),
             ("host=localhost password='hunter2", "not a database URL"),
             (

@@ -118,6 +118,21 @@ fn a_server_that_takes_no_writes_any_more_is_left_by_reads_too() {
 }
 
 #[test]
+fn of_several_servers_a_standby_that_comes_first_is_not_taken() {
+    let turn = Turn::shared();
+    let primary = Cluster::start(&[]);
+    let database = Database::migrated_in(&primary);
+    let standby = Cluster::standby_of(&primary);
+    let said = url(&standby, &primary, &database);
+    let unsaid = said.replace(" target_session_attrs=read-write", "");
+    assert_ne!(said, unsaid);
+    let peace = launch(&turn, &unsaid).workers(1).serve();
+    assert_eq!(peace.ask(&user("ann")).status, 201);
+    let asked = servers_of(&peace);
+    assert!(asked.iter().all(|server| *server == primary.socket()), "{asked:?}");
+}
+
+#[test]
 fn a_first_server_that_keeps_silent_holds_nobody_up() {
     let turn = Turn::shared();
     let database = Database::new(&turn);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use socket2::SockRef;
 
@@ -106,6 +107,71 @@ fn two_thousand_clients_that_leave_in_mid_query_leave_nothing_behind() {
 }
 
 #[test]
+fn a_lock_of_a_moment_refuses_nobody_however_many_wait() {
+    // More than the pool lets wait for it.
+    const CLIENTS: usize = 1_200;
+    let turn = Turn::alone();
+    allow_files(CLIENTS as u64 + 200);
+    let database = Database::new(&turn);
+    let peace = launch_with(&turn, &database, 1);
+    let (crowd, sql) = (Crowd::of(&peace), database.sql());
+    sql.run("begin; lock table item in access exclusive mode");
+    let mut clients: Vec<Connection> = Vec::new();
+    for client in 0..CLIENTS {
+        let mut connection = Connection::open(crowd.address).unwrap();
+        connection.begin(&crowd.reads[client % crowd.reads.len()]).unwrap();
+        clients.push(connection);
+    }
+    until_true("all requests are in its hands", SOON, || in_flight(&peace) >= CLIENTS);
+    // As long as it takes to notice that nobody is answered.
+    pause(Duration::from_millis(200));
+    sql.run("commit");
+    let asked = crowd.reads.iter().cycle();
+    let answers = clients.iter_mut().zip(asked).map(|(client, request)| client.finish(request));
+    let refused = answers.filter(|answer| answer.as_ref().is_ok_and(|reply| reply.status != 200));
+    assert_eq!(refused.count(), 0);
+}
+
+/// As many open files as that, if the system's limit for this process is lower.
+fn allow_files(count: u64) {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(count), hard).unwrap();
+}
+
+#[test]
+fn a_statement_that_takes_long_leaves_the_others_to_the_pool() {
+    const CLIENTS: usize = 64;
+    const ROUNDS: usize = 4;
+    const STATEMENT: Duration = Duration::from_millis(20);
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let peace = launch_with(&turn, &database, 1);
+    let crowd = Crowd::of(&peace);
+    database.sql().run(
+        "alter table item rename to slow_item;
+         create function slowly() returns boolean language sql volatile
+             as 'select pg_sleep(0.02) is not null';
+         create view item as select * from slow_item where slowly()",
+    );
+    let request = &crowd.reads[0];
+    assert_eq!(peace.ask(request).status, 200);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut connection = Connection::open(crowd.address).unwrap();
+                for _ in 0..ROUNDS {
+                    assert_eq!(connection.send(request).unwrap().status, 200);
+                }
+            });
+        }
+    });
+    let (took, alone) = (begun.elapsed(), STATEMENT * (CLIENTS * ROUNDS) as u32);
+    eprintln!("{took:?}, {alone:?} for one after the other");
+    assert!(took < alone / 2, "{took:?}, {alone:?} for one after the other");
+}
+
+#[test]
 fn tables_that_change_under_the_readers_cost_no_request() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
@@ -154,6 +220,21 @@ fn prepared_again(log: &str, whose: &str) -> BTreeMap<String, i64> {
 }
 
 #[test]
+fn a_role_that_may_not_have_so_many_connections_is_told_of_its_limit() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let role = format!("{}_few", database.name());
+    database.sql().run(&format!("create role {role} login connection limit 14"));
+    let url = database.url().replace("user=peace", &format!("user={role}"));
+    let ended = Launch::bare(&turn).env("DATABASE_URL", &url).workers(2).run(SOON);
+    database.sql().run(&format!("drop role {role}"));
+    assert_eq!((ended.code, ended.lines.len()), (Some(64), 1), "{:?}", ended.lines);
+    for word in ["15 connections", "there are 14", "raise the role's CONNECTION LIMIT"] {
+        assert!(ended.lines[0].contains(word), "{word}: {}", ended.lines[0]);
+    }
+}
+
+#[test]
 fn a_database_that_restarts_costs_503s_until_it_is_back() {
     let turn = Turn::alone();
     let cluster = Cluster::start(&[]);
@@ -182,7 +263,11 @@ fn a_database_that_restarts_costs_503s_until_it_is_back() {
 }
 
 fn launch(turn: &Turn, database: &Database<'_>) -> Peace {
-    let launch = Launch::bare(turn).env("DATABASE_URL", &database.url()).workers(2);
+    launch_with(turn, database, 2)
+}
+
+fn launch_with(turn: &Turn, database: &Database<'_>, workers: usize) -> Peace {
+    let launch = Launch::bare(turn).env("DATABASE_URL", &database.url()).workers(workers);
     let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json"]);
     launch.args(["--access-log", "off"]).serve()
 }

@@ -45,7 +45,11 @@ pub use self::{
     transaction::Transaction,
     values::Values,
 };
-use self::{pool::Pool, retry::Retry, session::Answer};
+use self::{
+    pool::{Pool, add},
+    retry::Retry,
+    session::Answer,
+};
 
 /// One worker's pool of connections. Cheap to clone; lives on one thread.
 #[derive(Clone)]
@@ -80,7 +84,8 @@ impl Database {
     /// A statement that begins with SELECT must only read: if its connection ends before the answer
     /// has come, it is asked again on another one.
     ///
-    /// **Blocks** up to the pool wait and the statement timeout.
+    /// **Blocks** up to the pool wait and the statement timeout; where a connection ends or hangs, it
+    /// begins anew at another one.
     pub async fn rows(&self, sql: &'static str, params: Params<'_>) -> Result<Rows, DbError> {
         self.read(sql, params).await
     }
@@ -178,14 +183,21 @@ impl Database {
     /// Runs one statement on the lane; on a connection of its own where it is no read, there is no
     /// lane, or it cannot.
     async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Rows, DbError> {
-        if is_select(sql)
-            && let Some(lane) = &self.pool.lane
+        let lane = self.pool.lane.as_ref().filter(|_| is_select(sql));
+        if let Some(lane) = lane
             && let Some(answer) = lane.ask(sql, params).await
         {
+            if matches!(answer, Err(DbError::Timeout { .. })) {
+                add(&self.pool.counts.timeouts);
+            }
             return answer;
         }
         // In a box: seldom needed, and large enough to make every handler's future slow to move.
-        Ok(Box::pin(self.ask(sql, params)).await?.rows)
+        let answer = Box::pin(self.ask(sql, params)).await?;
+        if let Some(lane) = lane {
+            lane.learn(sql);
+        }
+        Ok(answer.rows)
     }
 
     async fn change(&self, sql: &'static str, values: impl Values) -> Result<Answer, DbError> {

@@ -4,7 +4,8 @@
 //! lives); calls `hosts`, which knows the servers.
 //! Promises: one try at a time, each under a deadline; in the long run a server that refuses hears
 //! about five a second, and one that does not, twenty; bb8 is told when a session exists or the pool is
-//! closed, and not before, since it would give up; the check at check-out is local, so it costs no
+//! closed, and not before, since it would give up; the lane takes no turn that the pool needs, and no
+//! session of a server that was given up meanwhile is taken; the check at check-out is local, so it costs no
 //! round trip.
 //! Does not know: who asks, or what the statements it prepares mean.
 
@@ -61,42 +62,58 @@ impl Connector {
 
     /// Opens a session for one caller at a time, however many tries it takes.
     async fn open_session(&self) -> Session {
+        let _opening = self.link.open_for_pool();
         let open = || async {
+            let era = self.link.era();
             let client = self.hosts.connect(self.connect_timeout).await?;
             let prepared = match self.transaction_pooler {
                 true => None,
                 false => Some(self.prepare_warm(&client).await?),
             };
-            Ok(Session::new(client, prepared, Arc::clone(&self.link), self.must_write))
+            Session::new(client, prepared, Arc::clone(&self.link), era, self.must_write)
         };
-        self.persist(open).await
+        loop {
+            if let Some(session) = self.try_once(open).await {
+                return session;
+            }
+        }
     }
 
-    /// Opens a session for the lane, however many tries it takes.
+    /// Opens a session for the lane, however many tries it takes. The pool, which can do all that the
+    /// lane can, comes first: while it lacks a session nothing is tried here.
     pub(super) async fn open_wire(&self) -> (Rc<Wire>, Driver) {
+        let reads: Vec<_> = self.warm.iter().copied().filter(|sql| is_select(sql)).collect();
         let open = || async {
+            let era = self.link.era();
             let socket = self.hosts.dial(self.connect_timeout).await?;
-            let reads: Vec<_> = self.warm.iter().copied().filter(|sql| is_select(sql)).collect();
-            Wire::open(socket, &reads, &self.link).await
+            Wire::open(socket, &reads, &self.link, era).await
         };
-        self.persist(open).await
+        loop {
+            self.link.pool_full().await;
+            tokio::select! {
+                biased;
+                () = self.link.pool_short() => {}
+                opened = self.try_once(open) => if let Some(opened) = opened { return opened },
+            }
+        }
     }
 
-    /// Tries until it succeeds, one caller after the other.
-    async fn persist<T, F>(&self, open: impl Fn() -> F) -> T
+    /// Tries once, one caller after the other, and reports a failure.
+    async fn try_once<T, F>(&self, open: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, String>>,
     {
         let mut pace = self.turn.lock().await;
         let limit = self.connect_timeout;
-        loop {
-            sleep_until(pace.next_try(Instant::now())).await;
-            let opened = timeout(limit, open()).await;
-            match opened.unwrap_or_else(|_| Err(format!("no connection within {limit:?}"))) {
-                Ok(opened) => return opened,
-                Err(cause) => self.link.connect_failed(&cause),
+        sleep_until(pace.next_try(Instant::now())).await;
+        let opened = timeout(limit, open()).await;
+        match opened.unwrap_or_else(|_| Err(format!("no connection within {limit:?}"))) {
+            Ok(opened) => Some(opened),
+            Err(cause) => {
+                self.link.connect_failed(&cause);
+                pace.failed(Instant::now());
+                None
             }
-            pace.failed(Instant::now());
         }
     }
 

@@ -81,17 +81,30 @@ async fn reach(config: &Config) -> io::Result<Socket> {
     }
 }
 
-/// The first address that answers; `TcpStream::connect` asks them one after the other.
+/// The first address that answers; `TcpStream::connect` asks them one after the other, so that one which
+/// drops what it is sent takes the whole time of this server, as it does for the pool.
 async fn reach_tcp(config: &Config, addresses: &[std::net::SocketAddr]) -> io::Result<Socket> {
     let stream = TcpStream::connect(addresses).await?;
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    if config.get_keepalives() {
-        let keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
-        socket.set_tcp_keepalive(&keepalive)?;
-    }
-    socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())?;
+    watch(&stream, config)?;
     Ok(Box::new(stream))
+}
+
+/// Lets the system notice a peer that is gone.
+fn watch(stream: &TcpStream, config: &Config) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())?;
+    if !config.get_keepalives() {
+        return Ok(());
+    }
+    let mut keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+    if let Some(interval) = config.get_keepalives_interval() {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        keepalive = keepalive.with_retries(retries);
+    }
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Start-up, encrypted if the mode wants that and the server can.
@@ -242,5 +255,24 @@ impl TlsConnect<Lent<Socket>> for Tap {
             *inside.slot() = Some(tls.connect(stream).await?);
             Ok(inside)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_over_tcp_is_watched_as_the_url_says() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let options = "keepalives_idle=41 keepalives_interval=7 keepalives_retries=3";
+        let config: Config = format!("host=db user=u {options}").parse().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        watch(&stream, &config).unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_keepalive_time().unwrap().as_secs(), 41);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap().as_secs(), 7);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 }

@@ -66,9 +66,10 @@ impl Pool {
     pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
         let link = Arc::new(Link::new(address(&config.server)));
         let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
+        let permits = Arc::new(Semaphore::new(config.pool_size as usize));
         let lane = match config.transaction_pooler {
             true => None,
-            false => Some(Lane::open(&config, &link, &connector)),
+            false => Some(Lane::open(&config, &link, &connector, &permits)),
         };
         let sessions = bb8::Pool::builder()
             .max_size(config.pool_size)
@@ -83,7 +84,7 @@ impl Pool {
             .error_sink(Box::new(Reporter(Arc::clone(&link))))
             .build_unchecked(Manager(Arc::clone(&connector)));
         Rc::new(Self {
-            permits: Arc::new(Semaphore::new(config.pool_size as usize)),
+            permits,
             sessions: RefCell::new(Some(sessions)),
             tasks: Tasks::default(),
             waiting: Cell::default(),

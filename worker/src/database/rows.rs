@@ -88,6 +88,10 @@ impl Column {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether this is its name; the same text in the program is compared once.
     fn is(&self, name: &'static str) -> bool {
         if ptr::eq(self.asked.get(), name) {
@@ -188,7 +192,8 @@ impl<'a> Row<'a> {
     ///
     /// # Panics
     /// When there is no such column, it is null and `T` is no `Option`, or of a type that is none of
-    /// `T`: a mistake in the program, which its tests and `peace-migrate check` find.
+    /// `T`: a mistake in the program, which its tests and `peace-migrate check` find. When the server
+    /// has sent what is no row.
     pub fn get<'r, T: FromSql<'r>>(&'r self, column: impl Into<By>) -> T {
         let by = column.into();
         match &self.0 {
@@ -247,20 +252,25 @@ fn find(columns: &[Column], data: &[u8], next: Place, by: By) -> Place {
     place
 }
 
-/// The value whose length stands at `at`, and where the next length stands. Null has the length -1.
+/// The value whose length stands at `at`, and where the next length stands. Null has the length -1; no
+/// other value is taken for it.
 fn value(data: &[u8], at: usize) -> (Option<&[u8]>, usize) {
     let begin = at + 4;
     let length = data.get(at..begin).and_then(|bytes| bytes.try_into().ok());
-    let length = usize::try_from(length.map_or(-1, i32::from_be_bytes));
-    match length.ok().and_then(|length| data.get(begin..begin + length)) {
+    let length = length.map(i32::from_be_bytes);
+    if length == Some(-1) {
+        return (None, begin);
+    }
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    match length.and_then(|length| data.get(begin..begin.checked_add(length)?)) {
         Some(value) => (Some(value), begin + value.len()),
-        None => (None, begin),
+        None => panic!("the server sent a row that is cut off or malformed"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::panic::catch_unwind;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
 
@@ -327,5 +337,19 @@ mod tests {
         assert!(said(|row| _ = row.get::<i32>(3)).contains("there is no column Place(3)"));
         assert!(said(|row| _ = row.get::<i32>("name")).contains("is of type text"));
         assert!(said(|row| _ = row.get::<String>("name")).contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_row_that_is_cut_off_or_malformed_is_not_null() {
+        for (length, bytes) in [(100, &b"abc"[..]), (-2, b""), (i32::MAX, b"abc")] {
+            let columns = [Column::new("name", Type::TEXT)];
+            let body = [&1_i16.to_be_bytes()[..], &length.to_be_bytes(), bytes].concat();
+            let head = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+            let rows = Rows::of_wire(columns.into(), 1, [b"D", &head[..], &body].concat());
+            let read = catch_unwind(AssertUnwindSafe(|| {
+                rows.first().unwrap().get::<Option<String>>("name")
+            }));
+            assert!(read.is_err(), "{length}: {read:?}");
+        }
     }
 }

@@ -66,14 +66,17 @@ pub(super) struct Answer {
 }
 
 impl Session {
+    /// Of a client that was begun in `era`. **Errors** when that is over.
     pub(super) fn new(
         client: Client,
         prepared: Option<Prepared>,
         link: Arc<Link>,
+        era: u64,
         must_write: bool,
-    ) -> Self {
+    ) -> Result<Self, String> {
+        link.opened(era)?;
         let (prepared, state) = (prepared.map(RefCell::new), Cell::new(State::Idle));
-        Self { client, prepared, state, era: link.opened(), link, must_write }
+        Ok(Self { client, prepared, state, era, link, must_write })
     }
 
     pub(super) fn state(&self) -> State {

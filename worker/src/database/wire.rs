@@ -1,36 +1,44 @@
 //! A session of the lane: statements out, answers in, any number of them on the way.
 //!
-//! The lane asks; [`Wire::open`] goes on where `dial` ended, and what it gives with the wire drives it.
+//! The lane asks; [`Wire::open`] goes on where `dial` ended, and what it gives with the wire drives it;
+//! [`Wire::watch`] is its clock.
 //! Promises: the statements of one turn of the event loop leave in one write, with one Sync for at most
 //! [`BATCH_MAX`] of them, so that the server answers them in one write, too; each gets its own answer
 //! or its own error; those behind one that failed, which the server leaves out up to the Sync, are told
-//! so; whose caller has left is answered into the void.
-//! Does not know: time, or what is asked.
+//! so; whose caller has left is answered into the void; nobody comes to wait behind one that has waited
+//! for longer than [`LATE`] if there is another way.
+//! Does not know: what is asked, or what that other way is.
 //!
 //! Between two Syncs the server has one transaction. That is sound for what only reads: each statement
 //! sees what was committed when it began, as it would alone.
 //!
 //! Source: PostgreSQL, "Message Flow, Extended Query" and "Pipelining".
 
+mod clock;
 mod driver;
 mod prepare;
+mod statement;
 #[cfg(test)]
 mod tests;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     rc::Rc,
     sync::Arc,
     task::Waker,
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use postgres_protocol::message::frontend::{self, BindError};
-use tokio::sync::{Notify, oneshot};
-use tokio_postgres::types::Type;
+use postgres_protocol::message::frontend;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
-pub(super) use self::driver::Driver;
+use self::prepare::{Described, Prepared};
+pub(super) use self::{clock::PATIENCE, driver::Driver};
 use super::{
     dial::Socket,
     error::DbError,
@@ -41,14 +49,17 @@ use super::{
 
 /// Statements between two Syncs at most: so many share the fate of the slowest among them.
 const BATCH_MAX: u32 = 32;
+/// The oldest statement has waited for so long: others are quicker elsewhere.
+const LATE: Duration = Duration::from_millis(5);
 
 pub(super) struct Wire {
-    statements: HashMap<&'static str, Statement>,
+    prepared: Prepared,
+    opened: Instant,
     state: RefCell<State>,
     /// Statements answered, with rows or with an error.
     answers: Cell<u64>,
-    /// How many answers there were when it was seen to hang; it hangs until there is one more.
-    hung_at: Cell<Option<u64>>,
+    /// Whether it has answered many a moment ago.
+    is_quick: Cell<bool>,
     /// Told with the next statement, where that is waited for.
     asked: Notify,
     is_idle: Cell<bool>,
@@ -65,6 +76,8 @@ struct State {
     owed: VecDeque<Owed>,
     /// Statements since the last Sync.
     unsynced: u32,
+    /// When the first of them was asked. One look at the clock is enough for all.
+    turn: Option<Instant>,
     stage: Stage,
     /// The driver's, while it waits.
     driver: Option<Waker>,
@@ -84,6 +97,7 @@ enum Owed {
     /// To somebody, or to nobody any more.
     Answer {
         columns: Rc<[Column]>,
+        asked: Instant,
         asker: Option<oneshot::Sender<Reply>>,
     },
     Sync,
@@ -97,62 +111,63 @@ pub(super) enum Failed {
     /// By its own fault, or that of its data.
     Error(DbError),
     /// It was not run, since one before it failed.
-    Skipped,
-    /// Nobody is answered at the moment; it may be run yet.
-    Hung,
+    Skipped {
+        /// When it was asked.
+        asked: Instant,
+    },
+    /// Nobody is answered at the moment, and elsewhere there is room now; it may be run yet.
+    Detour,
+    /// It was not answered in its time; it may be run yet.
+    Late,
     /// It was prepared for tables that have changed since.
     Stale,
 }
 
-/// A statement as the server knows it.
-struct Statement {
-    name: String,
-    params: Vec<Type>,
-    columns: Rc<[Column]>,
-}
-
 impl Wire {
-    /// Prepares `warm` on a session that was just begun.
+    /// Prepares `warm` on a session that was begun in `era`. **Errors** when that is over, too.
     pub(super) async fn open(
         mut socket: Socket,
         warm: &[&'static str],
         link: &Arc<Link>,
+        era: u64,
     ) -> Result<(Rc<Self>, Driver), String> {
-        let statements =
-            prepare::all(&mut socket, warm).await.map_err(|error| error.to_string())?;
+        let prepared = prepare::all(&mut socket, warm).await.map_err(|error| error.to_string())?;
+        link.opened(era)?;
         let wire = Rc::new(Self {
-            statements,
+            prepared,
+            opened: Instant::now(),
             state: RefCell::default(),
             answers: Cell::default(),
-            hung_at: Cell::default(),
+            is_quick: Cell::default(),
             asked: Notify::new(),
             is_idle: Cell::default(),
-            era: link.opened(),
+            era,
             link: Arc::clone(link),
         });
         let driver = Driver::new(Rc::clone(&wire), socket);
         Ok((wire, driver))
     }
 
-    /// Sends a statement with this turn of the event loop. `None`: it is not prepared here.
+    /// Sends a statement with this turn of the event loop. `None`: it is not prepared here, or it would
+    /// wait, and `can_detour`.
     pub(super) fn ask(
         &self,
         sql: &str,
         params: Params<'_>,
+        can_detour: impl FnOnce() -> bool,
     ) -> Option<Result<oneshot::Receiver<Reply>, DbError>> {
-        let statement = self.statements.get(sql)?;
+        let Described::Ready(statement) = self.prepared.get(sql)? else { return None };
         let mut state = self.state.borrow_mut();
+        let asked = state.turn.unwrap_or_else(Instant::now);
+        if !self.is_quick.get() && state.is_late(asked) && can_detour() {
+            return None;
+        }
         if let Err(error) = statement.encode(params, &mut state.outbox) {
             return Some(Err(error));
         }
         let (asker, reply) = oneshot::channel();
         let columns = Rc::clone(&statement.columns);
-        state.owed.push_back(Owed::Answer { columns, asker: Some(asker) });
-        state.unsynced += 1;
-        if state.unsynced == BATCH_MAX {
-            state.sync();
-        }
-        state.wake();
+        state.push(Owed::Answer { columns, asked, asker: Some(asker) }, asked);
         if self.is_idle.take() {
             self.asked.notify_one();
         }
@@ -164,42 +179,23 @@ impl Wire {
         self.state.borrow().stage == Stage::Open
     }
 
-    /// Whether its server is still the one to ask.
-    pub(super) fn is_of_this_era(&self) -> bool {
-        self.era == self.link.era()
+    /// Whether the server would not prepare `sql` when the session began.
+    pub(super) fn was_refused(&self, sql: &str) -> bool {
+        matches!(self.prepared.get(sql), Some(Described::Refused))
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Its server is the one to ask until the era is over.
+    pub(super) fn era(&self) -> u64 {
+        self.era
     }
 
     /// What the server owes; a few Syncs are counted with it.
     pub(super) fn in_flight(&self) -> usize {
         self.state.borrow().owed.len()
-    }
-
-    pub(super) fn answers(&self) -> u64 {
-        self.answers.get()
-    }
-
-    /// Waits until something is in flight.
-    pub(super) async fn is_asked(&self) {
-        while self.in_flight() == 0 {
-            self.is_idle.set(true);
-            self.asked.notified().await;
-        }
-    }
-
-    /// It has answered nothing for too long: whoever waits is told, and their answers are nobody's.
-    pub(super) fn hang(&self) {
-        self.hung_at.set(Some(self.answers.get()));
-        for owed in &mut self.state.borrow_mut().owed {
-            if let Owed::Answer { asker, .. } = owed
-                && let Some(asker) = asker.take()
-            {
-                let _ = asker.send(Err(Failed::Hung));
-            }
-        }
-    }
-
-    pub(super) fn hangs(&self) -> bool {
-        self.hung_at.get() == Some(self.answers.get())
     }
 
     /// Takes no more statements, and ends when those on the way are answered.
@@ -222,46 +218,39 @@ impl Wire {
 }
 
 impl State {
+    /// A statement was put into the outbox.
+    fn push(&mut self, owed: Owed, asked: Instant) {
+        self.owed.push_back(owed);
+        self.turn = Some(asked);
+        self.unsynced += 1;
+        if self.unsynced == BATCH_MAX {
+            self.sync();
+        }
+        self.wake();
+    }
+
     fn sync(&mut self) {
         frontend::sync(&mut self.outbox);
         self.owed.push_back(Owed::Sync);
         self.unsynced = 0;
+        self.turn = None;
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.oldest().is_some_and(|asked| now.duration_since(asked) > LATE)
+    }
+
+    /// When the statement was asked that the server is at.
+    fn oldest(&self) -> Option<Instant> {
+        self.owed.iter().find_map(|owed| match owed {
+            Owed::Answer { asked, .. } => Some(*asked),
+            Owed::Sync => None,
+        })
     }
 
     fn wake(&mut self) {
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
-    }
-}
-
-impl Statement {
-    /// Appends Bind and Execute; nothing when a value does not fit its parameter.
-    fn encode(&self, params: Params<'_>, out: &mut BytesMut) -> Result<(), DbError> {
-        if params.len() != self.params.len() {
-            return Err(DbError::wrong_count(self.params.len(), params.len()));
-        }
-        let begin = out.len();
-        let values = params.iter().zip(&self.params);
-        let bound = frontend::bind(
-            "",
-            &self.name,
-            [1],
-            values,
-            |(value, kind), out| match value.to_sql_checked(kind, out)? {
-                tokio_postgres::types::IsNull::Yes => Ok(postgres_protocol::IsNull::Yes),
-                tokio_postgres::types::IsNull::No => Ok(postgres_protocol::IsNull::No),
-            },
-            [1],
-            out,
-        );
-        let encoded = bound.and_then(|()| Ok(frontend::execute("", 0, out)?));
-        encoded.map_err(|error| {
-            out.truncate(begin);
-            DbError::other(&match error {
-                BindError::Conversion(error) => format!("a parameter does not fit: {error}"),
-                BindError::Serialization(error) => format!("a parameter is too long: {error}"),
-            })
-        })
     }
 }

@@ -1,8 +1,8 @@
 //! Preparing the statements of a wire, and taking the server's messages apart.
 //!
 //! `Wire::open` prepares here before there is a driver; the driver reads through the same [`Inbox`].
-//! Promises: all statements cost one round trip together; one that the server refuses, or whose types
-//! need more than their numbers to be known, is left out, and stays the pool's.
+//! Promises: all statements cost one round trip together; one that the server refuses, whose types need
+//! more than their numbers to be known, or whose columns share a name, stays the pool's.
 //!
 //! Source: PostgreSQL, "Message Formats", "Error and Notice Message Fields".
 
@@ -18,19 +18,33 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio_postgres::{error::SqlState, types::Type};
 
-use super::{Failed, Statement, driver::unexpected};
+use super::{
+    Failed,
+    driver::{ANSWER_MAX_BYTES, too_long, unexpected},
+    statement::Statement,
+};
 use crate::database::{dial::Socket, error::from_server, rows::Column};
 
 /// What is read at once, at most, before it is dealt with.
 const INBOX_BYTES: usize = 32 * 1024;
-/// The longest message; PostgreSQL's own limit of a value.
-const MESSAGE_MAX_BYTES: usize = 1 << 30;
+/// What is kept for the next message when a longer one is dealt with.
+const INBOX_KEPT_BYTES: usize = 1 << 20;
+/// Bytes of a DataRow message before its first column: tag, length, number of columns.
+const ROW_HEAD_BYTES: usize = 1 + 4 + 2;
+
+/// What the server said of each statement.
+pub(super) type Prepared = HashMap<&'static str, Described>;
+
+pub(super) enum Described {
+    Ready(Statement),
+    /// The server does not take it, such as before its tables are there.
+    Refused,
+    /// It is the pool's to understand its types or columns.
+    Foreign,
+}
 
 /// Prepares `sqls`, each under the number of its place.
-pub(super) async fn all(
-    socket: &mut Socket,
-    sqls: &[&'static str],
-) -> io::Result<HashMap<&'static str, Statement>> {
+pub(super) async fn all(socket: &mut Socket, sqls: &[&'static str]) -> io::Result<Prepared> {
     let mut out = BytesMut::new();
     for (number, sql) in sqls.iter().enumerate() {
         let name = name(number);
@@ -44,9 +58,7 @@ pub(super) async fn all(
     let mut inbox = Inbox::new();
     let mut statements = HashMap::with_capacity(sqls.len());
     for (number, sql) in sqls.iter().enumerate() {
-        if let Some(statement) = described(socket, &mut inbox, name(number)).await? {
-            statements.insert(*sql, statement);
-        }
+        statements.insert(*sql, described(socket, &mut inbox, name(number)).await?);
     }
     Ok(statements)
 }
@@ -56,12 +68,8 @@ fn name(number: usize) -> String {
 }
 
 /// What the server says of one statement.
-async fn described(
-    socket: &mut Socket,
-    inbox: &mut Inbox,
-    name: String,
-) -> io::Result<Option<Statement>> {
-    let (mut params, mut columns) = (None, Some(Vec::new()));
+async fn described(socket: &mut Socket, inbox: &mut Inbox, name: String) -> io::Result<Described> {
+    let (mut params, mut columns, mut is_refused) = (None, Some(Vec::new()), false);
     loop {
         let Some((tag, body)) = inbox.take()? else {
             std::future::poll_fn(|cx| inbox.poll_fill(socket, cx)).await?;
@@ -70,18 +78,34 @@ async fn described(
         match tag {
             b't' => params = parameter_types(body),
             b'T' => columns = columns_of(body),
-            b'E' if failure(body).ends_session => {
-                return Err(io::ErrorKind::ConnectionAborted.into());
+            b'E' => {
+                let failed = failure(body);
+                if failed.ends_session {
+                    return Err(failed.into_end());
+                }
+                is_refused = true;
             }
-            b'E' => params = None,
-            b'Z' => break,
+            b'Z' => {
+                check_idle(body)?;
+                break;
+            }
             // ParseComplete, NoData; notices, parameters, notifications.
             b'1' | b'n' | b'N' | b'S' | b'A' => {}
             _ => return Err(unexpected()),
         }
     }
-    let known = params.zip(columns);
-    Ok(known.map(|(params, columns)| Statement { name, params, columns: columns.into() }))
+    Ok(match (params, columns) {
+        _ if is_refused => Described::Refused,
+        (Some(params), Some(columns)) => {
+            Described::Ready(Statement { name, params, columns: columns.into() })
+        }
+        _ => Described::Foreign,
+    })
+}
+
+/// ReadyForQuery: nobody has begun a transaction here.
+pub(super) fn check_idle(body: &[u8]) -> io::Result<()> {
+    if body == b"I" { Ok(()) } else { Err(unexpected()) }
 }
 
 /// ParameterDescription; `None` when one of the types is not built in.
@@ -90,15 +114,19 @@ fn parameter_types(body: &[u8]) -> Option<Vec<Type>> {
     oids.as_chunks::<4>().0.iter().map(|oid| Type::from_oid(u32::from_be_bytes(*oid))).collect()
 }
 
-/// RowDescription; `None` when one of the types is not built in.
+/// RowDescription; `None` when one of the types is not built in, or two columns share a name: which one
+/// is meant is for one driver to say.
 fn columns_of(body: &[u8]) -> Option<Vec<Column>> {
-    let mut columns = Vec::new();
+    let mut columns: Vec<Column> = Vec::new();
     let mut rest = body.get(2..)?;
     while !rest.is_empty() {
         let (name, behind) = text(rest)?;
         // Table (4), column (2), type (4), its size (2), modifier (4), format (2).
         let (facts, behind) = behind.split_first_chunk::<18>()?;
         let oid = u32::from_be_bytes(*facts[6..].first_chunk()?);
+        if columns.iter().any(|column| column.name() == name) {
+            return None;
+        }
         columns.push(Column::new(name, Type::from_oid(oid)?));
         rest = behind;
     }
@@ -115,6 +143,16 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 pub(super) struct Failure {
     pub(super) why: Failed,
     pub(super) ends_session: bool,
+}
+
+impl Failure {
+    /// Why the session ends.
+    pub(super) fn into_end(self) -> io::Error {
+        match self.why {
+            Failed::Error(error) => io::Error::other(error.to_string()),
+            _ => io::ErrorKind::ConnectionAborted.into(),
+        }
+    }
 }
 
 /// What an ErrorResponse means to the asker and to the session.
@@ -173,28 +211,44 @@ impl Inbox {
             self.end -= self.begin;
             self.begin = 0;
         }
+        if self.end == 0 && self.buffer.len() > INBOX_KEPT_BYTES {
+            self.buffer = vec![0; INBOX_BYTES];
+        }
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
     }
 
-    /// Takes the messages at the start that are rows, and whole; gives them and their number.
-    pub(super) fn take_rows(&mut self) -> (&[u8], usize) {
+    pub(super) fn begins_with_row(&self) -> bool {
+        self.begin < self.end && self.buffer[self.begin] == b'D'
+    }
+
+    /// Takes the messages at the start that are rows, and whole; gives them and their number. **Errors**
+    /// when one has not so many columns.
+    pub(super) fn take_rows(&mut self, columns: usize) -> io::Result<(&[u8], usize)> {
         let (begin, mut count) = (self.begin, 0);
         while let Some((b'D', length)) = self.head()
             && self.end - self.begin >= length
         {
+            let row = &self.buffer[self.begin..self.begin + length];
+            let found = row.get(5..ROW_HEAD_BYTES).and_then(|bytes| bytes.try_into().ok());
+            if found.map(u16::from_be_bytes).map(usize::from) != Some(columns) {
+                return Err(unexpected());
+            }
             self.begin += length;
             count += 1;
         }
-        (&self.buffer[begin..self.begin], count)
+        Ok((&self.buffer[begin..self.begin], count))
     }
 
     /// Takes the next message, if it is whole: its tag and its body.
     pub(super) fn take(&mut self) -> io::Result<Option<(u8, &[u8])>> {
         let Some((tag, length)) = self.head() else { return Ok(None) };
-        if !(5..=MESSAGE_MAX_BYTES).contains(&length) {
+        if length < 5 {
             return Err(unexpected());
+        }
+        if length > ANSWER_MAX_BYTES {
+            return Err(too_long());
         }
         if self.end - self.begin < length {
             return Ok(None);
@@ -209,5 +263,36 @@ impl Inbox {
         let (tag, rest) = self.buffer[self.begin..self.end].split_first()?;
         let length = u32::from_be_bytes(*rest.first_chunk()?);
         Some((*tag, length as usize + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_message_leaves_no_long_buffer_behind() {
+        let (ours, mut theirs) = duplex(16 << 20);
+        let mut socket: Socket = Box::new(ours);
+        let body = vec![0; 3 << 20];
+        let length = u32::try_from(body.len() + 4).unwrap();
+        let long = [&b"N"[..], &length.to_be_bytes(), &body].concat();
+        theirs.write_all(&[&long[..], b"Z\0\0\0\x05I"].concat()).await.unwrap();
+        let mut inbox = Inbox::new();
+        let mut tags = Vec::new();
+        while tags.len() < 2 {
+            poll_fn(|cx| inbox.poll_fill(&mut socket, cx)).await.unwrap();
+            while let Some((tag, _)) = inbox.take().unwrap() {
+                tags.push(tag);
+            }
+        }
+        assert_eq!(tags, [b'N', b'Z']);
+        theirs.write_all(b"Z\0\0\0\x05I").await.unwrap();
+        poll_fn(|cx| inbox.poll_fill(&mut socket, cx)).await.unwrap();
+        assert_eq!((inbox.buffer.len(), inbox.take().unwrap().is_some()), (INBOX_BYTES, true));
     }
 }
