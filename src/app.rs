@@ -13,8 +13,8 @@ use worker::{BuildError, Database, Router};
 
 use crate::security::passwords::Passwords;
 use crate::security::tokens::Tokens;
-use crate::settings::{Config, ItemWrites};
-use crate::{development, resources};
+use crate::settings::{Config, Environment, ItemWrites};
+use crate::{development, docs, resources};
 
 /// What handlers work with.
 pub struct App {
@@ -37,6 +37,8 @@ pub struct AppSettings {
     jwt_secret_previous: Option<SecretString>,
     item_writes: ItemWrites,
     debug_routes: bool,
+    docs: bool,
+    in_development: bool,
 }
 
 impl AppSettings {
@@ -53,6 +55,8 @@ impl AppSettings {
             jwt_secret_previous: config.jwt_secret_previous.clone(),
             item_writes: config.item_writes,
             debug_routes: config.faults.as_ref().is_some_and(|faults| faults.routes),
+            docs: config.docs,
+            in_development: config.environment == Environment::Development,
         })
     }
 }
@@ -70,5 +74,9 @@ pub fn build(
     })?;
     let tokens = Tokens::new(&settings.jwt_secret, settings.jwt_secret_previous.as_ref());
     let app = App { database, tokens, passwords, item_writes: settings.item_writes, leaving };
-    Ok(resources::routes(settings.debug_routes).seal(Rc::new(app))?)
+    let mut routes = resources::routes(settings.debug_routes);
+    if settings.docs {
+        docs::routes(&mut routes, settings.in_development);
+    }
+    Ok(routes.seal(Rc::new(app))?)
 }

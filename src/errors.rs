@@ -18,25 +18,73 @@ use crate::security::passwords::PasswordError;
 use crate::security::tokens::BadToken;
 
 /// The request needs a valid access token.
-pub static UNAUTHENTICATED: Kind =
-    Kind { code: "unauthenticated", status: 401, title: "Unauthorized" };
+pub static UNAUTHENTICATED: Kind = Kind {
+    code: "unauthenticated",
+    status: 401,
+    title: "Unauthorized",
+    about: "This route is for users who are logged in, and the request has no access token, or one \
+        that is expired or not ours.",
+    mend: "Get a token from POST /auth/token (or a new one from /auth/refresh) and send it as \
+        `Authorization: Bearer …`. A refresh token opens no other route.",
+};
 /// User name and password do not belong together.
-pub static WRONG_CREDENTIALS: Kind =
-    Kind { code: "wrong-credentials", status: 401, title: "Unauthorized" };
+pub static WRONG_CREDENTIALS: Kind = Kind {
+    code: "wrong-credentials",
+    status: 401,
+    title: "Unauthorized",
+    about: "There is no user with this name and this password.",
+    mend: "Ask the person for both again. The answer does not tell which of them is wrong.",
+};
 /// The refresh token proves nothing.
-pub static REFRESH_REFUSED: Kind =
-    Kind { code: "refresh-refused", status: 401, title: "Unauthorized" };
+pub static REFRESH_REFUSED: Kind = Kind {
+    code: "refresh-refused",
+    status: 401,
+    title: "Unauthorized",
+    about: "The refresh token is expired, not ours, or no refresh token, or its user is gone.",
+    mend: "Log in again, with name and password.",
+};
 /// The access token is good, but this is another user's.
-pub static FORBIDDEN: Kind = Kind { code: "forbidden", status: 403, title: "Forbidden" };
+pub static FORBIDDEN: Kind = Kind {
+    code: "forbidden",
+    status: 403,
+    title: "Forbidden",
+    about: "The access token is good, but what the request would change belongs to another user.",
+    mend: "Use the token of the user whom it belongs to.",
+};
 /// The current password, asked for once more, is not the right one.
-pub static WRONG_PASSWORD: Kind = Kind { code: "wrong-password", status: 403, title: "Forbidden" };
+pub static WRONG_PASSWORD: Kind = Kind {
+    code: "wrong-password",
+    status: 403,
+    title: "Forbidden",
+    about: "The current password, which this route asks for once more, is another one.",
+    mend: "Ask the person for the current password again.",
+};
 /// Another user has this name.
-pub static NAME_TAKEN: Kind = Kind { code: "name-taken", status: 409, title: "Conflict" };
+pub static NAME_TAKEN: Kind = Kind {
+    code: "name-taken",
+    status: 409,
+    title: "Conflict",
+    about: "Another user has this name.",
+    mend: "Choose another name.",
+};
 /// There is such a row already, by a rule that no query names.
-pub static CONFLICT: Kind = Kind { code: "conflict", status: 409, title: "Conflict" };
+pub static CONFLICT: Kind = Kind {
+    code: "conflict",
+    status: 409,
+    title: "Conflict",
+    about: "There is a row already that leaves no room for this one.",
+    mend: "Read what is there, then decide whether to change that row or to send other values.",
+};
 /// The database has not been migrated to what this version needs, or its role may not use it.
-pub static SCHEMA_BEHIND: Kind =
-    Kind { code: "schema-behind", status: 503, title: "Service Unavailable" };
+pub static SCHEMA_BEHIND: Kind = Kind {
+    code: "schema-behind",
+    status: 503,
+    title: "Service Unavailable",
+    about: "The database is not at the revision that this version of the server needs, or its role \
+        may not use it.",
+    mend: "Nothing a client can do but try again later. Operators: run `peace-migrate upgrade head` \
+        with the same database; no restart is needed.",
+};
 
 /// What a route may answer that asks the database.
 pub const DATABASE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL];

@@ -4,6 +4,7 @@ pub mod callers;
 pub mod ctl;
 pub mod datetimes;
 pub mod development;
+pub mod docs;
 pub mod embedded;
 pub mod errors;
 pub mod journal;

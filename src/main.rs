@@ -14,7 +14,7 @@ use peace::embedded::{Cluster, EmbeddedError, Lock, Place};
 use peace::pid_file::PidFile;
 use peace::programs::{self, Need, REFUSED, UNAVAILABLE};
 use peace::settings::{self, Command, Config, Database, DatabaseUrl, Loaded, Sources};
-use peace::{ctl, journal, platform, resources, serving};
+use peace::{ctl, docs, journal, platform, resources, serving};
 use supervisor::{Outcome, Program, ProgramKind, Reload, Supervisor, Task, Work};
 
 #[global_allocator]
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     match command {
         Command::Print(text) => print(&text),
         Command::Routes => print(&resources::listing()),
+        Command::OpenApi => print(&docs::openapi_json()),
         Command::Ctl(ask) => match ctl::run(&ask) {
             Ok(text) => print(&text),
             Err(error) => {

@@ -5,10 +5,9 @@
 //! A page costs the same wherever it is, and rows that come or go meanwhile move none of the
 //! others. Does not know: which list; its name only keeps cursors of different lists apart.
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use worker::{Fault, Field, Fields, Integer, Rule, Value};
+use worker::{Fault, Field, Fields, Integer, Rule, Value, response};
 
 /// Rows of a page when the client does not say.
 const LIMIT_DEFAULT: i64 = 50;
@@ -25,19 +24,21 @@ pub struct Page {
     pub after: Uuid,
 }
 
-/// Which rows a client got, and how to ask for the next.
-#[derive(Debug, Serialize, PartialEq, Eq)]
-pub struct PageResponse {
-    limit: i64,
-    /// For the `cursor` of the next request; none on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
+response! {
+    /// Which rows a client got, and how to ask for the next.
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct PageResponse {
+        /// How many there are at most.
+        limit: i64 = LIMIT_DEFAULT,
+        /// For the `cursor` of the next request; none on the last page.
+        pub next_cursor: Option<String>,
+    }
 }
 
 impl Page {
     /// Reads `limit` and `cursor` of the list of this name.
     pub fn read(fields: &mut Fields<'_>, list: &'static str) -> Field<Self> {
-        let limit = fields.optional("limit", Integer::range(1, LIMIT_MAX));
+        let limit = fields.optional("limit", Limit);
         let after = fields.optional("cursor", Cursor { list });
         let page = fields.join((limit, after));
         page.map(|(limit, after)| Self {
@@ -73,6 +74,28 @@ impl Page {
     }
 }
 
+/// How many rows a client wants.
+struct Limit;
+
+impl Limit {
+    const RANGE: Integer = Integer::range(1, LIMIT_MAX);
+}
+
+impl Rule for Limit {
+    type Output = i64;
+
+    fn check(&self, value: &Value<'_>) -> Result<i64, Fault> {
+        Self::RANGE.check(value)
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        let mut schema = Self::RANGE.describe();
+        schema["default"] = LIMIT_DEFAULT.into();
+        schema["description"] = "How many rows at most.".into();
+        schema
+    }
+}
+
 /// The place in a list after one id: its digits behind a check over them and the list's name, so
 /// that a damaged cursor, or one of another list, is refused instead of answering other rows.
 struct Cursor {
@@ -101,7 +124,7 @@ impl Rule for Cursor {
     }
 
     fn describe(&self) -> serde_json::Value {
-        serde_json::json!({ "type": "string", "description": "next_cursor of the page before" })
+        serde_json::json!({ "type": "string", "description": "The `next_cursor` of the page before." })
     }
 }
 

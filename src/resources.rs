@@ -37,6 +37,8 @@ const RESOURCES: &[Resource] = &[
 
 /// What every resource file hands over.
 struct Resource {
+    /// Its chapter of the API document: the first word of its routes' names, and what it is about.
+    chapter: Chapter,
     /// Declares its routes.
     routes: fn(&mut Routes<App>),
     /// Where its rows are.
@@ -44,6 +46,9 @@ struct Resource {
     /// The statements of its requests; a worker prepares them when it connects.
     statements: &'static [Statement],
 }
+
+/// A name, and what stands below it.
+type Chapter = (&'static str, &'static str);
 
 /// A statement, and the constant that it is: `peace::resources::items::SELECT`.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +69,19 @@ pub fn routes(debug: bool) -> Routes<App> {
         debug::routes(&mut routes);
     }
     routes
+}
+
+/// The chapters of the API document, in order; a resource may stand in another one's.
+pub fn chapters() -> Vec<Chapter> {
+    let mut chapters: Vec<Chapter> = Vec::new();
+    for Resource { chapter: (name, about), .. } in RESOURCES {
+        match chapters.iter_mut().find(|(known, _)| known == name) {
+            Some((_, text)) if text.is_empty() => *text = about,
+            Some(_) => {}
+            None => chapters.push((name, about)),
+        }
+    }
+    chapters
 }
 
 /// The schema as this program declares it.

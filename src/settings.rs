@@ -67,6 +67,8 @@ pub enum Command {
     Ctl(Ask),
     /// Print the routes of the API.
     Routes,
+    /// Print the API document.
+    OpenApi,
     /// Print this text (help, version, completions, `config show`, `config check`) and exit 0.
     Print(String),
 }
@@ -95,6 +97,7 @@ pub fn load(
     match verb {
         Verb::Print(text) => Ok(Loaded { command: Command::Print(text), warnings: Vec::new() }),
         Verb::Routes => Ok(Loaded { command: Command::Routes, warnings: Vec::new() }),
+        Verb::OpenApi => Ok(Loaded { command: Command::OpenApi, warnings: Vec::new() }),
         Verb::Serve => serve(resolve(gather())),
         Verb::Ctl { request, json } => ctl(gather(), request, json),
         Verb::ConfigCheck => check(resolve(gather())),

@@ -12,27 +12,39 @@
 //! as the clients of this API expect.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 use tracing::{info, warn};
 use uuid::Uuid;
 use worker::header::{CACHE_CONTROL, PRAGMA};
 use worker::{
     Context, Fault, Form, HttpError, Invalid, Place, Problem, Reply, Routes, Rule, Success, Text,
-    Value, WithHeaders, payload,
+    Value, WithHeaders, payload, response,
 };
 
 use super::{Resource, password, users};
 use crate::app::App;
 use crate::errors::{ApiError, DATABASE, REFRESH_REFUSED, Result, WRONG_CREDENTIALS};
-use crate::security::passwords::{Secret, Verdict};
+use crate::security::passwords::{Secret, TOKEN, Verdict};
 use crate::security::tokens::{TokenKind, Tokens};
 
-pub(super) const RESOURCE: Resource = Resource { routes, tables: &[], statements: &[] };
+pub(super) const RESOURCE: Resource = Resource {
+    chapter: (
+        "auth",
+        "Logging in: a name and a password for tokens, and a refresh token for new ones.",
+    ),
+    routes,
+    tables: &[],
+    statements: &[],
+};
 
 fn routes(routes: &mut Routes<App>) {
-    routes.post("/auth/token", "auth-token", token).fails(DATABASE).fails(&[&WRONG_CREDENTIALS]);
+    routes
+        .post("/auth/token", "auth-token", token)
+        .about("Log in")
+        .fails(DATABASE)
+        .fails(&[&WRONG_CREDENTIALS]);
     routes
         .post("/auth/refresh", "auth-refresh", refresh)
+        .about("Get new tokens")
         .fails(DATABASE)
         .fails(&[&REFRESH_REFUSED]);
 }
@@ -44,13 +56,14 @@ const USERNAME_MAX: usize = 256;
 
 payload! {
     struct Login {
-        username: String = required(Text::max(USERNAME_MAX)),
+        username: String = required(Text::max(USERNAME_MAX).like("ann")),
         password: SecretString = required(Secret::to_compare()),
         grant_type: Option<()> = optional(Grant("password")),
     }
 
     struct Refresh {
-        refresh_token: SecretString = required(Secret::to_compare()),
+        /// As the last answer with tokens gave it.
+        refresh_token: SecretString = required(Secret::token()),
         grant_type: Option<()> = optional(Grant("refresh_token")),
     }
 }
@@ -68,17 +81,21 @@ impl Rule for Grant {
     }
 
     fn describe(&self) -> serde_json::Value {
-        serde_json::json!({ "type": "string", "pattern": format!("^{}$", self.0) })
+        serde_json::json!({ "type": "string", "pattern": format!("^{}$", self.0), "examples": [self.0] })
     }
 }
 
-#[derive(Serialize)]
-struct TokenResponse {
-    access_token: String,
-    refresh_token: String,
-    token_type: &'static str,
-    /// Seconds from now.
-    expires_in: u64,
+response! {
+    /// What proves who is calling.
+    struct TokenResponse {
+        /// For the header `Authorization: Bearer …`.
+        access_token: String = TOKEN,
+        /// For `/auth/refresh`; it opens no other route.
+        refresh_token: String = TOKEN,
+        token_type: &'static str = "bearer",
+        /// Seconds from now until the access token expires.
+        expires_in: u64 = 900,
+    }
 }
 
 impl TokenResponse {

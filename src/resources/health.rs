@@ -12,33 +12,39 @@
 //! pool of all requests, and so waits its turn behind them: a worker whose pool stays in use for
 //! longer than the pool wait is not ready either.
 
-use serde::Serialize;
-use worker::{Context, DbError, Reply, Routes};
+use worker::{Context, DbError, Reply, Routes, response};
 
 use super::Resource;
 use crate::app::App;
 use crate::errors::{ApiError, DATABASE, Result};
 
-pub(super) const RESOURCE: Resource =
-    Resource { routes, tables: &[], statements: statements![migrations::READINESS_SQL] };
+pub(super) const RESOURCE: Resource = Resource {
+    chapter: ("health", "Is this process alive, may it be sent requests, and what is it?"),
+    routes,
+    tables: &[],
+    statements: statements![migrations::READINESS_SQL],
+};
 
 fn routes(routes: &mut Routes<App>) {
-    routes.get("/health/live", "health-live", live);
-    routes.get("/health/ready", "health-ready", ready).fails(DATABASE);
-    routes.get("/version", "version", version);
+    routes.get("/health/live", "health-live", live).about("Is it alive?");
+    routes.get("/health/ready", "health-ready", ready).about("Is it ready?").fails(DATABASE);
+    routes.get("/version", "health-version", version).about("Which version is it?");
 }
 
 // Responses
 
-#[derive(Serialize)]
-struct StatusResponse {
-    status: &'static str,
-}
+response! {
+    /// How the process is.
+    struct StatusResponse {
+        /// `live` or `ready`.
+        status: &'static str = "live",
+    }
 
-#[derive(Serialize)]
-struct VersionResponse {
-    name: &'static str,
-    version: &'static str,
+    /// What the process is.
+    struct VersionResponse {
+        name: &'static str = env!("CARGO_PKG_NAME"),
+        version: &'static str = env!("CARGO_PKG_VERSION"),
+    }
 }
 
 // Handlers

@@ -15,10 +15,10 @@
 //! items know this switch: a copy of this file for another resource leaves `item_owner` out, and
 //! writes `callers::caller(&cx)?.user` where it stands; its owner is a `Uuid` then, never none.
 
-use serde::Serialize;
 use uuid::Uuid;
 use worker::{
-    Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row, Text, both, payload,
+    Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row, Text, both,
+    payload, response,
 };
 
 use super::Resource;
@@ -30,19 +30,26 @@ use crate::pages::{Page, PageResponse};
 use crate::settings::ItemWrites;
 
 pub(super) const RESOURCE: Resource = Resource {
+    chapter: ("items", "Everyone may read items, their owner may write them."),
     routes,
     tables: &[Item::TABLE],
     statements: statements![SELECT_PAGE, SELECT, INSERT, UPDATE, DELETE],
 };
 
 fn routes(routes: &mut Routes<App>) {
-    let changing = [OWN, ONE, CHANGE].concat();
-    routes.get("/items", "items-list", list).fails(DATABASE);
-    routes.get("/items/{pubid}", "items-read", read).fails(ONE).fails(DATABASE);
-    routes.post("/items", "items-create", create).fails(OWN).fails(CHANGE);
-    routes.put("/items/{pubid}", "items-replace", replace).fails(&changing);
-    routes.patch("/items/{pubid}", "items-patch", patch).fails(&changing);
-    routes.delete("/items/{pubid}", "items-delete", delete).fails(&changing);
+    let (reading, changing) = ([ONE, DATABASE].concat(), [OWN, ONE, CHANGE].concat());
+    routes.get("/items", "items-list", list).about("List a user's items").fails(DATABASE);
+    routes.get("/items/{pubid}", "items-read", read).about("Read an item").fails(&reading);
+    routes.post("/items", "items-create", create).about("Create an item").fails(OWN).fails(CHANGE);
+    routes
+        .put("/items/{pubid}", "items-replace", replace)
+        .about("Replace an item")
+        .fails(&changing);
+    routes.patch("/items/{pubid}", "items-patch", patch).about("Change an item").fails(&changing);
+    routes
+        .delete("/items/{pubid}", "items-delete", delete)
+        .about("Delete an item")
+        .fails(&changing);
 }
 
 // The table
@@ -66,6 +73,7 @@ const NAME_MAX: usize = 30;
 
 payload! {
     struct ListItems {
+        /// Whose items.
         user_pubid: Uuid = required(worker::Uuid),
         page: Page = |fields| Page::read(fields, LIST),
     }
@@ -75,11 +83,13 @@ payload! {
     }
 
     struct CreateItem {
-        name: String = required(Text::max(NAME_MAX)),
+        name: String = required(Text::max(NAME_MAX).like("umbrella")),
+        /// Its owner: the user whose token is sent.
         user_pubid: Uuid = required(worker::Uuid),
     }
 
     struct ReplaceItem {
+        /// Left out, it stays as it is.
         added: Option<UtcDateTime> = optional(DateTime),
     }
 
@@ -88,18 +98,21 @@ payload! {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct ItemResponse {
-    pubid: Uuid,
-    name: String,
-    added: UtcDateTime,
-    user_pubid: Uuid,
-}
+response! {
+    /// An item.
+    pub(super) struct ItemResponse {
+        pubid: Uuid,
+        name: String = "umbrella",
+        added: UtcDateTime,
+        /// Its owner.
+        user_pubid: Uuid,
+    }
 
-#[derive(Serialize)]
-struct ItemsResponse {
-    items: Vec<ItemResponse>,
-    page: PageResponse,
+    /// A page of items, oldest first.
+    struct ItemsResponse {
+        items: Vec<ItemResponse>,
+        page: PageResponse,
+    }
 }
 
 impl From<Item> for ItemResponse {

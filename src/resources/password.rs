@@ -21,6 +21,7 @@ use crate::errors::{ApiError, CHANGE, ONE, OWN, Result, WRONG_PASSWORD};
 use crate::security::passwords::{self, Secret};
 
 pub(super) const RESOURCE: Resource = Resource {
+    chapter: ("users", ""),
     routes,
     tables: &[],
     statements: statements![
@@ -35,6 +36,7 @@ pub(super) const RESOURCE: Resource = Resource {
 fn routes(routes: &mut Routes<App>) {
     routes
         .put("/users/{pubid}/password", "users-password", change)
+        .about("Change a user's password")
         .fails(&[OWN, ONE, CHANGE].concat())
         .fails(&[&WRONG_PASSWORD]);
 }

@@ -1,24 +1,14 @@
 //! Users: everyone may read them, each may change their own.
 //!
-//! | route | success | its own problems |
-//! |---|---|---|
-//! | `GET /users` `?limit=&cursor=` | 200 `{"users":[…],"page":{…}}`, in order of creation | |
-//! | `GET /users/{pubid}` `?incl_items=` | 200; with `items`, and `items_next` beyond 200 | 404 |
-//! | `POST /users` `{name, password, fullname?}` | 201, `Location` | 409 the name is taken |
-//! | `PUT /users/{pubid}` `{fullname?}` | 200; an absent `fullname` is cleared | 401, 403, 404 |
-//! | `PATCH /users/{pubid}` `{fullname?}` | 200; an absent `fullname` is kept | 401, 403, 404 |
-//! | `DELETE /users/{pubid}` | 200 `null`; their items go too | 401, 403, 404 |
-//!
 //! Whoever changes a user is checked in this order: the token (401), the id in the path (422),
 //! whose it is (403), the body (422), then the database (404). What concerns their password is in
 //! `password`.
 
 use secrecy::SecretString;
-use serde::Serialize;
 use uuid::Uuid;
 use worker::{
     Boolean, Change, Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row,
-    Text, both, payload,
+    Text, both, payload, response,
 };
 
 use super::Resource;
@@ -30,19 +20,24 @@ use crate::pages::{Page, PageResponse};
 use crate::security::passwords::Secret;
 
 pub(super) const RESOURCE: Resource = Resource {
+    chapter: ("users", "Everyone may read users, each may change their own."),
     routes,
     tables: &[User::TABLE],
     statements: statements![SELECT_PAGE, SELECT, SELECT_WITH_ITEMS, INSERT, UPDATE, DELETE],
 };
 
 fn routes(routes: &mut Routes<App>) {
-    let changing = [OWN, ONE, CHANGE].concat();
-    routes.get("/users", "users-list", list).fails(DATABASE);
-    routes.get("/users/{pubid}", "users-read", read).fails(ONE).fails(DATABASE);
-    routes.post("/users", "users-create", create).fails(CHANGE).fails(&[&NAME_TAKEN]);
-    routes.put("/users/{pubid}", "users-replace", replace).fails(&changing);
-    routes.patch("/users/{pubid}", "users-patch", patch).fails(&changing);
-    routes.delete("/users/{pubid}", "users-delete", delete).fails(&changing);
+    let (reading, changing) = ([ONE, DATABASE].concat(), [OWN, ONE, CHANGE].concat());
+    routes.get("/users", "users-list", list).about("List users").fails(DATABASE);
+    routes.get("/users/{pubid}", "users-read", read).about("Read a user").fails(&reading);
+    routes
+        .post("/users", "users-create", create)
+        .about("Sign up")
+        .fails(CHANGE)
+        .fails(&[&NAME_TAKEN]);
+    routes.put("/users/{pubid}", "users-replace", replace).about("Replace a user").fails(&changing);
+    routes.patch("/users/{pubid}", "users-patch", patch).about("Change a user").fails(&changing);
+    routes.delete("/users/{pubid}", "users-delete", delete).about("Delete a user").fails(&changing);
 }
 
 // The table
@@ -60,9 +55,9 @@ migrations::table! {
 
 /// Longest name, in characters.
 const NAME_MAX: usize = 30;
-/// Longest full name, in characters: a page of 200 users stays small. The column takes more, and
+/// No longer, in characters, than that a page of 200 users stays small. The column takes more, and
 /// so did other programs on it: a longer one is shown, not written.
-const FULLNAME_MAX: usize = 200;
+const FULLNAME: Text = Text::max(200).like("Ann Example");
 /// Items shown with their user, at most.
 const ITEMS_MAX: i64 = 200;
 
@@ -76,41 +71,44 @@ payload! {
     }
 
     struct ReadUser {
+        /// Also show their first 200 items.
         incl_items: Option<bool> = optional(Boolean),
     }
 
     struct CreateUser {
-        name: String = required(Text::max(NAME_MAX)),
+        name: String = required(Text::max(NAME_MAX).like("ann")),
         password: SecretString = required(Secret::new_password()),
-        fullname: Option<String> = optional(Text::max(FULLNAME_MAX)),
+        fullname: Option<String> = optional(FULLNAME),
     }
 
     struct ReplaceUser {
-        fullname: Option<String> = optional(Text::max(FULLNAME_MAX)),
+        /// Left out, it is cleared.
+        fullname: Option<String> = optional(FULLNAME),
     }
 
     struct PatchUser: closed {
-        fullname: Change<String> = change(Text::max(FULLNAME_MAX)),
+        /// Left out, it stays; null clears it.
+        fullname: Change<String> = change(FULLNAME),
     }
 }
 
-#[derive(Serialize)]
-struct UserResponse {
-    pubid: Uuid,
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fullname: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    items: Option<Vec<ItemResponse>>,
-    /// The cursor of `GET /items` for the items that are not shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    items_next: Option<String>,
-}
+response! {
+    /// A user.
+    struct UserResponse {
+        pubid: Uuid,
+        name: String = "ann",
+        fullname: Option<String> = "Ann Example",
+        /// Where asked for.
+        items: Option<Vec<ItemResponse>>,
+        /// The cursor of `GET /items` for the items that are not shown.
+        items_next: Option<String>,
+    }
 
-#[derive(Serialize)]
-struct UsersResponse {
-    users: Vec<UserResponse>,
-    page: PageResponse,
+    /// A page of users, in order of creation.
+    struct UsersResponse {
+        users: Vec<UserResponse>,
+        page: PageResponse,
+    }
 }
 
 impl From<User> for UserResponse {

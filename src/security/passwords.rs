@@ -31,6 +31,11 @@ const LENGTH_MIN: usize = 8;
 /// Longest password, in characters; every byte of it counts.
 const LENGTH_MAX: usize = 64;
 
+/// What people may think of, for the API document.
+const EXAMPLE: &str = "correct horse";
+/// What a token looks like, for the API document.
+pub const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
+
 /// The rule for a field that holds a secret: judged as text, and kept as what no log shows.
 #[derive(Debug, Clone, Copy)]
 pub struct Secret(Text);
@@ -38,12 +43,17 @@ pub struct Secret(Text);
 impl Secret {
     /// What a new password must be.
     pub fn new_password() -> Self {
-        Self(Text::between(LENGTH_MIN, LENGTH_MAX))
+        Self(Text::between(LENGTH_MIN, LENGTH_MAX).like(EXAMPLE))
     }
 
     /// One that is compared with what is known: too long for that is wrong, not malformed.
     pub fn to_compare() -> Self {
-        Self(Text::unbounded())
+        Self(Text::unbounded().like(EXAMPLE))
+    }
+
+    /// A token, which is long and of our own making.
+    pub fn token() -> Self {
+        Self(Text::unbounded().like(TOKEN))
     }
 }
 
@@ -55,7 +65,9 @@ impl Rule for Secret {
     }
 
     fn describe(&self) -> Schema {
-        self.0.describe()
+        let mut schema = self.0.describe();
+        schema["format"] = "password".into();
+        schema
     }
 }
 
@@ -387,7 +399,8 @@ mod tests {
         assert_eq!(kind(Secret::new_password(), &"x".repeat(65)), "string_too_long");
         assert!(check(Secret::to_compare(), "").is_ok());
         assert!(check(Secret::to_compare(), &"x".repeat(10_000)).is_ok());
-        assert_eq!(Secret::new_password().describe(), Text::between(8, 64).describe());
+        let described = Secret::new_password().describe();
+        assert_eq!((&described["minLength"], &described["maxLength"]), (&8.into(), &64.into()));
     }
 
     fn timed<T>(work: impl FnOnce() -> T) -> Duration {

@@ -26,6 +26,7 @@ pub(super) enum Verb {
     ConfigShow,
     ConfigCheck,
     Routes,
+    OpenApi,
     Ctl {
         request: Request,
         /// Show the answer as it came.
@@ -48,6 +49,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Verb, L
         ["config", "show"] => Verb::ConfigShow,
         ["config", "check"] => Verb::ConfigCheck,
         ["routes"] => Verb::Routes,
+        ["openapi"] => Verb::OpenApi,
         ["ctl", word] => ctl(word, chain[chain.len() - 1].1)?,
         ["completions", shell] => Verb::Print(completions(shell)),
         _ => Verb::Serve,
@@ -112,6 +114,7 @@ pub(super) fn command() -> Command {
         .subcommand(config)
         .subcommand(ctl_command())
         .subcommand(Command::new("routes").about("Print the routes of the API"))
+        .subcommand(Command::new("openapi").about("Print the API document (OpenAPI, JSON)"))
         .subcommand(completions)
 }
 
@@ -313,6 +316,7 @@ mod tests {
             ("peace-supervisor config check", "ConfigCheck"),
             ("peace-supervisor --workers 2 config check", "ConfigCheck"),
             ("peace-supervisor routes", "Routes"),
+            ("peace-supervisor openapi", "OpenApi"),
             ("peace-supervisor ctl status", "Ctl { request: Status, json: false }"),
             ("peace-supervisor ctl status --json", "Ctl { request: Status, json: true }"),
             ("peace-supervisor ctl reload", "Ctl { request: Reload { wait: false }, json: false }"),

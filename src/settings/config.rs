@@ -69,6 +69,8 @@ pub struct Config {
     pub log_filter: String,
     /// Whether every request writes a log line.
     pub access_log: bool,
+    /// Whether the API shows its document, and pages about it.
+    pub docs: bool,
     /// What goes wrong on purpose.
     pub faults: Option<Faults>,
     /// Whether answers of errors carry debug text.
@@ -142,6 +144,7 @@ impl Config {
             log_format: log_format(resolved),
             log_filter: resolved.log_filter("log-filter"),
             access_log: resolved.switch("access-log"),
+            docs: resolved.switch("docs"),
             faults: faults(resolved),
             debug: resolved.switch("debug"),
         }

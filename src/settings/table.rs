@@ -133,6 +133,15 @@ pub const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "docs",
+        variables: &["PEACE_DOCS"],
+        section: Section::Network,
+        kind: Kind::Switch,
+        default: Fallback::Text("on"),
+        meaning: "serve /docs, /openapi.json, /problems and, in development, a page of links at /",
+        ..PLAIN
+    },
+    Setting {
         name: "trusted-proxies",
         variables: &["PEACE_TRUSTED_PROXIES"],
         section: Section::Network,

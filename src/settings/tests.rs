@@ -108,7 +108,7 @@ fn defaults_serve_in_development() {
     assert_eq!(config.shutdown_delay, Duration::ZERO);
     assert!(config.steering && config.pid_file.is_none() && !config.transaction_pooler);
     assert_eq!((config.log_format, config.log_filter.as_str()), (None, "info"));
-    assert!(config.access_log && config.faults.is_none() && !config.debug);
+    assert!(config.access_log && config.docs && config.faults.is_none() && !config.debug);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
         "--workers 3 --bind [::1]:9000 --admin-bind 127.0.0.1:9100 --pool-size 7 --timeout 9 \
          --boot-timeout 8s --graceful-timeout 500ms --keepalive-grace 0 --max-connections 10 \
          --backlog 11 --log-format json --access-log off --steering off --shutdown-delay 6 \
-         --control c.sock --pid-file p --database-pooler transaction",
+         --control c.sock --pid-file p --database-pooler transaction --docs off",
     )
     .variable("DATABASE_URL", GOOD_URL)
     .variable("JWT_SECRET_KEY", GOOD_KEY)
@@ -145,7 +145,7 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
     assert_eq!(config.jwt_secret.unwrap().expose_secret(), GOOD_KEY);
     assert_eq!(config.jwt_secret_previous.unwrap().expose_secret(), "before");
     assert_eq!(config.faults, Some(Faults { routes: true, boot_exit_slots: vec![2] }));
-    assert!(!config.access_log && config.debug);
+    assert!(!config.access_log && !config.docs && config.debug);
     let Database::Url(url) = config.database else { panic!() };
     assert_eq!(url.config().get_password(), Some(b"hunter2".as_slice()));
 }

@@ -13,6 +13,8 @@ mod auth;
 mod contract;
 /// Transactions that wait for each other.
 mod deadlocks;
+/// `/openapi.json`, `/docs`, `/problems`.
+mod docs;
 /// `peace-e2e`: clients that check every answer.
 mod e2e;
 /// The PostgreSQL that the program runs itself.
@@ -23,6 +25,8 @@ mod failover;
 mod faults;
 /// A row can be read through every worker as soon as its creation was answered.
 mod fresh;
+/// A page costs the same in small tables and in large ones.
+mod growth;
 /// Logins do not make other requests wait.
 mod hashing;
 /// `/items`, and datetimes.
@@ -47,6 +51,8 @@ mod own_user;
 mod paths;
 /// Rows of the Python template.
 mod python_rows;
+/// HTTP/1.1, byte by byte.
+mod raw;
 /// README's commands do what README says.
 mod readme;
 /// Starts that are refused: one line, the right exit code, nothing left.
@@ -61,6 +67,8 @@ mod serve;
 mod settings;
 /// The database host falls silent.
 mod silence;
+/// Clients that take their time, and large bodies.
+mod slow;
 /// Starts and stops in bad company: nobody reads the log, the last start was killed.
 mod startup;
 /// A stored password hash that changes while it is being verified.

@@ -1,6 +1,6 @@
 //! A real headless Chromium, driven over its debugging pipe.
 //!
-//! The test of the report's page opens files in it. Messages are JSON, ended by a zero byte: commands
+//! The tests of the report's page and of /docs open theirs in it. Messages are JSON, ended by a zero byte: commands
 //! go down to descriptor 3 of the browser, answers and events come up from descriptor 4. At end of
 //! file it leaves, so it does not outlive us. Every wait has a deadline, and fails as a test does.
 //! Source: the Chrome DevTools Protocol.
@@ -29,7 +29,8 @@ const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// `$@` runs it; its log goes to our standard error.
 const SHELL: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 /// No service of its own, no first run, no telling what it is asked to show.
-const ARGUMENTS: [&str; 11] = [
+/// No other host either: a name is not even looked up.
+const ARGUMENTS: [&str; 12] = [
     "--headless=new",
     "--remote-debugging-pipe",
     "--disable-gpu",
@@ -41,6 +42,7 @@ const ARGUMENTS: [&str; 11] = [
     "--no-default-browser-check",
     "--hide-scrollbars",
     "--log-level=3",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
 
 /// A running browser.
@@ -82,6 +84,11 @@ impl Chromium {
 
     /// Opens a file in a window of this width, and waits until it is loaded.
     pub(crate) fn open(&mut self, file: &Path, width: u32, scheme: &str) -> Page<'_> {
+        self.open_url(&format!("file://{}", file.display()), width, scheme)
+    }
+
+    /// The same with what is at `url`.
+    pub(crate) fn open_url(&mut self, url: &str, width: u32, scheme: &str) -> Page<'_> {
         let made = self.call(None, "Target.createTarget", &json!({ "url": "about:blank" }));
         let target = text(&made["targetId"]);
         let attach = json!({ "targetId": target, "flatten": true });
@@ -96,7 +103,7 @@ impl Chromium {
         page.call("Emulation.setDeviceMetricsOverride", &size);
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         page.call("Emulation.setEmulatedMedia", &json!({ "features": features }));
-        page.call("Page.navigate", &json!({ "url": format!("file://{}", file.display()) }));
+        page.call("Page.navigate", &json!({ "url": url }));
         page.chromium.wait_for("Page.loadEventFired");
         page
     }

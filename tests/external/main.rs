@@ -1,5 +1,5 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk,
-//! valgrind and strace, a real Chromium.
+//! valgrind and strace, a real Chromium, and tools that judge an API by its document.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -23,6 +23,10 @@ mod budget;
 mod chromium;
 /// The contract under abuse.
 mod contract;
+/// /docs in a real browser, and where its files are from.
+mod docs;
+/// What others say of the API document, and of the API by it.
+mod openapi;
 /// The page of a load report, in a real browser.
 mod page;
 /// The server that ours is measured against.

@@ -29,6 +29,7 @@ use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::response::{Response, empty};
 use crate::route::Endpoint;
 use crate::router::Resource;
+use crate::security_headers;
 use crate::stats::Stats;
 
 /// The route of a request that has none, in the log.
@@ -49,7 +50,11 @@ pub(crate) async fn answer(
 
     let outcome = match fault {
         None => respond(head, body, &mut visit).await,
-        Some(fault) => Err(fault.into()),
+        Some(fault) => {
+            // Back to the connection, which has to deal with what nobody has read.
+            drop(body);
+            Err(fault.into())
+        }
     };
 
     let mut response = outcome.unwrap_or_else(|problem| visit.render(problem));
@@ -58,6 +63,7 @@ pub(crate) async fn answer(
     let reusable = connection.settle(wanted);
     let headers = response.headers_mut();
     headers.insert(&X_REQUEST_ID, visit.request_id.clone().into_value());
+    security_headers::add(headers);
     if !reusable || connection.shared.drain.is_draining() || connection.shared.is_full() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

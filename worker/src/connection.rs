@@ -22,6 +22,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 use crate::answer::answer;
 use crate::config::Limits;
 use crate::error::HttpError;
+use crate::refuse::unparsed;
 use crate::shared::Shared;
 use crate::socket::{Socket, Stream};
 use crate::watch::Watch;
@@ -102,6 +103,13 @@ impl Connection {
             }
         });
         true
+    }
+
+    /// What hyper writes although there is no request: an answer to a head that it could not parse. Gives
+    /// what is written instead, if anything.
+    pub(crate) fn refuse(&self, bare: &[u8]) -> Option<Vec<u8>> {
+        self.lingers.set(true);
+        unparsed(bare, &self.shared)
     }
 
     /// Whether the client may still be sending when we close: a body that nobody read, a head that hyper

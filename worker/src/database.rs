@@ -17,6 +17,7 @@ mod hosts;
 mod lane;
 mod link;
 mod loan;
+mod local;
 mod pool;
 mod retry;
 mod rows;

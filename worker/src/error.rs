@@ -1,6 +1,6 @@
 //! What can go wrong between the bytes of a request and its handler.
 //!
-//! Made by the router, the inputs and `answer.rs`; turned into a [`Problem`] here and nowhere else: with
+//! Made by the router, the inputs, `answer.rs` and `refuse.rs`; turned into a [`Problem`] here and nowhere else: with
 //! `kinds.rs` beside it, this is the one place of this crate that chooses status codes.
 //! Does not know: the application's own errors.
 
@@ -9,8 +9,9 @@ use thiserror::Error;
 
 use crate::fields::Invalid;
 use crate::kinds::{
-    BAD_REQUEST, CONTENT_TOO_LARGE, INTERNAL, INVALID_INPUT, METHOD_NOT_ALLOWED, NOT_FOUND,
-    NOT_IMPLEMENTED, REQUEST_TIMEOUT, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, URI_TOO_LONG,
+    BAD_REQUEST, CONTENT_TOO_LARGE, EXPECTATION_FAILED, HEAD_TOO_LARGE, INTERNAL, INVALID_INPUT,
+    METHOD_NOT_ALLOWED, NOT_FOUND, NOT_IMPLEMENTED, REQUEST_TIMEOUT, UNAVAILABLE,
+    UNSUPPORTED_MEDIA_TYPE, URI_TOO_LONG,
 };
 use crate::problem::{Kind, Problem};
 
@@ -29,6 +30,18 @@ pub enum HttpError {
     /// An HTTP/1.1 request must name exactly one host, and rightly.
     #[error("the request must have one host header, with a host and perhaps a port")]
     Host,
+    /// The bytes are no head of HTTP/1.1.
+    #[error("the request is not HTTP/1.1 as RFC 9112 has it")]
+    Malformed,
+    /// The head is over a limit.
+    #[error("the head of a request may have {max} bytes and 100 fields")]
+    HeadTooLarge {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The client expects something besides `100-continue`.
+    #[error("the one expectation this server meets is 100-continue")]
+    Expectation,
     /// The body has a transfer coding besides `chunked`.
     #[error("the one transfer coding this server knows is chunked")]
     TransferCoding,
@@ -80,7 +93,9 @@ impl HttpError {
         match self {
             Self::NotFound => &NOT_FOUND,
             Self::MethodNotAllowed { .. } => &METHOD_NOT_ALLOWED,
-            Self::Host | Self::BodyBroken => &BAD_REQUEST,
+            Self::Malformed | Self::Host | Self::BodyBroken => &BAD_REQUEST,
+            Self::HeadTooLarge { .. } => &HEAD_TOO_LARGE,
+            Self::Expectation => &EXPECTATION_FAILED,
             Self::UriTooLong { .. } => &URI_TOO_LONG,
             Self::PayloadTooLarge { .. } => &CONTENT_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => &UNSUPPORTED_MEDIA_TYPE,
@@ -109,7 +124,10 @@ impl From<HttpError> for Problem {
             HttpError::Full => problem.header(RETRY_AFTER, "1").header(CONNECTION, "close"),
             HttpError::Panicked(text) => problem.log(format!("the handler panicked: {text}")),
             HttpError::NotFound
+            | HttpError::Malformed
+            | HttpError::HeadTooLarge { .. }
             | HttpError::Host
+            | HttpError::Expectation
             | HttpError::TransferCoding
             | HttpError::UriTooLong { .. }
             | HttpError::PayloadTooLarge { .. } => problem,

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use crate::given::Given;
 use crate::rules::{Fault, Rule, Value};
+use crate::schema::{Describe, MemberSpec, ObjectSpec, Schema};
 
 /// A typed input of a handler, read from a body, a query string or the path. [`payload!`](crate::payload!)
 /// writes one from a list of fields.
@@ -21,6 +22,12 @@ pub trait Payload: Sized + 'static {
     /// Read it: ask for every field, then combine them with [`Fields::all`], so that all failures are
     /// noted. `None` means that at least one was, or that the payload is only being described.
     fn read(fields: &mut Fields<'_>) -> Option<Self>;
+
+    /// Say what its fields are: a name, and a text for a person.
+    #[must_use]
+    fn notes() -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
 }
 
 /// Which part of the request a payload is read from; the first element of every `loc`.
@@ -91,6 +98,27 @@ impl Invalid {
             kind: "json_invalid".into(),
             pointer: None,
         }
+    }
+}
+
+impl Describe for Invalid {
+    fn describe() -> Schema {
+        Schema::Object(ObjectSpec {
+            name: "Invalid",
+            about: "What is wrong with one value of the input.",
+            members: vec![
+                MemberSpec::of::<Vec<Place>>("loc", "Where: path, query or body, then inwards."),
+                MemberSpec::of::<String>("msg", "What, for a person."),
+                MemberSpec::of::<String>("type", "What, for a program."),
+                MemberSpec::of::<Option<String>>("pointer", "Where in the body (RFC 6901)."),
+            ],
+        })
+    }
+}
+
+impl Describe for Place {
+    fn describe() -> Schema {
+        Schema::Value(serde_json::json!({"type": ["string", "integer"]}))
     }
 }
 
@@ -182,7 +210,7 @@ field_tuple!(A B C D E F G H I J K L);
 impl<'a> Fields<'a> {
     /// Ask for a value that must be there.
     pub fn required<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<R::Output> {
-        self.ask(name, &rule, true, |value| match value {
+        self.ask(name, &rule, Absence::Refused, |value| match value {
             Some(value) => rule.check(&value),
             None => Err(Fault::missing()),
         })
@@ -190,7 +218,7 @@ impl<'a> Fields<'a> {
 
     /// Ask for a value that may be absent; JSON null counts as absent.
     pub fn optional<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<Option<R::Output>> {
-        self.ask(name, &rule, false, |value| match value {
+        self.ask(name, &rule, Absence::OrNull, |value| match value {
             None | Some(Value::Json(Json::Null)) => Ok(None),
             Some(value) => rule.check(&value).map(Some),
         })
@@ -198,12 +226,13 @@ impl<'a> Fields<'a> {
 
     /// Ask for a new value that cannot be cleared: absent keeps the old one, null is a wrong value.
     pub fn set<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<Option<R::Output>> {
-        self.ask(name, &rule, false, |value| value.map(|value| rule.check(&value)).transpose())
+        let judge = |value: Option<Value<'a>>| value.map(|value| rule.check(&value)).transpose();
+        self.ask(name, &rule, Absence::Taken, judge)
     }
 
     /// Ask for a change: absent keeps, null clears, a value sets.
     pub fn change<R: Rule>(&mut self, name: &'static str, rule: R) -> Field<Change<R::Output>> {
-        self.ask(name, &rule, false, |value| match value {
+        self.ask(name, &rule, Absence::OrNull, |value| match value {
             None => Ok(Change::Keep),
             Some(Value::Json(Json::Null)) => Ok(Change::Clear),
             Some(value) => rule.check(&value).map(Change::Set),
@@ -239,6 +268,12 @@ impl<'a> Fields<'a> {
         let mut fields = Fields::new(Source::Body, Given::Nothing);
         // A description has no values, so the answer is always `None`.
         let _ = T::read(&mut fields);
+        for (name, about) in T::notes() {
+            let mut described = fields.described.iter_mut();
+            if let Some(field) = described.find(|field| field.name == name) {
+                field.about = about;
+            }
+        }
         PayloadSpec { fields: fields.described, closed: fields.closed }
     }
 
@@ -259,12 +294,14 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &'static str,
         rule: &R,
-        required: bool,
+        absence: Absence,
         judge: impl FnOnce(Option<Value<'a>>) -> Result<T, Fault>,
     ) -> Field<T> {
         debug_assert!(!self.combined, "the field {name} is asked for after `all`");
         if matches!(self.given, Given::Nothing) {
-            self.described.push(FieldSpec { name, schema: rule.describe(), required });
+            let schema = rule.describe();
+            let (required, nullable) = (absence == Absence::Refused, absence == Absence::OrNull);
+            self.described.push(FieldSpec { name, about: "", schema, required, nullable });
             return Field(None);
         }
         self.asked.push(name);
@@ -322,10 +359,25 @@ pub struct PayloadSpec {
 pub struct FieldSpec {
     /// Name of the member or parameter.
     pub name: &'static str,
+    /// What it is, for a person; may be empty.
+    pub about: &'static str,
     /// The rule as a JSON schema.
     pub schema: Json,
     /// Whether it must be there.
     pub required: bool,
+    /// Whether it may be null, in JSON.
+    pub nullable: bool,
+}
+
+/// What may stand for a field's value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absence {
+    /// Nothing.
+    Refused,
+    /// That the field is not there.
+    Taken,
+    /// That, or null.
+    OrNull,
 }
 
 #[cfg(test)]
@@ -511,7 +563,7 @@ mod tests {
         let spec = Fields::describe::<CreateUser>();
         let names: Vec<_> = spec.fields.iter().map(|f| (f.name, f.required)).collect();
         assert_eq!(names, [("name", true), ("password", true), ("fullname", false)]);
-        assert_eq!(spec.fields[0].schema, json!({"type": "string", "maxLength": 30}));
+        assert_eq!(spec.fields[0].schema, Text::max(30).describe());
         assert!(!spec.closed);
         assert!(Fields::describe::<PatchUser>().closed);
     }

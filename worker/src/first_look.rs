@@ -44,7 +44,7 @@ impl<'h> Once<'h> {
 impl FirstLook {
     pub(crate) fn at(head: &Parts, limits: &Limits) -> Self {
         let (mut host, mut coding) = (Once::Absent, Once::Absent);
-        let (mut given_id, mut expects) = (None, false);
+        let (mut given_id, mut expects, mut is_known) = (None, false, true);
         for (name, value) in &head.headers {
             if *name == HOST {
                 host.add(value);
@@ -52,6 +52,7 @@ impl FirstLook {
                 coding.add(value);
             } else if *name == EXPECT {
                 expects = true;
+                is_known &= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             } else if *name == X_REQUEST_ID {
                 given_id = given_id.or(Some(value));
             }
@@ -62,6 +63,7 @@ impl FirstLook {
             () if is_too_long => Some(HttpError::UriTooLong { max }),
             () if !is_host_right(host, head.version) => Some(HttpError::Host),
             () if !is_coding_right(coding) => Some(HttpError::TransferCoding),
+            () if !is_known => Some(HttpError::Expectation),
             () => None,
         };
         Self { request_id: RequestId::of(given_id), expects, fault }
@@ -89,7 +91,19 @@ fn is_host_right(host: Once<'_>, version: Version) -> bool {
 
 /// `uri-host [ ":" port ]`, where the host may be empty.
 fn is_host(host: &[u8]) -> bool {
-    is_plain_host(host) || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+    is_plain_host(host)
+        || (!host.contains(&b'@') && Authority::try_from(host).is_ok_and(|one| has_port(&one)))
+}
+
+/// Whether there is a port or nothing behind the host: the parser takes letters for a port, too.
+fn has_port(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    port.is_empty() || port.strip_prefix(':').is_some_and(is_number)
+}
+
+/// Digits, perhaps none.
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A name or an IPv4 address, with or without a port: nearly every host, and no parser is needed.

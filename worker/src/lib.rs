@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | `accept` | a queued connection | a socket and a seat | 503 when all seats stay taken |
 //! | `connection` | a socket | heads, parsed by hyper | closes what is silent, slow or idle; 400, 431 |
-//! | `answer` | a head | one response, whatever happens | 400, 414, 500 (panic), 503 (deadline) |
+//! | `answer` | a head | one response, whatever happens | 400, 414, 417, 501, 500 (panic), 503 (deadline) |
 //! | `router` | method and path | an endpoint | 404, 405 |
 //! | `request` | path, query, body | typed inputs | 408, 413, 415, 422 |
 //! | the handler | inputs | a success or a problem | what the application says |
@@ -15,7 +15,7 @@
 //! | `response`, `problem` | success, problem | bytes | nothing |
 //!
 //! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
-//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads,
+//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads, `schema` says what answers are,
 //! [`CpuThread`] is where work goes that would hold the loop.
 //!
 //! The application gives [`run`] its [`Inputs`], a [`Config`] and a function that makes the [`Router`];
@@ -25,7 +25,7 @@
 //! This crate forks nothing, opens no socket, reads no file and no environment, and knows no resource.
 //!
 //! What hyper answers itself, before a request exists (400 for a head that is no HTTP, 431 for one that is
-//! too long or has more than 100 headers), is bare: a status without a body.
+//! too long or has more than 100 headers), is replaced on its way out by an answer as all others are.
 
 mod accept;
 mod answer;
@@ -53,6 +53,8 @@ mod route;
 mod router;
 mod rules;
 mod runtime;
+mod schema;
+mod security_headers;
 mod shared;
 mod signals;
 mod socket;
@@ -77,10 +79,13 @@ pub use crate::fields::{
 };
 pub use crate::problem::{Kind, Problem};
 pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query, both};
-pub use crate::response::{Created, Empty, Reply, Response, Success, SuccessSpec, WithHeaders};
+pub use crate::response::{
+    Created, Empty, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
+};
 pub use crate::route::{Handler, Operation, Routes};
 pub use crate::router::{RouteConflict, Router};
 pub use crate::rules::{Boolean, Fault, Integer, Rule, Text, Uuid, Value};
 pub use crate::runtime::{BuildError, Error, Inputs, run};
+pub use crate::schema::{Describe, MemberSpec, ObjectSpec, Schema};
 pub use crate::signals::{Order, Orders};
 pub use crate::stats::Load;

@@ -12,7 +12,7 @@
 /// payload! {
 ///     struct CreateOrder {
 ///         /// What the order is called.
-///         name: String = required(Text::max(30)),
+///         name: String = required(Text::max(30).like("umbrella")),
 ///         note: Option<String> = optional(Text::max(200)),
 ///         r#type: String = required(Text::max(10)), // the member is called `type`
 ///     }
@@ -25,7 +25,7 @@
 ///
 /// After `=` stands how [`Fields`](crate::Fields) is asked: `required(rule)`, `optional(rule)`,
 /// `set(rule)` or `change(rule)`, under the field's own name. A closure `|fields| …` reads a part
-/// of several fields. `: closed` refuses members that no field asks for. A payload has at most
+/// of several fields. The comment of a field is what /docs shows. `: closed` refuses members that no field asks for. A payload has at most
 /// twelve fields; a part counts as one.
 ///
 /// The field's type is what that gives, and nothing is converted: a field cannot be optional in the
@@ -46,7 +46,7 @@ macro_rules! payload {
         $(#[$attribute:meta])*
         $visibility:vis struct $payload:ident $(: $mode:ident)? {
             $(
-                $(#[$note:meta])*
+                $(#[doc = $note:literal])*
                 $access:vis $field:ident: $type:ty =
                     $($verb:ident($rule:expr))? $(|$part:ident| $read:expr)?
             ),+ $(,)?
@@ -54,7 +54,7 @@ macro_rules! payload {
     )+) => {$(
         $(#[$attribute])*
         $visibility struct $payload {
-            $($(#[$note])* $access $field: $type),+
+            $($(#[doc = $note])* $access $field: $type),+
         }
 
         impl $crate::Payload for $payload {
@@ -66,6 +66,13 @@ macro_rules! payload {
                 };)+
                 let ($($field,)+) = fields.all(($($field,)+))?;
                 ::core::option::Option::Some(Self { $($field),+ })
+            }
+
+            fn notes() -> ::std::vec::Vec<(&'static str, &'static str)> {
+                ::std::vec![$((
+                    ::core::stringify!($field).trim_start_matches("r#"),
+                    ::core::concat!($($note),*).trim_ascii_start(),
+                )),+]
             }
         }
     )+};
@@ -123,6 +130,8 @@ mod tests {
         assert_eq!(order.unwrap(), Order { name: "a".into(), note: None, pages: (1, 2) });
         let names: Vec<_> = Fields::describe::<Order>().fields.iter().map(|f| f.name).collect();
         assert_eq!(names, ["name", "note", "first", "last"]);
+        let about: Vec<_> = Fields::describe::<Order>().fields.iter().map(|f| f.about).collect();
+        assert_eq!(about, ["What it is called.", "", "", ""]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::fields::Invalid;
 use crate::response::Response;
+use crate::schema::{Describe, MemberSpec, ObjectSpec, Schema};
 
 /// A kind of problem: one documented situation, with the status it is answered with.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub struct Kind {
     pub status: u16,
     /// The same few words each time, for a person.
     pub title: &'static str,
+    /// What happened, for the page that the problem's `type` names.
+    pub about: &'static str,
+    /// What the client can do about it, for that page.
+    pub mend: &'static str,
 }
 
 /// One failed request, before it is rendered.
@@ -132,6 +137,28 @@ impl Problem {
     }
 }
 
+impl Describe for Problem {
+    fn describe() -> Schema {
+        Schema::Object(ObjectSpec {
+            name: "Problem",
+            about: "What went wrong (RFC 9457).",
+            members: vec![
+                MemberSpec::of::<String>("type", "Which kind of problem it is; a page to read."),
+                MemberSpec::of::<String>("title", "The kind in a few words, always the same."),
+                MemberSpec::of::<u16>("status", "The status it is answered with."),
+                MemberSpec::of::<String>("detail", "What happened this time."),
+                MemberSpec::of::<String>("instance", "The path that was asked for."),
+                MemberSpec::of::<String>("request_id", "Name of this request in the server's log."),
+                MemberSpec::of::<Option<Vec<Invalid>>>(
+                    "errors",
+                    "All that is wrong with the input.",
+                ),
+                MemberSpec::of::<Option<String>>("error", "The same, in a word of OAuth 2."),
+            ],
+        })
+    }
+}
+
 struct Body<'a> {
     parts: &'a Parts,
     status: u16,
@@ -169,7 +196,7 @@ mod tests {
     use crate::fields::Source;
     use crate::rules::Fault;
 
-    static GONE: Kind = Kind { code: "gone", status: 410, title: "Gone" };
+    static GONE: Kind = Kind { code: "gone", status: 410, title: "Gone", about: "", mend: "" };
 
     async fn rendered(problem: Problem) -> (hyper::http::response::Parts, Value) {
         let (head, body) = problem.into_response("/users/1", "id-1").into_parts();

@@ -7,20 +7,21 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::json;
 use crate::kinds::INTERNAL;
 use crate::problem::Problem;
+use crate::schema::{Describe, Schema};
 
 /// A response as this crate sends it: the body is complete.
 pub type Response = hyper::Response<Full<Bytes>>;
 
 /// What a handler may return as its success; the type says the status.
 pub trait Success: Sized + 'static {
-    /// The status, and the type of the body if there is one.
+    /// The status, and what the body is if there is one.
     fn spec() -> SuccessSpec;
 
     /// Make the response.
@@ -36,13 +37,15 @@ pub trait Success: Sized + 'static {
     }
 }
 
-/// Status and body type of a success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a success looks like.
+#[derive(Debug, Clone, PartialEq)]
 pub struct SuccessSpec {
     /// The status.
     pub status: StatusCode,
-    /// Full path of the Rust type of the body; `None` without a body.
-    pub body: Option<&'static str>,
+    /// What the JSON in the body is; `None` without such a body.
+    pub body: Option<Schema>,
+    /// Whether a `Location` header says where the new resource is.
+    pub located: bool,
 }
 
 /// 200 with `T` as JSON.
@@ -61,6 +64,19 @@ pub struct Created<T> {
 /// 204, no body.
 #[derive(Debug)]
 pub struct Empty;
+
+/// Bytes of any media type, under an entity tag: 200; or 304 for a client that has them already.
+#[derive(Debug)]
+pub struct Representation {
+    /// What they are.
+    pub media_type: &'static str,
+    /// Their entity tag, in its quotes.
+    pub etag: HeaderValue,
+    /// Themselves.
+    pub bytes: Bytes,
+    /// Whether the client has them.
+    pub is_known: bool,
+}
 
 /// A success with headers of its own.
 #[derive(Debug)]
@@ -84,9 +100,9 @@ impl<S> WithHeaders<S> {
     }
 }
 
-impl<T: Serialize + 'static> Success for Reply<T> {
+impl<T: Serialize + Describe + 'static> Success for Reply<T> {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::OK, body: Some(std::any::type_name::<T>()) }
+        SuccessSpec { status: StatusCode::OK, body: Some(T::describe()), located: false }
     }
 
     fn respond(self) -> Result<Response, Problem> {
@@ -94,9 +110,9 @@ impl<T: Serialize + 'static> Success for Reply<T> {
     }
 }
 
-impl<T: Serialize + 'static> Success for Created<T> {
+impl<T: Serialize + Describe + 'static> Success for Created<T> {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::CREATED, body: Some(std::any::type_name::<T>()) }
+        SuccessSpec { status: StatusCode::CREATED, body: Some(T::describe()), located: true }
     }
 
     fn respond(self) -> Result<Response, Problem> {
@@ -109,11 +125,26 @@ impl<T: Serialize + 'static> Success for Created<T> {
 
 impl Success for Empty {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::NO_CONTENT, body: None }
+        SuccessSpec { status: StatusCode::NO_CONTENT, body: None, located: false }
     }
 
     fn respond(self) -> Result<Response, Problem> {
         Ok(empty(StatusCode::NO_CONTENT))
+    }
+}
+
+impl Success for Representation {
+    fn spec() -> SuccessSpec {
+        SuccessSpec { status: StatusCode::OK, body: None, located: false }
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        let mut response = match self.is_known {
+            true => empty(StatusCode::NOT_MODIFIED),
+            false => with_type(StatusCode::OK, self.media_type, self.bytes),
+        };
+        response.headers_mut().insert(ETAG, self.etag);
+        Ok(response)
     }
 }
 
@@ -143,11 +174,14 @@ fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response, Problem>
     let bytes = json::to_vec(body).map_err(|error| {
         Problem::new(&INTERNAL).log(format!("the response cannot be written as JSON: {error}"))
     })?;
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    Ok(with_type(status, "application/json", bytes.into()))
+}
+
+fn with_type(status: StatusCode, media_type: &'static str, bytes: Bytes) -> Response {
+    let mut response = Response::new(Full::new(bytes));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
 }
 
 #[cold]
@@ -158,7 +192,8 @@ fn illegal(name: &HeaderName) -> Problem {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
-    use hyper::header::{CACHE_CONTROL, ETAG};
+    use hyper::header::CACHE_CONTROL;
+    use serde_json::json;
 
     use super::*;
 
@@ -169,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_is_json() {
-        let response = Reply(vec![1, 2]).respond().unwrap();
+        let response = Reply(vec![1_i64, 2]).respond().unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(text(response).await, "[1,2]");
@@ -197,20 +232,48 @@ mod tests {
 
     #[test]
     fn headers_are_sent_along() {
-        let reply =
-            Reply(1).with_header(CACHE_CONTROL, "no-store").with_header(ETAG, "\"7\"".to_owned());
+        let reply = Reply(1_i64)
+            .with_header(CACHE_CONTROL, "no-store")
+            .with_header(ETAG, "\"7\"".to_owned());
         let response = reply.respond().unwrap();
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(response.headers()[ETAG], "\"7\"");
-        assert_eq!(Reply(1).with_header(ETAG, "a\nb").respond().unwrap_err().status(), 500);
+        assert_eq!(Reply(1_i64).with_header(ETAG, "a\nb").respond().unwrap_err().status(), 500);
+    }
+
+    #[tokio::test]
+    async fn a_representation_is_sent_to_who_does_not_have_it() {
+        let representation = |is_known| {
+            let etag = HeaderValue::from_static("\"7\"");
+            let bytes = Bytes::from_static(b"body {}");
+            Representation { media_type: "text/css", etag, bytes, is_known }.respond().unwrap()
+        };
+        let response = representation(false);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[ETAG]),
+            (200, &"\"7\"".parse().unwrap())
+        );
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/css");
+        assert_eq!(text(response).await, "body {}");
+        let response = representation(true);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[ETAG]),
+            (304, &"\"7\"".parse().unwrap())
+        );
+        assert!(!response.headers().contains_key(CONTENT_TYPE));
+        assert_eq!(text(response).await, "");
     }
 
     #[test]
     fn the_type_says_the_status() {
         assert_eq!(<Reply<String>>::spec().status, 200);
         assert_eq!(
-            <WithHeaders<Created<u8>>>::spec(),
-            SuccessSpec { status: StatusCode::CREATED, body: Some("u8") }
+            <WithHeaders<Created<bool>>>::spec(),
+            SuccessSpec {
+                status: StatusCode::CREATED,
+                body: Some(Schema::Value(json!({"type": "boolean"}))),
+                located: true
+            }
         );
         assert_eq!(Empty::spec().body, None);
     }

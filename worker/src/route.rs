@@ -78,8 +78,10 @@ pub struct Operation {
     pub method: Method,
     /// Its path, with `{name}` for parameters.
     pub pattern: &'static str,
-    /// Its unique name, for example `users-list`.
+    /// Its unique name, for example `users-list`; the first word is its chapter in the API document.
     pub name: &'static str,
+    /// What it does, in a few words; may be empty.
+    pub about: &'static str,
     /// What it reads.
     pub inputs: Vec<InputSpec>,
     /// What it answers when all goes well.
@@ -89,6 +91,12 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Say in a few words what it does.
+    pub fn about(&mut self, text: &'static str) -> &mut Self {
+        self.about = text;
+        self
+    }
+
     /// Declare kinds of problems. Those of bad input need no word: the inputs tell them.
     pub fn fails(&mut self, kinds: &[&'static Kind]) -> &mut Self {
         for kind in kinds {
@@ -208,7 +216,7 @@ impl<A: 'static> Routes<A> {
     {
         let (inputs, success) = (H::inputs(), H::success());
         let mut operation =
-            Operation { method, pattern, name, inputs, success, problems: Vec::new() };
+            Operation { method, pattern, name, about: "", inputs, success, problems: Vec::new() };
         let of_inputs: Vec<_> = operation.inputs.iter().map(InputSpec::problems).collect();
         operation.fails(&of_inputs.concat());
         let bind = move |app: Rc<A>| -> Endpoint {

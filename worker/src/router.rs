@@ -340,12 +340,13 @@ mod tests {
 
     #[test]
     fn the_table_describes_its_operations() {
-        static GONE: crate::Kind = crate::Kind { code: "gone", status: 410, title: "Gone" };
+        static GONE: crate::Kind =
+            crate::Kind { code: "gone", status: 410, title: "Gone", about: "", mend: "" };
         let mut routes = Routes::new();
-        routes.get("/users/{pubid}", "users-read", one).fails(&[&GONE]);
+        routes.get("/users/{pubid}", "users-read", one).about("Read a user").fails(&[&GONE]);
         let operation = routes.operations().next().unwrap();
         assert_eq!((operation.name, operation.pattern), ("users-read", "/users/{pubid}"));
-        assert_eq!(operation.success.status, 204);
+        assert_eq!((operation.about, operation.success.status.as_u16()), ("Read a user", 204));
         assert_eq!(operation.inputs[0].source, Source::Path);
         assert_eq!(operation.inputs[0].spec.fields[0].name, "pubid");
         assert_eq!(operation.problems, [&crate::kinds::INVALID_INPUT, &GONE]);

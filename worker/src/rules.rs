@@ -89,25 +89,32 @@ pub trait Rule {
 pub struct Text {
     min: usize,
     max: Option<usize>,
+    example: Option<&'static str>,
 }
 
 impl Text {
     /// Text of any length: only the body's or the path's limit holds.
     #[must_use]
-    pub fn unbounded() -> Self {
-        Self { min: 0, max: None }
+    pub const fn unbounded() -> Self {
+        Self { min: 0, max: None, example: None }
     }
 
     /// Text of at most `max` characters.
     #[must_use]
-    pub fn max(max: usize) -> Self {
-        Self { min: 0, max: Some(max) }
+    pub const fn max(max: usize) -> Self {
+        Self { min: 0, max: Some(max), example: None }
     }
 
     /// Text of `min` to `max` characters.
     #[must_use]
-    pub fn between(min: usize, max: usize) -> Self {
-        Self { min, max: Some(max) }
+    pub const fn between(min: usize, max: usize) -> Self {
+        Self { min, max: Some(max), example: None }
+    }
+
+    /// Such a text, for the API document.
+    #[must_use]
+    pub const fn like(self, example: &'static str) -> Self {
+        Self { example: Some(example), ..self }
     }
 }
 
@@ -134,12 +141,15 @@ impl Rule for Text {
     }
 
     fn describe(&self) -> Json {
-        let mut schema = json!({"type": "string"});
+        let mut schema = json!({"type": "string", "pattern": r"^[^\u0000]*$"});
         if self.min > 0 {
             schema["minLength"] = self.min.into();
         }
         if let Some(max) = self.max {
             schema["maxLength"] = max.into();
+        }
+        if let Some(example) = self.example {
+            schema["examples"] = json!([example]);
         }
         schema
     }
@@ -184,7 +194,7 @@ pub struct Integer {
 impl Integer {
     /// A number from `min` to `max`.
     #[must_use]
-    pub fn range(min: i64, max: i64) -> Self {
+    pub const fn range(min: i64, max: i64) -> Self {
         Self { min, max }
     }
 }
@@ -389,11 +399,13 @@ mod tests {
 
     #[test]
     fn rules_describe_themselves() {
-        assert_eq!(
-            Text::between(8, 64).describe(),
-            json!({"type": "string", "minLength": 8, "maxLength": 64})
-        );
-        assert_eq!(Text::unbounded().describe(), json!({"type": "string"}));
+        let mut text = json!({"type": "string", "pattern": r"^[^\u0000]*$"});
+        assert_eq!(Text::unbounded().describe(), text);
+        text["maxLength"] = json!(64);
+        text["examples"] = json!(["ann"]);
+        assert_eq!(Text::max(64).like("ann").describe(), text);
+        text["minLength"] = json!(8);
+        assert_eq!(Text::between(8, 64).like("ann").describe(), text);
         assert_eq!(Uuid.describe(), json!({"type": "string", "format": "uuid"}));
         assert_eq!(
             Integer::range(1, 2).describe(),

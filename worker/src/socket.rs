@@ -1,17 +1,19 @@
 //! The socket as hyper sees it, reporting what happens to the connection's watch.
 //!
 //! Made by `connection.rs`, driven by hyper.
-//! Promises: reads and writes are passed on as they are, vectored writes included; before a connection is
+//! Promises: reads and writes are passed on as they are, vectored writes included, but for hyper's own
+//! answers to what is no request, which are replaced (`refuse.rs`); before a connection is
 //! closed that the client may use, the kernel itself is asked whether it has; and where the client may
 //! still be sending, closing waits a moment for it to notice, since a close with unread bytes in the queue
 //! resets the connection, and an answer on its way is lost.
 //! Source: RFC 9112 section 9.6 (closing in stages).
 
-use std::io::{self, IoSlice};
+use std::io::{self, Cursor, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::{RecvFlags, recv};
@@ -42,11 +44,13 @@ pub(crate) struct Socket<T> {
     io: TokioIo<T>,
     connection: Rc<Connection>,
     lingering: bool,
+    /// What is left to write in place of an answer of hyper's own.
+    refusal: Option<Cursor<Vec<u8>>>,
 }
 
 impl<T> Socket<T> {
     pub(crate) fn new(stream: T, connection: Rc<Connection>) -> Self {
-        Self { io: TokioIo::new(stream), connection, lingering: false }
+        Self { io: TokioIo::new(stream), connection, lingering: false, refusal: None }
     }
 }
 
@@ -71,6 +75,9 @@ impl<T: Stream> Write for Socket<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.connection.watch.is_between_requests() {
+            return self.poll_refuse(cx, &[IoSlice::new(bytes)]);
+        }
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.wrote(written)
     }
@@ -84,6 +91,9 @@ impl<T: Stream> Write for Socket<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.connection.watch.is_between_requests() {
+            return self.poll_refuse(cx, slices);
+        }
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
         self.wrote(written)
     }
@@ -115,6 +125,30 @@ impl<T: Stream> Socket<T> {
             Poll::Pending => watch.stalled(self.connection.limits()),
         }
         written
+    }
+
+    /// Write our own refusal in place of hyper's, which counts as written when ours is.
+    fn poll_refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bare: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let ours = || self.connection.refuse(&bare).unwrap_or_else(|| bare.clone());
+        let mut rest = self.refusal.take().unwrap_or_else(|| Cursor::new(ours()));
+        while rest.has_remaining() {
+            let written = Pin::new(&mut self.io).poll_write(cx, rest.chunk());
+            match self.wrote(written) {
+                // As hyper takes it: nothing can be written any more.
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(0)),
+                Poll::Ready(written) => rest.advance(written?),
+                Poll::Pending => {
+                    self.refusal = Some(rest);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(bare.len()))
     }
 
     /// Read until the client closes, too; the watch's deadline ends it otherwise.

@@ -5,6 +5,7 @@ mod foster;
 mod http;
 mod limits;
 mod log;
+mod parsers;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -118,6 +118,13 @@ impl Watch {
         self.phase.get() == Phase::Head
     }
 
+    /// Whether no request is at work, nor its response on its way: what is written now answers none. (An
+    /// answer to what is no request that is written behind a response which its client does not read
+    /// counts as a part of that.)
+    pub(crate) fn is_between_requests(&self) -> bool {
+        matches!(self.phase.get(), Phase::Silent | Phase::Head | Phase::Idle)
+    }
+
     /// Whether there is no request: all that came before was answered, and nothing of another is here.
     pub(crate) fn is_idle(&self) -> bool {
         match self.phase.get() {

@@ -17,7 +17,7 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpStream, lookup_host},
 };
 use tokio_postgres::{
     Client, Config, Connection, NoTls, SimpleQueryMessage,
@@ -26,7 +26,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::chain;
+use super::{error::chain, local::Local};
 
 /// A session without a driver: whoever has it speaks the protocol.
 pub(super) type Socket = Box<dyn Stream>;
@@ -71,7 +71,7 @@ async fn reach(config: &Config) -> io::Result<Socket> {
         (_, Some(address)) => reach_tcp(config, &[(*address, port).into()]).await,
         (Some(Host::Unix(folder)), _) => {
             let path = folder.join(format!(".s.PGSQL.{port}"));
-            Ok(Box::new(UnixStream::connect(path).await?))
+            Ok(Box::new(Local::connect(&path).await?))
         }
         (Some(Host::Tcp(name)), _) => {
             let addresses: Vec<_> = lookup_host((name.as_str(), port)).await?.collect();

@@ -79,6 +79,15 @@ impl Column {
         Self { name: name.into(), kind, asked: Cell::new("") }
     }
 
+    /// Whether it is this column, seen without comparing texts; it stands at `place`.
+    #[inline]
+    fn is_known_by(&self, by: By, place: usize) -> bool {
+        match by {
+            By::Place(asked) => asked == place,
+            By::Name(name) => ptr::eq(self.asked.get(), name),
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -191,16 +200,27 @@ impl<'a> Row<'a> {
             Source::Driver(row) => of_driver(row, by),
             Source::DriverOf(row) => of_driver(row, by),
             Source::Wire { columns, data, next } => {
-                let place = find(columns, data, next.get(), by);
+                let at_hand = next.get();
+                let place = match columns.get(at_hand.column) {
+                    Some(column) if column.is_known_by(by, at_hand.column) => at_hand,
+                    _ => find(columns, data, at_hand, by),
+                };
                 let kind = &columns[place.column].kind;
                 let (value, behind) = value(data, place.at);
                 next.set(Place { column: place.column + 1, at: behind });
-                assert!(T::accepts(kind), "column {by:?} is of type {kind}");
+                if !T::accepts(kind) {
+                    unreadable(by, &format!("is of type {kind}"));
+                }
                 let value = T::from_sql_nullable(kind, value);
-                value.unwrap_or_else(|error| panic!("column {by:?} cannot be read: {error}"))
+                value.unwrap_or_else(|error| unreadable(by, &format!("cannot be read: {error}")))
             }
         }
     }
+}
+
+#[cold]
+fn unreadable(column: By, why: &str) -> ! {
+    panic!("column {column:?} {why}")
 }
 
 fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By) -> T {
@@ -211,6 +231,7 @@ fn of_driver<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, by: By) -> T {
 }
 
 /// Where the column is; looks at `next` first.
+#[inline(never)]
 fn find(columns: &[Column], data: &[u8], next: Place, by: By) -> Place {
     let column = match by {
         By::Place(place) => (place < columns.len()).then_some(place),

@@ -2,10 +2,12 @@
 //!
 //! `response.rs` calls [`to_vec`] with a whole body.
 //! Promises: byte for byte what serde_json writes, with about a third of its instructions: most of an
-//! answer is text that needs no escape, and is looked at eight bytes at a time. Numbers are left to
+//! answer is text that needs no escape, and is looked at in blocks. Numbers are left to
 //! serde_json.
 //! Does not know: what it writes.
 //! Source: RFC 8259 section 7.
+
+use std::ptr;
 
 use serde::ser::{self, Error as _, Serialize, Serializer};
 use serde_json::Error;
@@ -14,19 +16,52 @@ use serde_json::Error;
 const CAPACITY: usize = 512;
 /// Room made for the rest of a list when its first element is written.
 const AHEAD_MAX_BYTES: usize = 64 * 1024;
+/// So many names of members are remembered.
+const NAMES_MAX: usize = 8;
 
 /// `body` as JSON.
 ///
 /// # Errors
 /// When `body` says so itself, or has a map whose keys are neither texts, numbers nor booleans.
 pub(crate) fn to_vec<T: Serialize + ?Sized>(body: &T) -> Result<Vec<u8>, Error> {
-    let mut writer = Writer { out: Vec::with_capacity(CAPACITY) };
+    let mut writer = Writer { out: Vec::with_capacity(CAPACITY), names: Names::default() };
     body.serialize(&mut writer)?;
     Ok(writer.out)
 }
 
 struct Writer {
     out: Vec<u8>,
+    names: Names,
+}
+
+/// Names of members, and where they stand in the text: the objects of a list repeat them.
+#[derive(Default)]
+struct Names {
+    known: [(&'static str, usize); NAMES_MAX],
+    /// Where the name that follows the one looked up last may be.
+    next: usize,
+    count: usize,
+}
+
+impl Names {
+    /// Where this name was written before.
+    fn place(&mut self, name: &'static str) -> Option<usize> {
+        let is = |known: &(&'static str, usize)| ptr::eq(known.0, name);
+        let index = match self.known.get(self.next).is_some_and(is) {
+            true => self.next,
+            false => self.known[..self.count].iter().position(is)?,
+        };
+        self.next = index + 1;
+        Some(self.known[index].1)
+    }
+
+    fn written(&mut self, name: &'static str, place: usize) {
+        if let Some(free) = self.known.get_mut(self.count) {
+            *free = (name, place);
+            self.count += 1;
+            self.next = self.count;
+        }
+    }
 }
 
 impl Writer {
@@ -35,17 +70,43 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) {
-        let mut rest = text.as_bytes();
-        self.out.reserve(rest.len() + 2);
+        self.text_before(text, b"\"");
+    }
+
+    /// With what follows its last character.
+    #[inline]
+    fn text_before<const N: usize>(&mut self, text: &str, close: &[u8; N]) {
         self.out.push(b'"');
-        loop {
-            let (plain, special) = rest.split_at(plain_length(rest));
-            self.out.extend_from_slice(plain);
-            let Some((byte, behind)) = special.split_first() else { break };
-            self.escape(*byte);
-            rest = behind;
+        match is_plain(text.as_bytes()) {
+            true => self.raw(text),
+            false => self.escaped(text.as_bytes()),
         }
-        self.out.push(b'"');
+        self.out.extend_from_slice(close);
+    }
+
+    /// The name of a member, and the colon.
+    fn name(&mut self, name: &'static str) {
+        let begin = self.out.len();
+        match self.names.place(name) {
+            Some(place) => self.out.extend_from_within(place..place + name.len() + 3),
+            None => {
+                self.text_before(name, b"\":");
+                // One that was escaped is longer, and written anew each time.
+                if self.out.len() == begin + name.len() + 3 {
+                    self.names.written(name, begin);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn escaped(&mut self, mut text: &[u8]) {
+        while let Some(place) = text.iter().position(|byte| is_special(*byte)) {
+            self.out.extend_from_slice(&text[..place]);
+            self.escape(text[place]);
+            text = &text[place + 1..];
+        }
+        self.out.extend_from_slice(text);
     }
 
     fn escape(&mut self, byte: u8) {
@@ -74,39 +135,39 @@ impl Writer {
     fn open(&mut self, name: Option<&str>, open: u8, close: &'static str) -> Parts<'_> {
         if let Some(name) = name {
             self.out.push(b'{');
-            self.text(name);
-            self.out.push(b':');
+            self.text_before(name, b"\":");
         }
         self.out.push(open);
         Parts { writer: self, first: true, alike: 0, close }
     }
 }
 
-/// How many bytes at the start of `text` stand for themselves in a JSON text.
-fn plain_length(text: &[u8]) -> usize {
-    let Some(last) = text.last_chunk() else {
-        let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-        return text.iter().position(special).unwrap_or(text.len());
-    };
-    for (index, word) in text.as_chunks().0.iter().enumerate() {
-        if let Some(place) = first_special(*word) {
-            return index * 8 + place;
-        }
+/// Whether all of `text` stands for itself in a JSON text. Blocks of it are looked at as a whole; the
+/// last one may reach back into the one before.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    if let Some(last) = text.last_chunk::<16>() {
+        return text.as_chunks().0.iter().all(is_plain_block::<16>) && is_plain_block(last);
     }
-    // Some of these bytes were looked at before; only one that was not can be special.
-    first_special(*last).map_or(text.len(), |place| text.len() - 8 + place)
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        return is_plain_block(first) && is_plain_block(last);
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        return is_plain_block(first) && is_plain_block(last);
+    }
+    !text.iter().any(|byte| is_special(*byte))
 }
 
-/// The first control character, quote or backslash among eight bytes, all of which are tested at
-/// once: a subtraction borrows from the highest bit of each byte that is too small. Such a borrow may
-/// mark the bytes behind it too, never one before it.
-fn first_special(bytes: [u8; 8]) -> Option<usize> {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
-    let word = u64::from_le_bytes(bytes);
-    let below = |word: u64, limit: u64| word.wrapping_sub(EACH * limit) & !word;
-    let is = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
-    let special = (below(word, 0x20) | is(b'"') | is(b'\\')) & (EACH << 7);
-    (special != 0).then_some(special.trailing_zeros() as usize / 8)
+/// Without a branch, so that the compiler makes a few vector instructions of it.
+#[inline]
+fn is_plain_block<const N: usize>(block: &[u8; N]) -> bool {
+    block.iter().fold(0, |special, byte| special | u8::from(is_special(*byte))) == 0
+}
+
+/// Whether it is a control character, a quote or a backslash.
+#[inline]
+fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// An array or an object that is being written.
@@ -136,10 +197,13 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn member<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
+    fn member<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
         self.next();
-        self.writer.text(name);
-        self.writer.out.push(b':');
+        self.writer.name(name);
         value.serialize(&mut *self.writer)
     }
 

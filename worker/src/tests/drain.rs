@@ -317,6 +317,7 @@ async fn a_full_worker_stops_accepting_and_then_refuses() {
     let answer = third.answer().await;
     assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
     assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     answer.problem("/");
     third.closed().await;
     assert_eq!(rooms.shared.stats.shed.get(), 1);

@@ -24,21 +24,6 @@ async fn a_connection_serves_one_request_after_the_other() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn pipelined_requests_are_answered_in_order() {
-    let mut client = Rooms::new().client().await;
-    let first = "GET /named/one?name=1 HTTP/1.1\r\nhost: x\r\n\r\n";
-    client
-        .send(format!(
-            "{first}{}GET /nope HTTP/1.1\r\nhost: x\r\n\r\n",
-            post("/echo", JSON, r#"{"name":"two"}"#)
-        ))
-        .await;
-    assert_eq!(client.answer().await.json()["path"], "one");
-    assert_eq!(client.answer().await.body, "\"two\"");
-    assert_eq!(client.answer().await.status, 404);
-}
-
-#[tokio::test(flavor = "local")]
 async fn inputs_are_decoded() {
     let mut client = Rooms::new().client().await;
     let answer = client.get("/named/%C3%A4%2Fb+c?name=d+%26").await;
@@ -62,25 +47,6 @@ async fn unknown_paths_and_wrong_methods_are_told_apart() {
     assert_eq!(answer.status, 405);
     assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"));
     assert_eq!(answer.problem("/hello")["detail"], "this path takes GET, HEAD, OPTIONS");
-}
-
-#[tokio::test(flavor = "local")]
-async fn head_is_get_without_the_body() {
-    let mut client = Rooms::new().client().await;
-    client.send("HEAD /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    let answer = client.head().await;
-    assert_eq!((answer.status, answer.header("content-length")), (200, Some("7")));
-    client.send("HEAD /nope HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(client.head().await.status, 404);
-    assert_eq!(client.get("/hello").await.status, 200);
-}
-
-#[tokio::test(flavor = "local")]
-async fn options_lists_the_methods() {
-    let mut client = Rooms::new().client().await;
-    client.send("OPTIONS /echo HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status, answer.header("allow")), (204, Some("POST, OPTIONS")));
 }
 
 #[tokio::test(flavor = "local")]
@@ -192,105 +158,6 @@ async fn a_small_unread_body_keeps_the_connection() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_large_unread_body_ends_it_after_the_answer() {
-    let mut client = Rooms::new().client().await;
-    let length = 5 * 1024 * 1024;
-    let head = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
-    client.send(format!("{head}\r\ncontent-length: {length}\r\n\r\n")).await;
-    // The client sends all of it before it reads: a reset would cost it the answer.
-    client.send("x".repeat(length)).await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
-    client.closed().await;
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_client_that_waits_for_100_is_refused_without_it() {
-    let mut client = Rooms::new().client().await;
-    let head = "POST /echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue";
-    client.send(format!("{head}\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\n")).await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status, answer.header("connection")), (415, Some("close")));
-    client.closed().await;
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_client_that_waits_for_100_gets_it_when_the_body_is_wanted() {
-    let mut client = Rooms::new().client().await;
-    let head = "POST /echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue";
-    client
-        .send(format!("{head}\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n"))
-        .await;
-    assert_eq!(client.head().await.status, 100);
-    client.send(r#"{"name":"a"}"#).await;
-    assert_eq!(client.answer().await.body, "\"a\"");
-    assert_eq!(client.get("/hello").await.status, 200);
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_request_has_one_host() {
-    let mut client = Rooms::new().client().await;
-    for hosts in ["", "host: a\r\nhost: b\r\n"] {
-        client.send(format!("GET /hello HTTP/1.1\r\n{hosts}\r\n")).await;
-        let answer = client.answer().await;
-        assert_eq!(answer.status, 400);
-        answer.problem("/hello");
-    }
-    client.send("GET /hello HTTP/1.0\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 200);
-    client.closed().await;
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
-    let mut client = Rooms::new().client().await;
-    for host in ["", "x", "a-b.c:80", "127.0.0.1:65535", "[::1]", "[::1]:8000"] {
-        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-        assert_eq!(client.answer().await.status, 200, "{host}");
-    }
-    for host in ["a b", "u@x", "x/y", "[::1", "x:1:2"] {
-        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-        assert_eq!(client.answer().await.status, 400, "{host}");
-    }
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_target_of_the_limit_is_taken_and_one_byte_more_is_not() {
-    let mut client = Rooms::new().client().await;
-    let target = |length: usize| format!("/hello?{}", "x".repeat(length - 7));
-    assert_eq!(client.get(&target(8192)).await.status, 200);
-    let answer = client.get(&target(8193)).await;
-    assert_eq!(answer.status, 414);
-    answer.problem("/hello");
-}
-
-#[tokio::test(flavor = "local")]
-async fn hyper_refuses_a_head_that_is_too_long_or_no_http() {
-    let rooms = Rooms::new();
-    let many = "a: b\r\n".repeat(100);
-    let long = format!("a: {}\r\n", "x".repeat(33 * 1024));
-    for (headers, status) in [(many, 431), (long, 431), ("no header\r\n".into(), 400)] {
-        let mut client = rooms.client().await;
-        client.send(format!("GET /hello HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
-        assert_eq!(client.answer().await.status, status);
-    }
-    let mut client = rooms.client().await;
-    let some = "a: b\r\n".repeat(99);
-    client.send(format!("GET /hello HTTP/1.1\r\nhost: x\r\n{some}\r\n")).await;
-    assert_eq!(client.answer().await.status, 200);
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_head_that_goes_on_and_on_still_gets_its_answer() {
-    let mut client = Rooms::new().client().await;
-    client.send("GET /hello HTTP/1.1\r\na: ").await;
-    // The client sends all of it before it reads: a reset would cost it the answer.
-    client.send("x".repeat(16 * 1024 * 1024)).await;
-    assert_eq!(client.answer().await.status, 431);
-    client.closed().await;
-}
-
-#[tokio::test(flavor = "local")]
 async fn a_client_that_leaves_is_not_counted_any_more() {
     let rooms = Rooms::new();
     let mut client = rooms.client().await;
@@ -311,52 +178,6 @@ async fn a_large_response_arrives_whole() {
     let mut client = Rooms::new().client().await;
     assert_eq!(client.get("/large").await.body.len(), 4 * 1024 * 1024 + 2);
     assert_eq!(client.get("/hello").await.status, 200);
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_host_is_a_host_and_perhaps_a_port() {
-    let mut client = Rooms::new().client().await;
-    for host in ["", "x", "x.example:80", "127.0.0.1", "[::1]:8000"] {
-        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-        assert_eq!(client.answer().await.status, 200, "{host:?}");
-    }
-    for host in ["a b", "user@x", "a/b", "x:80:80", "[::1", "a?b"] {
-        client.send(format!("GET /hello HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-        assert_eq!(client.answer().await.status, 400, "{host:?}");
-    }
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_target_with_a_host_of_its_own_needs_the_header_but_not_its_value() {
-    let mut client = Rooms::new().client().await;
-    client.send("GET http://a.example/hello HTTP/1.1\r\nhost: b.example\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 200);
-    client.send("GET http://a.example/hello HTTP/1.1\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 400);
-}
-
-#[tokio::test(flavor = "local")]
-async fn the_one_transfer_coding_is_chunked() {
-    for codings in [
-        "transfer-encoding: gzip, chunked",
-        "transfer-encoding: gzip\r\ntransfer-encoding: chunked",
-    ] {
-        let mut client = Rooms::new().client().await;
-        let head = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
-        client.send(format!("{head}{codings}\r\n\r\nc\r\n{{\"name\":\"a\"}}\r\n0\r\n\r\n")).await;
-        let answer = client.answer().await;
-        assert_eq!(answer.status, 501, "{codings}");
-        assert_eq!(answer.problem("/echo")["type"], "/problems/not-implemented");
-    }
-}
-
-#[tokio::test(flavor = "local")]
-async fn options_of_the_server_as_a_whole_are_answered() {
-    let mut client = Rooms::new().client().await;
-    client.send("OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 204);
-    client.send("GET * HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 404);
 }
 
 #[tokio::test(flavor = "local")]

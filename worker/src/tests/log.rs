@@ -86,6 +86,22 @@ async fn each_request_has_one_line_without_what_it_asked_for() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn what_is_no_request_has_a_line_with_the_id_of_its_answer() {
+    let (lines, _guard) = Lines::listen();
+    let mut client = Rooms::new().client().await;
+    client.send("a secret that is no request\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!(answer.problem("/")["type"], "/problems/bad-request");
+    let access = lines.of("access");
+    assert_eq!(
+        (access.len(), &access[0]["status"], &access[0]["method"]),
+        (1, &400.into(), &"-".into())
+    );
+    assert_eq!(access[0]["request_id"].as_str(), answer.header("x-request-id"));
+    assert!(!lines.text().contains("secret"), "{}", lines.text());
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_failure_of_the_server_is_logged_once_with_its_private_text() {
     let (lines, _guard) = Lines::listen();
     let mut client = Rooms::new().client().await;

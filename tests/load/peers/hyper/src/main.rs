@@ -13,7 +13,10 @@ use bytes::Bytes;
 use clap::Parser;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -23,6 +26,16 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
 const BODY: Bytes = Bytes::from_static(br#"{"status":"live"}"#);
+/// What our server says in every answer, besides its id.
+static HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+];
 /// As many as our server lets the kernel queue.
 const BACKLOG: u32 = 2048;
 
@@ -70,6 +83,6 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 
 async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::new(BODY));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().extend(HEADERS.clone());
     Ok(response)
 }
