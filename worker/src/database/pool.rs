@@ -42,7 +42,7 @@ pub(super) struct Pool {
     /// `None` once closed.
     sessions: RefCell<Option<bb8::Pool<Manager>>>,
     /// One per session. bb8 hands out idle sessions without an order, the semaphore first come,
-    /// first served.
+    /// first served. The lane looks whether one is free.
     permits: Arc<Semaphore>,
     tasks: Tasks,
     waiting: Cell<usize>,

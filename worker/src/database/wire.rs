@@ -5,8 +5,8 @@
 //! Promises: the statements of one turn of the event loop leave in one write, with one Sync for at most
 //! [`BATCH_MAX`] of them, so that the server answers them in one write, too; each gets its own answer
 //! or its own error; those behind one that failed, which the server leaves out up to the Sync, are told
-//! so; whose caller has left is answered into the void; nobody comes to wait behind one that has waited
-//! for longer than [`LATE`] if there is another way.
+//! so; whose caller has left is answered into the void; nobody waits behind one that waits for [`LATE`] if
+//! there is another way, unless it is the number that makes them wait.
 //! Does not know: what is asked, or what that other way is.
 //!
 //! Between two Syncs the server has one transaction. That is sound for what only reads: each statement

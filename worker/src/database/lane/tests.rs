@@ -291,3 +291,32 @@ fn a_server_that_is_given_up_is_left_by_those_who_wait_too() {
         assert!(matches!(answer, Ok(Err(DbError::Unavailable { .. }))), "{answer:?}");
     });
 }
+
+/// Log lines of this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn why_a_session_ended_is_told() {
+    let lines = Lines::default();
+    let written = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    with_server("why", LONG, async |database, server| {
+        until_lane(database, server).await;
+        server.end(true);
+        let told = "the connection of the reads has ended: unexpected end of file";
+        until("it is told", || String::from_utf8_lossy(&lines.0.lock().unwrap()).contains(told))
+            .await;
+    });
+}

@@ -21,9 +21,10 @@ use super::{Failed, Owed, Wire};
 /// How long somebody waits, or up to twice as long, before another way is sought: behind a lock, a long
 /// statement, a dead network.
 pub(in crate::database) const PATIENCE: Duration = Duration::from_millis(50);
-/// A wire that answers so many within [`PATIENCE`] is the quickest way, however long its queue: to ask
-/// elsewhere as well would cost a server that is busy anyway.
-const QUICK: u64 = 200;
+/// A wire that answers so many within [`PATIENCE`] is the quickest way, however long its queue: there are
+/// many statements, not long ones, and to run some elsewhere, or twice, would cost a server that is busy
+/// anyway.
+const QUICK: u64 = 25;
 
 impl Wire {
     /// Ends when nothing was answered within `limit`, and says so. `pool` has a permit for each
