@@ -5,8 +5,8 @@
 //! connector opens its session, a `wire`.
 //! Promises: requests that are ready in the same turn of the event loop cost one write and one read of
 //! the socket together; nobody comes to wait behind a statement that takes long while a connection of
-//! the pool is free, and who waits already takes the next ones that come free when nothing is answered
-//! for a moment; a session that ended is replaced when the pool lacks none, and none of its readers
+//! the pool is free, and who waits already takes the next ones that come free when little is answered for
+//! a moment; a session that ended is replaced when the pool lacks none, and none of its readers
 //! hears of it; each session has its clock until it ends, the one that was replaced, too; what is in
 //! flight is bounded, what nobody waits for any more included.
 //! Does not know: writes. Its session is read-only, so that a statement that is no read fails here

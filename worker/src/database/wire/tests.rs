@@ -374,6 +374,26 @@ async fn while_nobody_is_answered_as_many_go_elsewhere_as_find_room_there() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_queue_of_quick_statements_stays_where_it_is() {
+    let mut set = Set::up().await;
+    let wire = Rc::clone(&set.wire);
+    spawn_local(async move { wire.watch(SOON, &Semaphore::new(4)).await });
+    let mut asked: Vec<_> = (0..100).map(|id| set.ask(id)).collect();
+    set.server.hear().await;
+    for number in 0..50 {
+        set.server.say(&[bound(), row(number, None), complete()]).await;
+    }
+    sleep(PATIENCE + LATE).await;
+    let next = set.wire.ask(SQL, &[&1], || true);
+    assert!(next.is_some(), "those before it have waited for long, and are answered quickly");
+    sleep(PATIENCE * 3).await;
+    assert!(set.wire.ask(SQL, &[&1], || true).is_none(), "nobody is answered any more");
+    for late in asked.drain(50..) {
+        assert!(matches!(reply(late).await, Err(Failed::Detour)));
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn who_is_not_answered_in_time_hears_it_although_the_wire_answers_others() {
     let mut set = Set::up().await;
     let (wire, limit) = (Rc::clone(&set.wire), SOON);
