@@ -17,6 +17,7 @@ mod html;
 mod node;
 mod problems;
 mod served;
+mod swagger_ui;
 
 use std::sync::LazyLock;
 
@@ -67,23 +68,20 @@ static PROBLEM: LazyLock<Vec<(&str, Served)>> = LazyLock::new(|| {
     problems::all().iter().map(|problem| (problem.kind.code, page(problem))).collect()
 });
 
-/// What the pages load, by name. Compressed where it is long: see `swagger-ui/README.md`.
-static FILES: LazyLock<[(&str, Served); 6]> = LazyLock::new(|| {
-    let licenses = concat!(
-        include_str!("docs/swagger-ui/NOTICE"),
-        include_str!("docs/swagger-ui/LICENSE"),
-        include_str!("docs/swagger-ui/swagger-ui-bundle.js.LICENSE.txt")
-    );
-    let bundle = include_bytes!("docs/swagger-ui/swagger-ui-bundle.js.gz");
-    let style = include_bytes!("docs/swagger-ui/swagger-ui.css.gz");
-    let icon = include_bytes!("docs/swagger-ui/favicon-32x32.png");
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What the pages load, by name.
+static FILES: LazyLock<[(&str, Served); 7]> = LazyLock::new(|| {
     [
-        ("swagger-ui.js", Served::packed("text/javascript; charset=utf-8", bundle)),
-        ("swagger-ui.css", Served::packed("text/css; charset=utf-8", style)),
-        ("start.js", Served::new("text/javascript; charset=utf-8", include_str!("docs/start.js"))),
-        ("page.css", Served::new("text/css; charset=utf-8", include_str!("docs/page.css"))),
-        ("favicon.png", Served::new("image/png", &icon[..])),
-        ("licenses.txt", Served::new("text/plain; charset=utf-8", licenses)),
+        ("swagger-ui.js", swagger_ui::file("dist/swagger-ui-bundle.js", SCRIPT)),
+        ("swagger-ui.css", swagger_ui::file("dist/swagger-ui.css", STYLE)),
+        ("swagger-ui-notice.txt", swagger_ui::file("NOTICE", TEXT)),
+        ("swagger-ui-license.txt", swagger_ui::file("LICENSE", TEXT)),
+        ("favicon.png", swagger_ui::file("dist/favicon-32x32.png", "image/png")),
+        ("start.js", Served::new(SCRIPT, include_str!("docs/start.js"))),
+        ("page.css", Served::new(STYLE, include_str!("docs/page.css"))),
     ]
 });
 

@@ -34,8 +34,8 @@ impl Served {
     }
 
     /// What is kept as gzip.
-    pub(super) fn packed(media_type: &'static str, packed: &'static [u8]) -> Self {
-        Self::of(media_type, Bytes::from_static(packed))
+    pub(super) fn packed(media_type: &'static str, packed: impl Into<Bytes>) -> Self {
+        Self::of(media_type, packed.into())
     }
 
     fn of(media_type: &'static str, packed: Bytes) -> Self {
@@ -79,11 +79,11 @@ fn pack(plain: &[u8]) -> Bytes {
     written.expect("a vector takes everything").into()
 }
 
-/// The files were packed by us: `tests` unpacks each of them.
+/// What was packed by us, or by those who made an archive: tests unpack each of them.
 fn unpack(packed: &[u8]) -> Bytes {
     let mut plain = Vec::new();
     let read = GzDecoder::new(packed).read_to_end(&mut plain);
-    read.expect("a file of ours is gzip");
+    read.expect("it is gzip");
     plain.into()
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let packed = served.representation(true, false).bytes;
         assert_ne!(packed, "body {}");
         assert_eq!(unpack(&packed), "body {}");
-        let kept = Served::packed("text/css", packed.to_vec().leak());
+        let kept = Served::packed("text/css", packed.clone());
         assert_eq!(kept.representation(false, false).bytes, "body {}");
         assert_eq!(kept.etag, served.etag);
     }

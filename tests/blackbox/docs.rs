@@ -251,7 +251,8 @@ fn the_pages_load_what_is_there_and_nothing_from_elsewhere() {
     let database = Database::new(&turn);
     let peace = Launch::on(&turn, &database).workers(1).serve();
     let mut seen = BTreeMap::new();
-    let mut open = vec!["/".to_owned(), "/docs".to_owned(), "/docs/licenses.txt".to_owned()];
+    let mut open =
+        vec!["/".to_owned(), "/docs".to_owned(), "/docs/swagger-ui-license.txt".to_owned()];
     while let Some(path) = open.pop() {
         let reply = peace.ask(&get(path.as_str()));
         assert_eq!(reply.status, 200, "{path}");
@@ -272,7 +273,7 @@ fn the_pages_load_what_is_there_and_nothing_from_elsewhere() {
         ("/docs/start.js", "text/javascript; charset=utf-8"),
         ("/docs/page.css", "text/css; charset=utf-8"),
         ("/docs/favicon.png", "image/png"),
-        ("/docs/licenses.txt", "text/plain; charset=utf-8"),
+        ("/docs/swagger-ui-license.txt", "text/plain; charset=utf-8"),
         ("/problems/invalid-input", "text/html; charset=utf-8"),
     ] {
         assert_eq!(seen.get(path).map(String::as_str), Some(media_type), "{path}");

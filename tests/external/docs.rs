@@ -1,23 +1,16 @@
-//! /docs in a real browser: Authorize works, requests can be tried, nobody else is asked. And where the
-//! files of Swagger UI are from.
+//! /docs in a real browser: Authorize works, requests can be tried, nobody else is asked.
 //!
 //! What is clicked is what Swagger UI shows; each step waits in the page for what it leads to. With
 //! `PEACE_TEST_SCREENSHOT=FILE` the picture of README is taken anew.
 
 use std::fs;
-use std::io::Read;
-use std::path::Path;
-use std::process::Command;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use flate2::read::GzDecoder;
 use serde_json::json;
 
 use crate::chromium::{Chromium, Page};
-use crate::harness::folder::Folder;
 use crate::harness::{Database, Launch, Turn};
-use crate::openapi::tool;
 
 /// What the steps are written with: wait for something, click it, type into it.
 const HANDS: &str = r"
@@ -126,37 +119,4 @@ fn take_picture(page: &mut Page<'_>) {
             .then(() => scrollTo(0, document.querySelector('.scheme-container').offsetTop))",
     );
     fs::write(file, BASE64_STANDARD.decode(page.screenshot()).unwrap()).unwrap();
-}
-
-#[test]
-fn the_files_of_swagger_ui_are_those_of_its_package() {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs/swagger-ui");
-    let readme = fs::read_to_string(ours.join("README.md")).unwrap();
-    let version = readme.lines().next().unwrap().strip_prefix("# Swagger UI ").unwrap();
-    let folder = Folder::new();
-    let packed =
-        tool("npm", &folder).args(["pack", &format!("swagger-ui-dist@{version}")]).output();
-    let packed = packed.unwrap();
-    assert!(packed.status.success(), "{packed:?}");
-    let archive = format!("swagger-ui-dist-{version}.tgz");
-    let tar = Command::new("tar").args(["xzf", &archive]).current_dir(folder.path()).status();
-    assert!(tar.unwrap().success());
-    for entry in fs::read_dir(&ours).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        if name == "README.md" {
-            continue;
-        }
-        let mut bytes = fs::read(entry.path()).unwrap();
-        let original = match name.strip_suffix(".gz") {
-            Some(original) => {
-                let mut plain = Vec::new();
-                GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
-                bytes = plain;
-                original
-            }
-            None => &name,
-        };
-        let theirs = fs::read(folder.path().join("package").join(original)).unwrap();
-        assert!(bytes == theirs, "{name} is not what {archive} has");
-    }
 }

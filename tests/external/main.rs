@@ -23,7 +23,7 @@ mod budget;
 mod chromium;
 /// The contract under abuse.
 mod contract;
-/// /docs in a real browser, and where its files are from.
+/// /docs in a real browser.
 mod docs;
 /// What others say of the API document, and of the API by it.
 mod openapi;
