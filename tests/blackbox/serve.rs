@@ -1,7 +1,9 @@
 //! `--workers 4`: four processes, four sockets on one port, four pools, and all of them are used.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::harness::wait::until_true;
 use crate::harness::{Connection, Database, Launch, Peace, Turn, get, proc};
 
 /// Four workers on a database of their own.
@@ -76,6 +78,9 @@ fn a_worker_has_one_thread_for_requests_and_one_for_passwords() {
     let peace = four_workers(&turn, &database);
     assert_eq!(proc::threads(peace.pid()).len(), 1, "the supervisor has one thread");
     for (slot, pid) in peace.workers() {
-        assert_eq!(proc::threads(pid), ["passwords".to_owned(), format!("peace-worker/{slot}")]);
+        // A thread gives itself its name, when it first runs.
+        until_true("the threads of a worker", Duration::from_secs(10), || {
+            proc::threads(pid) == ["passwords".to_owned(), format!("peace-worker/{slot}")]
+        });
     }
 }
