@@ -17,6 +17,8 @@ use peace::settings::{self, Command, Config, Database, DatabaseUrl, Loaded, Sour
 use peace::{ctl, docs, journal, platform, resources, serving};
 use supervisor::{Outcome, Program, ProgramKind, Reload, Supervisor, Task, Work};
 
+/// Gives back what password hashes took: after logins a worker holds 27 MiB with it, and 115 MiB with
+/// glibc's, which keeps the 19 MiB of each.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

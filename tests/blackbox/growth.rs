@@ -30,6 +30,7 @@ fn pages_cost_the_same_in_a_table_a_thousand_times_as_large() {
     let servers = [0, 1].map(|number| Launch::on(&turn, &databases[number]).workers(1).serve());
     let mut clients = [0, 1].map(|number| Connection::open(servers[number].address()).unwrap());
 
+    let mut slower = Vec::new();
     for list in ["/users?".to_owned(), format!("/items?user_pubid={READER}&")] {
         let rows = [few, many];
         let pages = [0, 1].map(|number| Pages::walk(&mut clients[number], &list, rows[number]));
@@ -42,9 +43,12 @@ fn pages_cost_the_same_in_a_table_a_thousand_times_as_large() {
             let [small, large] = medians(&mut clients, [small, large]);
             let ratio = large.as_secs_f64() / small.as_secs_f64();
             eprintln!("{list} {name}: {small:?} of {few}, {large:?} of {many}: x {ratio:.2}");
-            assert!(ratio <= RATIO_MAX, "{list} {name} takes {ratio:.2} times as long");
+            if ratio > RATIO_MAX {
+                slower.push(format!("{list} {name}: x {ratio:.2}"));
+            }
         }
     }
+    assert!(slower.is_empty(), "{slower:#?}");
 }
 
 /// So many users; ten times as many items, in turns, as they would have come.

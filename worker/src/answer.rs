@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
@@ -45,11 +45,11 @@ pub(crate) async fn answer(
     connection.watch.asked();
     let (head, incoming) = request.into_parts();
     let FirstLook { request_id, expects, fault } = FirstLook::at(&head, connection.limits());
-    let mut visit = Visit::begin(&head, request_id, &connection);
+    let mut visit = Visit::begin(Rc::new(head), request_id, &connection);
     let body = Body::new(incoming, visit.deadline(), Rc::clone(&connection));
 
     let outcome = match fault {
-        None => respond(head, body, &mut visit).await,
+        None => respond(body, &mut visit).await,
         Some(fault) => {
             // Back to the connection, which has to deal with what nobody has read.
             drop(body);
@@ -73,8 +73,9 @@ pub(crate) async fn answer(
 }
 
 /// The response of the endpoint this request belongs to.
-async fn respond(head: Parts, body: Body, visit: &mut Visit) -> Result<Response, Problem> {
+async fn respond(body: Body, visit: &mut Visit) -> Result<Response, Problem> {
     let shared = Rc::clone(&visit.connection.shared);
+    let head = Rc::clone(&visit.head);
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         // A question to the server as a whole (RFC 9110 section 9.3.7): yes, it is there.
         return Ok(empty(StatusCode::NO_CONTENT));
@@ -125,8 +126,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 struct Visit {
     connection: Rc<Connection>,
     request_id: RequestId,
-    method: Method,
-    uri: Uri,
+    head: Rc<Parts>,
     route: &'static str,
     code: Option<&'static str>,
     start: Instant,
@@ -134,15 +134,14 @@ struct Visit {
 }
 
 impl Visit {
-    fn begin(head: &Parts, request_id: RequestId, connection: &Rc<Connection>) -> Self {
+    fn begin(head: Rc<Parts>, request_id: RequestId, connection: &Rc<Connection>) -> Self {
         let stats = &connection.shared.stats;
         stats.requests.increment();
         stats.in_flight.increment();
         Self {
             connection: Rc::clone(connection),
             request_id,
-            method: head.method.clone(),
-            uri: head.uri.clone(),
+            head,
             route: NO_ROUTE,
             code: None,
             start: Instant::now(),
@@ -159,7 +158,7 @@ impl Visit {
     /// access line, and their cause is there for whoever looks for it.
     fn render(&mut self, problem: Problem) -> Response {
         let (request_id, code) = (self.request_id.as_str(), problem.kind().code);
-        let (method, route) = (self.method.as_str(), self.route);
+        let (method, route) = (self.head.method.as_str(), self.route);
         let cause = problem.private();
         if problem.status() == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(request_id, method, route, code, cause, "request failed");
@@ -167,12 +166,12 @@ impl Visit {
             tracing::debug!(request_id, method, route, code, cause, "request refused");
         }
         self.code = Some(code);
-        problem.into_response(self.uri.path(), self.request_id.as_str())
+        problem.into_response(self.head.uri.path(), self.request_id.as_str())
     }
 
     fn end(&mut self, response: &Response) {
         self.ended = true;
-        let bytes = match self.method {
+        let bytes = match self.head.method {
             Method::HEAD => 0,
             _ => response.body().size_hint().lower(),
         };
@@ -185,7 +184,7 @@ impl Visit {
         }
         tracing::info!(
             target: "access",
-            method = self.method.as_str(),
+            method = self.head.method.as_str(),
             route = self.route,
             status,
             code = self.code,

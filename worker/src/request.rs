@@ -9,7 +9,6 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use hyper::Uri;
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap};
 use hyper::http::request::Parts;
 
@@ -27,7 +26,8 @@ use crate::rules::Fault;
 
 /// A routed request on its way to its handler.
 pub struct Call {
-    pub(crate) head: Parts,
+    /// Shared: it is long, and is handed on often.
+    pub(crate) head: Rc<Parts>,
     pub(crate) body: Body,
     pub(crate) pattern: &'static str,
     pub(crate) request_id: RequestId,
@@ -36,7 +36,7 @@ pub struct Call {
 /// The request's head and the application, for the handler.
 pub struct Context<A> {
     app: Rc<A>,
-    head: Parts,
+    head: Rc<Parts>,
     request_id: RequestId,
 }
 
@@ -131,7 +131,7 @@ pub fn both<A, B>(
 
 /// The parameters in the path.
 pub struct Path<T> {
-    uri: Uri,
+    head: Rc<Parts>,
     pattern: &'static str,
     payload: PhantomData<fn() -> T>,
 }
@@ -142,14 +142,14 @@ impl<T: Payload> Path<T> {
     /// # Errors
     /// [`HttpError::Invalid`], also for a parameter that is not UTF-8 when decoded.
     pub fn read(&self) -> Result<T, HttpError> {
-        let given = Given::Path { pattern: self.pattern, path: self.uri.path() };
+        let given = Given::Path { pattern: self.pattern, path: self.head.uri.path() };
         fields::read(Source::Path, given).map_err(HttpError::Invalid)
     }
 }
 
 impl<T: Payload> Input for Path<T> {
     fn take(call: &mut Call) -> Self {
-        Self { uri: call.head.uri.clone(), pattern: call.pattern, payload: PhantomData }
+        Self { head: Rc::clone(&call.head), pattern: call.pattern, payload: PhantomData }
     }
 
     fn spec() -> InputSpec {
@@ -159,7 +159,7 @@ impl<T: Payload> Input for Path<T> {
 
 /// The query string.
 pub struct Query<T> {
-    uri: Uri,
+    head: Rc<Parts>,
     payload: PhantomData<fn() -> T>,
 }
 
@@ -169,7 +169,7 @@ impl<T: Payload> Query<T> {
     /// # Errors
     /// [`HttpError::Invalid`].
     pub fn read(&self) -> Result<T, HttpError> {
-        let given = Given::query(self.uri.query().unwrap_or_default())
+        let given = Given::query(self.head.uri.query().unwrap_or_default())
             .map_err(|fault| invalid(Invalid::whole(Source::Query, fault)))?;
         fields::read(Source::Query, given).map_err(HttpError::Invalid)
     }
@@ -177,7 +177,7 @@ impl<T: Payload> Query<T> {
 
 impl<T: Payload> Input for Query<T> {
     fn take(call: &mut Call) -> Self {
-        Self { uri: call.head.uri.clone(), payload: PhantomData }
+        Self { head: Rc::clone(&call.head), payload: PhantomData }
     }
 
     fn spec() -> InputSpec {

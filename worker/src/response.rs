@@ -141,7 +141,9 @@ impl Success for Representation {
     fn respond(self) -> Result<Response, Problem> {
         let mut response = match self.is_known {
             true => empty(StatusCode::NOT_MODIFIED),
-            false => with_type(StatusCode::OK, self.media_type, self.bytes),
+            false => {
+                with_type(StatusCode::OK, HeaderValue::from_static(self.media_type), self.bytes)
+            }
         };
         response.headers_mut().insert(ETAG, self.etag);
         Ok(response)
@@ -174,13 +176,15 @@ fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response, Problem>
     let bytes = json::to_vec(body).map_err(|error| {
         Problem::new(&INTERNAL).log(format!("the response cannot be written as JSON: {error}"))
     })?;
-    Ok(with_type(status, "application/json", bytes.into()))
+    // Looked through when it is compiled, not for each answer.
+    static TYPE: HeaderValue = HeaderValue::from_static("application/json");
+    Ok(with_type(status, TYPE.clone(), bytes.into()))
 }
 
-fn with_type(status: StatusCode, media_type: &'static str, bytes: Bytes) -> Response {
+fn with_type(status: StatusCode, media_type: HeaderValue, bytes: Bytes) -> Response {
     let mut response = Response::new(Full::new(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
     response
 }
 

@@ -178,3 +178,41 @@ fn of_value(schema: &Json) -> Json {
         _ => Json::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &'static str, members: Vec<MemberSpec>) -> Schema {
+        Schema::Object(ObjectSpec { name, about: "", members })
+    }
+
+    #[test]
+    fn two_objects_of_one_name_stay_two() {
+        let mut schemas = Schemas::default();
+        let one = object("Thing", vec![MemberSpec::of::<bool>("a", "")]);
+        let other = object("Thing", vec![MemberSpec::of::<Option<i64>>("b", "")]);
+        let names = [&one, &other, &one, &other].map(|schema| schemas.reference(schema));
+        assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
+        assert_ne!(names[0], names[1]);
+        assert_eq!(schemas.into_members().len(), 2);
+    }
+
+    #[test]
+    fn null_is_added_to_any_schema() {
+        assert_eq!(or_null(&json!({"type": "string"})), json!({"type": ["string", "null"]}));
+        let word = json!({"type": "string", "enum": ["a"]});
+        assert_eq!(or_null(&word), json!({"anyOf": [word, {"type": "null"}]}));
+    }
+
+    #[test]
+    fn a_sample_leaves_out_what_may_be_left_out_and_has_no_example() {
+        let members = vec![
+            MemberSpec::of::<uuid::Uuid>("id", ""),
+            MemberSpec::of::<Option<String>>("note", ""),
+            MemberSpec::of::<Option<String>>("name", "").like("ann"),
+        ];
+        let sample = serde_json::to_value(sample(&object("Thing", members))).unwrap();
+        assert_eq!(sample, json!({"id": ID, "name": "ann"}));
+    }
+}

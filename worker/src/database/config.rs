@@ -98,15 +98,21 @@ impl DatabaseConfig {
         session
     }
 
-    /// The server's own limits, behind the options of the URL.
+    /// The server's own limits, behind the options of the URL. Before them, so that they may say
+    /// otherwise: a statement is planned once. Left to itself, the server plans those with `limit $1`
+    /// for each page anew, since it takes the limit for a tenth of the table when it does not know it.
     fn options(&self) -> String {
         let limit_ms = self.statement_timeout.as_millis();
-        format!(
-            "{} -c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={limit_ms}",
-            self.server.get_options().unwrap_or_default()
-        )
-        .trim_start()
-        .to_owned()
+        ["-c plan_cache_mode=force_generic_plan"]
+            .into_iter()
+            .chain(self.server.get_options())
+            .map(str::to_owned)
+            .chain(
+                ["statement_timeout", "idle_in_transaction_session_timeout"]
+                    .map(|name| format!("-c {name}={limit_ms}")),
+            )
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -125,7 +131,8 @@ mod tests {
         assert_eq!(
             session.get_options(),
             Some(
-                "-c jit=off -c statement_timeout=5000 -c idle_in_transaction_session_timeout=5000"
+                "-c plan_cache_mode=force_generic_plan -c jit=off -c statement_timeout=5000 \
+                 -c idle_in_transaction_session_timeout=5000"
             )
         );
     }
