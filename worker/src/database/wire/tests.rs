@@ -382,6 +382,9 @@ async fn a_queue_of_quick_statements_stays_where_it_is() {
     set.server.hear().await;
     for number in 0..50 {
         set.server.say(&[bound(), row(number, None), complete()]).await;
+        if number + 1 == BATCH_MAX.cast_signed() {
+            set.server.say(&[ready()]).await;
+        }
     }
     sleep(PATIENCE + LATE).await;
     let next = set.wire.ask(SQL, &[&1], || true);
