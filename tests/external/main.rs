@@ -21,6 +21,8 @@ mod alembic;
 mod budget;
 /// A real browser.
 mod chromium;
+/// Clients that generators make of the API document.
+mod clients;
 /// The contract under abuse.
 mod contract;
 /// /docs in a real browser.

@@ -33,7 +33,8 @@ fn document(folder: &Folder) -> PathBuf {
     folder.write("openapi.json", &peace::docs::openapi_json())
 }
 
-fn told(output: &Output) -> String {
+/// All that it has printed.
+pub(crate) fn told(output: &Output) -> String {
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
 
