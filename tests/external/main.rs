@@ -1,5 +1,6 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk,
-//! valgrind and strace, a real Chromium, and tools that judge an API by its document.
+//! valgrind and strace, a real Chromium, tools that judge an API by its document, and copies of the
+//! project that are edited and built.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -25,6 +26,8 @@ mod chromium;
 mod clients;
 /// The contract under abuse.
 mod contract;
+/// A copy of this project, and what is built of it.
+mod copied;
 /// /docs in a real browser.
 mod docs;
 /// What others say of the API document, and of the API by it.
@@ -35,6 +38,8 @@ mod page;
 mod peer;
 /// A real pgbouncer: what migrations say to it, and what the server does behind it.
 mod pgbouncer;
+/// Somebody adds a resource as RESOURCE.md has it.
+mod resource;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
 /// A developer edits this project, and builds it.
