@@ -90,7 +90,7 @@ fn die_with(supervisor: Pid, signal: Signal) -> io::Result<()> {
 /// What ps(1) and top(1) show: at most 15 bytes.
 fn name(role: Role) -> CString {
     let name = match role {
-        Role::Worker { slot, .. } => format!("peace-worker/{slot}"),
+        Role::Worker { slot, .. } => format!("peace/{slot}"),
         Role::Step { program } => format!("peace-step/{program}"),
         Role::Service { program } => format!("peace-service/{program}"),
     };

@@ -25,8 +25,8 @@ use crate::sys;
 
 /// Cells: every slot may have a worker and its successor, and there are the programs.
 const CELLS_MAX: usize = 2 * SLOTS_MAX + 16;
-/// Says that this memory is a scoreboard of ours ("peacesb" and a version).
-const MAGIC: u64 = u64::from_be_bytes(*b"peacesb1");
+/// Says that this memory is a scoreboard of ours ("scorebd" and a version).
+const MAGIC: u64 = u64::from_be_bytes(*b"scorebd1");
 /// Words before the first cell: a cache line pair.
 const HEADER_WORDS: usize = LINE_WORDS;
 /// 128 bytes: two cache lines, which processors fetch together. No two cells share one.

@@ -114,10 +114,11 @@ impl Reader<'_> {
         let words = words(command);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match &words[..] {
-            // Its own test, and the script that runs this one.
-            ["./deploy/up"] | ["./tests/run", ..] | ["./tests/load/against", ..] => {
-                assert_runnable(words[0]);
-            }
+            // Their own tests, and the script that runs this one.
+            ["./deploy/up"]
+            | ["./deploy/rename", ..]
+            | ["./tests/run", ..]
+            | ["./tests/load/against", ..] => assert_runnable(words[0]),
             ["cargo", "run", "--release", "--bin", "peace-loadtest", "--", args @ ..] => {
                 self.load(command, args);
             }

@@ -80,7 +80,7 @@ fn a_worker_has_one_thread_for_requests_and_one_for_passwords() {
     for (slot, pid) in peace.workers() {
         // A thread gives itself its name, when it first runs.
         until_true("the threads of a worker", Duration::from_secs(10), || {
-            proc::threads(pid) == ["passwords".to_owned(), format!("peace-worker/{slot}")]
+            proc::threads(pid) == ["passwords".to_owned(), format!("peace/{slot}")]
         });
     }
 }

@@ -38,6 +38,8 @@ mod page;
 mod peer;
 /// A real pgbouncer: what migrations say to it, and what the server does behind it.
 mod pgbouncer;
+/// Somebody gives the project another name.
+mod rename;
 /// Somebody adds a resource as RESOURCE.md has it.
 mod resource;
 /// `adopt-alembic` on what the real Alembic left.
