@@ -79,8 +79,10 @@ fn a_worker_has_one_thread_for_requests_and_one_for_passwords() {
     assert_eq!(proc::threads(peace.pid()).len(), 1, "the supervisor has one thread");
     for (slot, pid) in peace.workers() {
         // A thread gives itself its name, when it first runs.
+        let mut names = ["passwords".to_owned(), format!("peace/{slot}")];
+        names.sort();
         until_true("the threads of a worker", Duration::from_secs(10), || {
-            proc::threads(pid) == ["passwords".to_owned(), format!("peace/{slot}")]
+            proc::threads(pid) == names
         });
     }
 }

@@ -22,6 +22,8 @@ const SERVER: &str = env!("CARGO_BIN_EXE_peace-supervisor");
 const KEPT: [&str; 6] =
     ["HOME", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Nobody debugs a copy, and its programs are much smaller then.
+const SMALL: &str = "\n[profile.dev.package.peace]\ndebug = false\nstrip = \"debuginfo\"\n";
 
 /// The project's files, and a folder for what is built of them.
 pub(crate) struct Copied {
@@ -65,6 +67,8 @@ impl Copied {
         let shared = Path::new(SERVER).ancestors().nth(2).expect("cargo builds into target/debug");
         let mut shell = shell(line, &self.files);
         shell.env("CARGO_TARGET_DIR", &self.built).env("CARGO_BUILD_BUILD_DIR", shared);
+        // It takes more space than time, for what is built so seldom.
+        shell.env("CARGO_INCREMENTAL", "0");
         shell
     }
 }
@@ -78,7 +82,10 @@ impl Draft {
         mirror(Path::new(PROJECT), &listed(), draft.path());
         let version = |text: &str| format!("[workspace.package]\nversion = \"{text}\"");
         let own = version(&format!("{VERSION}-{user}"));
-        replace(&draft.path().join("Cargo.toml"), &version(VERSION), &own);
+        let manifest = draft.path().join("Cargo.toml");
+        replace(&manifest, &version(VERSION), &own);
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::write(manifest, text + SMALL).unwrap();
         // The lock file has the version, too.
         run(&mut draft.shell("cargo update --quiet --workspace"));
         draft
