@@ -1,9 +1,9 @@
 //! Things that are done once, however often they are asked for: `Idempotency-Key`.
 //!
-//! A handler that creates a row begins with [`Attempt::begin`], which gives the answer back if the
-//! request was answered before, and inserts with [`Attempt::insert`]. Key, row and answer are
-//! saved by one transaction, so there is never one without the others, whichever worker is asked
-//! and whichever dies. Of two requests at once the second waits for the first, and gives its answer.
+//! A handler that creates a row makes an [`Attempt`] and inserts with it; one that has much to do
+//! before asks whether the request was answered already. Key, row and answer are saved by one
+//! transaction, so there is never one without the others, whichever worker is asked and whichever
+//! dies. Of two requests at once the second waits for the first, and gives its answer.
 //! Promises: a request without the header costs one statement, as before. What is kept holds no
 //! password and no token, and nothing that one could be guessed from: the request is kept as an
 //! HMAC under a key of the server. A refusal is not kept: the request may be mended and sent again.

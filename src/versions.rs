@@ -28,21 +28,22 @@ impl<T> Versioned<T> {
 
     /// Answers with it.
     pub fn reply<R: From<T>>(self) -> Tagged<Reply<R>> {
-        let etag = EntityTag::new(self.version);
-        Tagged { success: Reply(self.row.into()), etag, is_known: false }
+        let etag = EntityTag::of(self.version);
+        Tagged { success: Reply(self.row.into()), etag: Some(etag), is_known: false }
     }
 
     /// Answers with it, unless the client has it already.
     pub fn reply_unless<R: From<T>>(self, known: &IfNoneMatch) -> Result<Tagged<Reply<R>>> {
-        let (known, reply) = (known.read()?, self.reply());
-        let is_known = known.zip(reply.etag.as_ref()).is_some_and(|(tags, tag)| tags.include(tag));
-        Ok(Tagged { is_known, ..reply })
+        let etag = EntityTag::of(self.version);
+        let is_known = known.read()?.is_some_and(|tags| tags.include(&etag));
+        Ok(Tagged { success: Reply(self.row.into()), etag: Some(etag), is_known })
     }
 
     /// Answers that it was created, and where it is.
     pub fn created<R: From<T>>(self, location: String) -> Tagged<Created<R>> {
-        let etag = EntityTag::new(self.version);
-        Tagged { success: Created { location, body: self.row.into() }, etag, is_known: false }
+        let etag = EntityTag::of(self.version);
+        let success = Created { location, body: self.row.into() };
+        Tagged { success, etag: Some(etag), is_known: false }
     }
 }
 

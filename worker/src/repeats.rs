@@ -205,7 +205,7 @@ mod tests {
         type Answer = Repeatable<Tagged<Created<&'static str>>>;
         let made = || Tagged {
             success: Created { location: "/things/1".to_owned(), body: "x" },
-            etag: EntityTag::new(1),
+            etag: Some(EntityTag::of(1)),
             is_known: false,
         };
         let kept = Kept::of(made()).unwrap();
