@@ -7,11 +7,10 @@
 //! Source: RFC 9110 sections 8.8.3, 13.1.1 and 13.1.2.
 
 use std::io::Write;
+use std::rc::Rc;
 
 use hyper::StatusCode;
-use hyper::header::{
-    ETAG, GetAll, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
-};
+use hyper::header::{ETAG, GetAll, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::http::request::Parts;
 use serde_json::json;
 

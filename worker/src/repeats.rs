@@ -169,7 +169,8 @@ mod tests {
     fn read(lines: &[&str]) -> Result<Option<String>, HttpError> {
         let mut head = hyper::Request::new(()).into_parts().0;
         for line in lines {
-            head.headers.append(&IDEMPOTENCY_KEY, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            head.headers
+                .append(&IDEMPOTENCY_KEY, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         Ok(IdempotencyKey(Rc::new(head)).read()?.map(str::to_owned))
     }
