@@ -11,6 +11,7 @@ use std::rc::Rc;
 use secrecy::SecretString;
 use worker::{BuildError, Database, Router};
 
+use crate::security::fingerprints::Fingerprints;
 use crate::security::passwords::Passwords;
 use crate::security::tokens::Tokens;
 use crate::settings::{Config, Environment, ItemWrites};
@@ -22,6 +23,8 @@ pub struct App {
     pub database: Database,
     /// Issues and reads access tokens.
     pub tokens: Tokens,
+    /// Tells requests that come again from others.
+    pub fingerprints: Fingerprints,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Who may write items.
@@ -72,8 +75,15 @@ pub fn build(
     let passwords = Passwords::start().map_err(|error| {
         BuildError::Refused(format!("no thread for passwords ({error}): raise the process limit"))
     })?;
-    let tokens = Tokens::new(&settings.jwt_secret, settings.jwt_secret_previous.as_ref());
-    let app = App { database, tokens, passwords, item_writes: settings.item_writes, leaving };
+    let AppSettings { jwt_secret, jwt_secret_previous, item_writes, .. } = settings;
+    let app = App {
+        database,
+        tokens: Tokens::new(jwt_secret, jwt_secret_previous.as_ref()),
+        fingerprints: Fingerprints::new(jwt_secret, jwt_secret_previous.as_ref()),
+        passwords,
+        item_writes: *item_writes,
+        leaving,
+    };
     let mut routes = resources::routes(settings.debug_routes);
     if settings.docs {
         docs::routes(&mut routes, settings.in_development);

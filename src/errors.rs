@@ -11,7 +11,7 @@
 use thiserror::Error;
 use tracing::error;
 use worker::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use worker::kinds::{INTERNAL, INVALID_INPUT, NOT_FOUND, UNAVAILABLE};
+use worker::kinds::{INTERNAL, INVALID_INPUT, NOT_FOUND, PRECONDITION_FAILED, UNAVAILABLE};
 use worker::{ConstraintKind, DbError, Fault, HttpError, Invalid, Kind, Problem, Source};
 
 use crate::security::passwords::PasswordError;
@@ -75,6 +75,24 @@ pub static CONFLICT: Kind = Kind {
     about: "There is a row already that leaves no room for this one.",
     mend: "Read what is there, then decide whether to change that row or to send other values.",
 };
+/// The key of the request is that of another one.
+pub static IDEMPOTENCY_KEY_REUSED: Kind = Kind {
+    code: "idempotency-key-reused",
+    status: 422,
+    title: "Unprocessable Content",
+    about: "The Idempotency-Key of the request came before, with another request.",
+    mend: "Give each thing that is to be done once a new key, as a UUID, and send the same body with it \
+        each time.",
+};
+/// The request is being answered already.
+pub static IDEMPOTENCY_KEY_IN_USE: Kind = Kind {
+    code: "idempotency-key-in-use",
+    status: 409,
+    title: "Conflict",
+    about: "A request with this Idempotency-Key is being answered, and that takes long.",
+    mend: "Wait for as many seconds as the Retry-After header says, then send the request again, with the \
+        same key: it will be answered as the first.",
+};
 /// The database has not been migrated to what this version needs, or its role may not use it.
 pub static SCHEMA_BEHIND: Kind = Kind {
     code: "schema-behind",
@@ -94,6 +112,9 @@ pub const CHANGE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL, &CONFLIC
 pub const ONE: &[&Kind] = &[&NOT_FOUND];
 /// What a route may answer besides that is only for the owner of the row.
 pub const OWN: &[&Kind] = &[&UNAUTHENTICATED, &FORBIDDEN];
+
+/// What a route may answer besides that takes an `Idempotency-Key`.
+pub const ONCE: &[&Kind] = &[&IDEMPOTENCY_KEY_IN_USE, &IDEMPOTENCY_KEY_REUSED];
 
 /// When a client may try again, in seconds: the pool is back within one or two.
 const RETRY_AFTER_S: &str = "1";
@@ -128,6 +149,18 @@ pub enum ApiError {
     /// The name belongs to another user.
     #[error("this name is taken")]
     NameTaken,
+    /// What is there is not of the version that the client means, or not there.
+    #[error("it is not there, or has changed since it had the ETag of If-Match")]
+    PreconditionFailed,
+    /// Another request had this key.
+    #[error("this Idempotency-Key came with another request")]
+    KeyReused,
+    /// The first request with this key has no answer yet.
+    #[error("a request with this Idempotency-Key is being answered")]
+    KeyInUse,
+    /// There is no answer to give, by a mistake of the server; the text is for the log.
+    #[error("the server failed")]
+    Unanswerable(&'static str),
     /// No access token came with the request.
     #[error("this route needs a bearer token")]
     NoToken,
@@ -167,6 +200,10 @@ impl ApiError {
             Self::Leaving => &UNAVAILABLE,
             Self::NotFound(_) => &NOT_FOUND,
             Self::NameTaken => &NAME_TAKEN,
+            Self::PreconditionFailed => &PRECONDITION_FAILED,
+            Self::KeyReused => &IDEMPOTENCY_KEY_REUSED,
+            Self::KeyInUse => &IDEMPOTENCY_KEY_IN_USE,
+            Self::Unanswerable(_) => &INTERNAL,
             Self::NoToken | Self::InvalidToken(_) => &UNAUTHENTICATED,
             Self::Forbidden => &FORBIDDEN,
             Self::WrongCredentials => &WRONG_CREDENTIALS,
@@ -185,6 +222,7 @@ impl ApiError {
                 Some(error.to_string())
             }
             Self::Password(error) => Some(error.to_string()),
+            Self::Unanswerable(why) => Some((*why).to_owned()),
             _ => None,
         }
     }
@@ -210,8 +248,12 @@ impl From<ApiError> for Problem {
         if let Some(challenge) = error.challenge() {
             problem = problem.header(WWW_AUTHENTICATE, challenge);
         }
-        if error.kind().status == 503 {
+        if error.kind().status == 503 || matches!(error, ApiError::KeyInUse) {
             problem = problem.header(RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if matches!(error, ApiError::KeyReused) {
+            let fault = Fault::value("give another request another key");
+            problem = problem.errors(vec![Invalid::at(Source::Header, "idempotency-key", fault)]);
         }
         match error.private() {
             Some(text) => problem.log(text),

@@ -1,13 +1,18 @@
-//! Lists in pages: `?limit=&cursor=`, by key and never by offset.
+//! Lists in pages: `?limit=&sort=&cursor=`, by key and never by offset.
 //!
-//! The payload of a list reads a [`Page`], its query fetches `page.rows_max()` rows after
-//! `page.after`, and `page.cut()` takes the surplus row away and says where the next page starts.
+//! The payload of a list reads a [`Page`], its query fetches `page.rows_max()` rows behind
+//! `page.from` in the order of `page.sort`, and `page.cut()` takes the surplus row away and says
+//! where the next page starts.
 //! A page costs the same wherever it is, and rows that come or go meanwhile move none of the
 //! others. Does not know: which list; its name only keeps cursors of different lists apart.
+//! Source: RFC 8288 (`Link`).
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use worker::{Fault, Field, Fields, Integer, Rule, Value, response};
+use worker::{Context, Fault, Field, Fields, Integer, Rule, Value, response};
+
+use crate::app::App;
 
 /// Rows of a page when the client does not say.
 const LIMIT_DEFAULT: i64 = 50;
@@ -19,9 +24,21 @@ const LIMIT_MAX: i64 = 200;
 pub struct Page {
     list: &'static str,
     limit: i64,
-    /// The id that the page starts after. The first page starts after the nil UUID, which comes
-    /// before every other and is no row's (RFC 9562 section 5.9).
-    pub after: Uuid,
+    /// The order of the rows.
+    pub sort: Sort,
+    /// The id that the page starts behind. The first page starts behind the nil UUID, which comes
+    /// before every other, or the max UUID, which comes after; both are no row's (RFC 9562
+    /// sections 5.9 and 5.10).
+    pub from: Uuid,
+}
+
+/// The orders of a list. Ids grow with time, so the first is that of creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// `id`: the oldest first.
+    Ascending,
+    /// `-id`: the newest first.
+    Descending,
 }
 
 response! {
@@ -36,21 +53,35 @@ response! {
 }
 
 impl Page {
-    /// Reads `limit` and `cursor` of the list of this name.
+    /// Reads `limit`, `sort` and `cursor` of the list of this name.
     pub fn read(fields: &mut Fields<'_>, list: &'static str) -> Field<Self> {
         let limit = fields.optional("limit", Limit);
-        let after = fields.optional("cursor", Cursor { list });
-        let page = fields.join((limit, after));
-        page.map(|(limit, after)| Self {
-            list,
-            limit: limit.unwrap_or(LIMIT_DEFAULT),
-            after: after.unwrap_or(Uuid::nil()),
+        let sort = fields.optional("sort", SortName);
+        let cursor = fields.optional("cursor", Cursor { list });
+        let part = fields.join((limit, sort, cursor));
+        fields.judge("cursor", part, |(limit, sort, cursor)| {
+            let limit = limit.unwrap_or(LIMIT_DEFAULT);
+            match (sort, cursor) {
+                (Some(sort), Some((other, _))) if sort != other => {
+                    Err(Fault::value("it is of a page in another order"))
+                }
+                (_, Some((sort, from))) => Ok(Self { list, limit, sort, from }),
+                (sort, None) => Ok(Self::first(list, limit, sort.unwrap_or(Sort::Ascending))),
+            }
         })
     }
 
     /// The first page of the list of this name, of `limit` rows.
-    pub fn first(list: &'static str, limit: i64) -> Self {
-        Self { list, limit, after: Uuid::nil() }
+    pub fn first(list: &'static str, limit: i64, sort: Sort) -> Self {
+        Self { list, limit, sort, from: sort.start() }
+    }
+
+    /// Between which ids the rows are, both excluded; for statements that need no order.
+    pub fn between(&self) -> (Uuid, Uuid) {
+        match self.sort {
+            Sort::Ascending => (self.from, Uuid::max()),
+            Sort::Descending => (Uuid::nil(), self.from),
+        }
     }
 
     /// How many rows to fetch: one more than the page shows, which tells whether there are more.
@@ -68,9 +99,80 @@ impl Page {
         let more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
-        let next_cursor = last.map(|row| Cursor { list: self.list }.after(id(row)));
+        let next_cursor = last.map(|row| Cursor { list: self.list }.text(self.sort, id(row)));
         let responses = rows.into_iter().map(Response::from).collect();
         (responses, PageResponse { limit: self.limit, next_cursor })
+    }
+}
+
+impl PageResponse {
+    /// Path and query of the next page, where there is one: this one's with its cursor.
+    pub fn next(&self, cx: &Context<App>) -> Option<String> {
+        self.next_cursor.as_ref().map(|cursor| target(cx.path(), cx.query(), cursor))
+    }
+}
+
+/// What may stand in a target, but not in a `Link`.
+const NOT_IN_LINK: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+
+fn target(path: &str, query: &str, cursor: &str) -> String {
+    let others = query.split('&').filter(|pair| !pair.is_empty());
+    let others = others.filter(|pair| pair.split('=').next() != Some("cursor"));
+    let mut target = utf8_percent_encode(path, NOT_IN_LINK).to_string();
+    for (index, pair) in others.enumerate() {
+        target.push(if index == 0 { '?' } else { '&' });
+        target.extend(utf8_percent_encode(pair, NOT_IN_LINK));
+    }
+    target.push(if target.contains('?') { '&' } else { '?' });
+    target + "cursor=" + cursor
+}
+
+impl Sort {
+    const ALL: [Self; 2] = [Self::Ascending, Self::Descending];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ascending => "id",
+            Self::Descending => "-id",
+        }
+    }
+
+    /// Behind what the first page starts.
+    fn start(self) -> Uuid {
+        match self {
+            Self::Ascending => Uuid::nil(),
+            Self::Descending => Uuid::max(),
+        }
+    }
+
+    /// The statement for this order.
+    pub fn sql(self, ascending: &'static str, descending: &'static str) -> &'static str {
+        match self {
+            Self::Ascending => ascending,
+            Self::Descending => descending,
+        }
+    }
+}
+
+/// The name of an order.
+struct SortName;
+
+impl Rule for SortName {
+    type Output = Sort;
+
+    fn check(&self, value: &Value<'_>) -> Result<Sort, Fault> {
+        let text = value.text().unwrap_or_default();
+        let found = Sort::ALL.into_iter().find(|sort| sort.name() == text);
+        found.ok_or_else(|| Fault::new("enum", "Input should be 'id' or '-id'"))
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        serde_json::json!({
+            "type": "string",
+            "enum": Sort::ALL.map(Sort::name),
+            "default": "id",
+            "description": "`id`: the oldest first; `-id`: the newest first.",
+        })
     }
 }
 
@@ -96,31 +198,35 @@ impl Rule for Limit {
     }
 }
 
-/// The place in a list after one id: its digits behind a check over them and the list's name, so
-/// that a damaged cursor, or one of another list, is refused instead of answering other rows.
+/// The place in a list behind one row: the version of this text, the order, a check over all of it
+/// and the list's name, and the digits of the row's id. A damaged cursor, or one of another list, is
+/// refused instead of answering other rows.
 struct Cursor {
     list: &'static str,
 }
 
 impl Cursor {
-    fn after(&self, id: Uuid) -> String {
-        let sum = Sha256::new().chain_update(self.list).chain_update(id).finalize();
+    fn text(&self, sort: Sort, id: Uuid) -> String {
+        let order = sort.sql("1a", "1d");
+        let sum = Sha256::new().chain_update(self.list).chain_update(order).chain_update(id);
+        let sum = sum.finalize();
         let check = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]);
-        format!("{check:08x}{}", id.simple())
+        format!("{order}{check:08x}{}", id.simple())
     }
 
-    fn id(&self, text: &str) -> Option<Uuid> {
-        let id = Uuid::try_parse(text.get(8..)?).ok()?;
-        (self.after(id) == text).then_some(id)
+    fn place(&self, text: &str) -> Option<(Sort, Uuid)> {
+        let id = Uuid::try_parse(text.get(10..)?).ok()?;
+        let sort = Sort::ALL.into_iter().find(|sort| self.text(*sort, id) == text)?;
+        Some((sort, id))
     }
 }
 
 impl Rule for Cursor {
-    type Output = Uuid;
+    type Output = (Sort, Uuid);
 
-    fn check(&self, value: &Value<'_>) -> Result<Uuid, Fault> {
-        let id = value.text().and_then(|text| self.id(text));
-        id.ok_or_else(|| Fault::value("give the next_cursor of a page of this list"))
+    fn check(&self, value: &Value<'_>) -> Result<(Sort, Uuid), Fault> {
+        let place = value.text().and_then(|text| self.place(text));
+        place.ok_or_else(|| Fault::value("give the next_cursor of a page of this list"))
     }
 
     fn describe(&self) -> serde_json::Value {
@@ -135,7 +241,7 @@ mod tests {
     const USERS: Cursor = Cursor { list: "users" };
 
     fn page(limit: i64) -> Page {
-        Page::first("users", limit)
+        Page::first("users", limit, Sort::Ascending)
     }
 
     fn ids(count: u128) -> Vec<Uuid> {
@@ -143,31 +249,48 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_comes_back_as_its_id() {
+    fn a_cursor_comes_back_as_its_place() {
         let id = Uuid::now_v7();
-        assert_eq!(USERS.id(&USERS.after(id)), Some(id));
+        for sort in Sort::ALL {
+            assert_eq!(USERS.place(&USERS.text(sort, id)), Some((sort, id)));
+        }
     }
 
     #[test]
     fn a_damaged_or_foreign_cursor_is_refused() {
         let id = Uuid::now_v7();
-        let good = USERS.after(id);
+        let good = USERS.text(Sort::Ascending, id);
         let bad = [
             String::new(),
             "0".to_owned(),
             id.to_string(),
             good[1..].to_owned(),
-            good[..39].to_owned(),
+            good[2..].to_owned(),
+            good[..41].to_owned(),
             format!("{good}0"),
             format!(" {good}"),
             good.to_uppercase(),
-            good.replacen(|c: char| c.is_ascii_digit(), "x", 1),
-            format!("{}{}", &good[..8], Uuid::now_v7().simple()),
-            Cursor { list: "items" }.after(id),
+            good.replacen('1', "2", 1),
+            good.replacen('a', "d", 1),
+            format!("{}{}", &good[..10], Uuid::now_v7().simple()),
+            Cursor { list: "items" }.text(Sort::Ascending, id),
             "ähnlich wie ein Cursor, aber keiner".to_owned(),
         ];
         for text in bad {
-            assert_eq!(USERS.id(&text), None, "{text:?}");
+            assert_eq!(USERS.place(&text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_page_is_asked_for_as_this_one_but_for_its_cursor() {
+        for (query, next) in [
+            ("", "/users?cursor=c"),
+            ("cursor=b", "/users?cursor=c"),
+            ("limit=2&cursor=b&sort=-id", "/users?limit=2&sort=-id&cursor=c"),
+            ("&name=a%20b&&cursor", "/users?name=a%20b&cursor=c"),
+            ("name=ä\u{7f}\"", "/users?name=%C3%A4%7F%22&cursor=c"),
+        ] {
+            assert_eq!(target("/users", query, "c"), next);
         }
     }
 
@@ -176,7 +299,8 @@ mod tests {
         let (rows, response): (Vec<Uuid>, _) = page(2).cut(ids(3), |id| *id);
         assert_eq!(rows, ids(2));
         let cursor = response.next_cursor.unwrap();
-        assert_eq!(USERS.id(&cursor), Some(Uuid::from_u128(2)), "after the last row shown");
+        let place = Some((Sort::Ascending, Uuid::from_u128(2)));
+        assert_eq!(USERS.place(&cursor), place, "behind the last row shown");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use migrations::Table;
 use worker::Routes;
 
 use crate::app::App;
+use crate::idempotency;
 
 /// The statements of a resource, by the names of their constants.
 macro_rules! statements {
@@ -20,6 +21,7 @@ macro_rules! statements {
     };
 }
 
+mod account;
 mod auth;
 mod debug;
 mod health;
@@ -32,6 +34,7 @@ const RESOURCES: &[Resource] = &[
     health::RESOURCE,   // /health, /version
     items::RESOURCE,    // /items
     password::RESOURCE, // /users/{pubid}/password
+    account::RESOURCE,  // /users/{pubid}: what is one's own
     users::RESOURCE,    // /users
 ];
 
@@ -86,12 +89,14 @@ pub fn chapters() -> Vec<Chapter> {
 
 /// The schema as this program declares it.
 pub fn tables() -> Vec<Table> {
-    RESOURCES.iter().flat_map(|resource| resource.tables).copied().collect()
+    let tables = RESOURCES.iter().flat_map(|resource| resource.tables);
+    tables.chain(&[idempotency::Answer::TABLE]).copied().collect()
 }
 
 /// Every statement that requests execute.
 pub fn statements() -> Vec<Statement> {
-    RESOURCES.iter().flat_map(|resource| resource.statements).copied().collect()
+    let statements = RESOURCES.iter().flat_map(|resource| resource.statements);
+    statements.chain(idempotency::STATEMENTS).copied().collect()
 }
 
 /// The routes as a table for a terminal: method, path, name.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use supervisor::{Load, Message, Order, Post, Received, Role};
 use tracing::error;
-use worker::{DatabaseConfig, Inputs, Orders, Outcome};
+use worker::{Cors, DatabaseConfig, Inputs, Orders, Outcome};
 
 use crate::app::{self, AppSettings};
 use crate::programs::{REFUSED, USAGE};
@@ -181,7 +181,16 @@ fn worker_config(
     worker.slot = slot;
     worker.generation = generation;
     worker.access_log = config.access_log;
+    worker.cors = cors(&config.cors_origins);
     Ok(worker)
+}
+
+fn cors(origins: &[String]) -> Option<Cors> {
+    match origins {
+        [] => None,
+        [all] if all == "*" => Some(Cors::Any),
+        origins => Some(Cors::Origins(origins.to_vec())),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,12 +8,13 @@
 
 mod schemas;
 
+use worker::header::{HeaderName, LOCATION};
 use worker::{FieldSpec, InputSpec, Kind, Operation, Schema, Source, StatusCode};
 
 use self::schemas::{Schemas, sample, sample_of_payload};
 use super::node::{Members, Node, object};
 use super::problems::{self, Told};
-use crate::errors::UNAUTHENTICATED;
+use crate::errors::{IDEMPOTENCY_KEY_IN_USE, UNAUTHENTICATED};
 
 /// The document of these operations, in chapters.
 pub(super) fn of<'a>(
@@ -91,6 +92,7 @@ fn parameters(input: &InputSpec) -> Vec<Node> {
     let place = match input.source {
         Source::Path => "path",
         Source::Query => "query",
+        Source::Header => "header",
         Source::Body => return Vec::new(),
     };
     let parameter = |field: &FieldSpec| {
@@ -117,6 +119,11 @@ fn request_body(input: &InputSpec, schemas: &mut Schemas) -> Node {
 fn responses(operation: &Operation, all: &[&Operation], schemas: &mut Schemas) -> Members {
     let status = operation.success.status.as_str().to_owned();
     let mut responses = vec![(status.into(), success(operation, all, schemas))];
+    let is_asked =
+        |input: &InputSpec| input.spec.fields.iter().any(|one| one.name == "If-None-Match");
+    if operation.inputs.iter().any(is_asked) {
+        responses.push(("304".into(), not_modified()));
+    }
     let kinds = problems::of(operation);
     for group in kinds.chunk_by(|one, next| one.status == next.status) {
         responses.push((group[0].status.to_string().into(), problem(group)));
@@ -126,8 +133,10 @@ fn responses(operation: &Operation, all: &[&Operation], schemas: &mut Schemas) -
 
 fn success(operation: &Operation, all: &[&Operation], schemas: &mut Schemas) -> Node {
     let spec = &operation.success;
-    let location = spec.located.then(|| header("Location"));
-    let headers = object! { "X-Request-Id" => header("X-Request-Id") };
+    let own = spec.headers.iter().filter_map(told_header);
+    let headers = own.fold(object! { "X-Request-Id" => header("X-Request-Id") }, |all, name| {
+        all.with(name, header(name))
+    });
     let content = spec.body.as_ref().map(|body| {
         let json = object! { "schema" => schemas.reference(body), "example" => sample(body) };
         object! { "application/json" => json }
@@ -135,10 +144,17 @@ fn success(operation: &Operation, all: &[&Operation], schemas: &mut Schemas) -> 
     let links = links(operation, all);
     object! {
         "description" => StatusCode::canonical_reason(&spec.status).unwrap_or("Success"),
-        "headers" => headers.with_some("Location", location),
+        "headers" => headers,
     }
     .with_some("content", content)
     .with_some("links", (!links.is_empty()).then_some(links))
+}
+
+fn not_modified() -> Node {
+    object! {
+        "description" => "Not Modified: the client has what it asks for",
+        "headers" => object! { "X-Request-Id" => header("X-Request-Id"), "ETag" => header("ETag") },
+    }
 }
 
 /// What can be done next with what was created: every operation below its path whose parameters are
@@ -160,7 +176,7 @@ fn links(operation: &Operation, all: &[&Operation]) -> Members {
         let link = object! { "operationId" => next.name, "parameters" => parameters };
         Some((next.name.into(), link))
     };
-    let located = operation.success.located;
+    let located = operation.success.headers.contains(&LOCATION);
     all.iter().filter(|_| located).filter_map(link).collect()
 }
 
@@ -172,6 +188,7 @@ fn problem(kinds: &[&'static Kind]) -> Node {
     let extra = match status {
         401 => Some("WWW-Authenticate"),
         415 => Some("Accept"),
+        409 if kinds.contains(&&IDEMPOTENCY_KEY_IN_USE) => Some("Retry-After"),
         503 => Some("Retry-After"),
         _ => None,
     };
@@ -230,17 +247,31 @@ fn components(mut schemas: Schemas, operations: &[&Operation]) -> Node {
     }
 }
 
+/// The headers of answers, as they are told.
+const HEADERS: [(&str, &str); 8] = [
+    ("X-Request-Id", "Name of this request in the server's log: the client's, or a new one."),
+    ("Location", "The path of what was created."),
+    ("ETag", "The version of what is answered, for `If-Match` and `If-None-Match`."),
+    ("Link", "The next page, where there is one (`rel=\"next\"`)."),
+    (
+        "Idempotency-Replayed",
+        "`true` where a request with this `Idempotency-Key` was answered before.",
+    ),
+    ("WWW-Authenticate", "How to authenticate."),
+    ("Accept", "The media type that this route reads."),
+    ("Retry-After", "After how many seconds to try again."),
+];
+
+/// How a header is written, if it is told.
+fn told_header(name: &HeaderName) -> Option<&'static str> {
+    let told = HEADERS.iter().map(|(told, _)| *told);
+    told.into_iter().find(|told| told.eq_ignore_ascii_case(name.as_str()))
+}
+
 fn headers() -> Members {
-    let all = [
-        ("X-Request-Id", "Name of this request in the server's log: the client's, or a new one."),
-        ("Location", "The path of what was created."),
-        ("WWW-Authenticate", "How to authenticate."),
-        ("Accept", "The media type that this route reads."),
-        ("Retry-After", "After how many seconds to try again."),
-    ];
     let text = || object! { "type" => "string" };
     let header = |(name, about): (&'static str, &'static str)| {
         (name.into(), object! { "description" => about, "schema" => text() })
     };
-    all.into_iter().map(header).collect()
+    HEADERS.into_iter().map(header).collect()
 }

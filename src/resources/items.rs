@@ -1,55 +1,44 @@
 //! Items: everyone may read them, their owner may write them.
 //!
-//! | route | success | its own problems |
-//! |---|---|---|
-//! | `GET /items` `?user_pubid=` `&limit=&cursor=` | 200 `{"items":[…],"page":{…}}`, oldest first | |
-//! | `GET /items/{pubid}` | 200 | 404 |
-//! | `POST /items` `{name, user_pubid}` | 201, `Location` | 401, 403 |
-//! | `PUT /items/{pubid}` `{added?}` | 200; an absent `added` is kept | 401, 403, 404 |
-//! | `PATCH /items/{pubid}` `{added?}` | 200; unknown members are refused | 401, 403, 404 |
-//! | `DELETE /items/{pubid}` | 200 `null` | 401, 403, 404 |
-//!
-//! Whoever writes an item is checked in this order: the token (401), the id in the path and the body
-//! (422), then in the database whether the item is there (404) and whose it is (403).
+//! Whoever writes an item is checked in this order: the token (401), the condition (400), the id in
+//! the path and the body (422), then in the database whether the item is there (404), whose it is
+//! (403), and whether it is the one that is meant (412).
 //! With `PEACE_ITEM_WRITES=anyone` nobody is asked for a token, as in the Python template. Only
 //! items know this switch: a copy of this file for another resource leaves `item_owner` out, and
 //! writes `callers::caller(&cx)?.user` where it stands; its owner is a `Uuid` then, never none.
 
 use uuid::Uuid;
 use worker::{
-    Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row, Text, both,
-    payload, response,
+    Context, Created, Database, DbError, IdempotencyKey, IfMatch, IfNoneMatch, Json, Linked, Path,
+    Query, Repeatable, Reply, Routes, Row, Tagged, Text, both, payload, response,
 };
 
 use super::Resource;
 use crate::app::App;
 use crate::callers;
 use crate::datetimes::{DateTime, UtcDateTime};
-use crate::errors::{ApiError, CHANGE, DATABASE, ONE, OWN, Result};
+use crate::errors::{ApiError, CHANGE, DATABASE, ONCE, ONE, OWN, Result};
+use crate::idempotency::Attempt;
 use crate::pages::{Page, PageResponse};
 use crate::settings::ItemWrites;
+use crate::versions::{Expected, Versioned};
 
 pub(super) const RESOURCE: Resource = Resource {
     chapter: ("items", "Everyone may read items, their owner may write them."),
     routes,
     tables: &[Item::TABLE],
-    statements: statements![SELECT_PAGE, SELECT, INSERT, UPDATE, DELETE],
+    statements: statements![SELECT_PAGE, SELECT_PAGE_BACKWARD, SELECT, INSERT, UPDATE, DELETE],
 };
 
 fn routes(routes: &mut Routes<App>) {
-    let (reading, changing) = ([ONE, DATABASE].concat(), [OWN, ONE, CHANGE].concat());
+    let (reads, edits) = ([ONE, DATABASE].concat(), [OWN, ONE, CHANGE].concat());
+    let creates = [OWN, CHANGE, ONCE].concat();
     routes.get("/items", "items-list", list).about("List a user's items").fails(DATABASE);
-    routes.get("/items/{pubid}", "items-read", read).about("Read an item").fails(&reading);
-    routes.post("/items", "items-create", create).about("Create an item").fails(OWN).fails(CHANGE);
-    routes
-        .put("/items/{pubid}", "items-replace", replace)
-        .about("Replace an item")
-        .fails(&changing);
-    routes.patch("/items/{pubid}", "items-patch", patch).about("Change an item").fails(&changing);
-    routes
-        .delete("/items/{pubid}", "items-delete", delete)
-        .about("Delete an item")
-        .fails(&changing);
+    routes.get("/items/{pubid}", "items-read", read).about("Read an item").fails(&reads);
+    routes.post("/items", "items-create", create).about("Create an item").fails(&creates);
+    routes.put("/items/{pubid}", "items-replace", replace).about("Replace an item").fails(&edits);
+    routes.patch("/items/{pubid}", "items-patch", patch).about("Change an item").fails(&edits);
+    routes.delete("/items/{pubid}", "items-delete", delete).about("Delete an item").fails(&edits);
 }
 
 // The table
@@ -61,6 +50,7 @@ migrations::table! {
         name: String = "varchar(30) not null",
         added: UtcDateTime = "timestamp not null",
     }
+    unread version: i64 = "bigint not null default 1";
     also "create index item_user_id_id_idx on item (user_id, id)";
 }
 
@@ -75,6 +65,8 @@ payload! {
     struct ListItems {
         /// Whose items.
         user_pubid: Uuid = required(worker::Uuid),
+        /// Only items of this name.
+        name: Option<String> = optional(Text::max(NAME_MAX)),
         page: Page = |fields| Page::read(fields, LIST),
     }
 
@@ -108,7 +100,7 @@ response! {
         user_pubid: Uuid,
     }
 
-    /// A page of items, oldest first.
+    /// A page of items, oldest first unless asked for otherwise.
     struct ItemsResponse {
         items: Vec<ItemResponse>,
         page: PageResponse,
@@ -123,7 +115,7 @@ impl From<Item> for ItemResponse {
 
 // Handlers
 
-type Answer = Result<Reply<ItemResponse>>;
+type Answer = Result<Tagged<Reply<ItemResponse>>>;
 
 /// Whose items the caller may write: their own, or (none) anyone's where the settings say so.
 /// For items only: not to be copied, see the head of the file.
@@ -134,80 +126,94 @@ fn item_owner(cx: &Context<App>) -> Result<Option<Uuid>> {
     }
 }
 
-async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Reply<ItemsResponse>> {
-    let ListItems { user_pubid, page } = query.read()?;
-    let items = select_page(&cx.app().database, user_pubid, &page).await?;
-    let (items, page) = page.cut(items, |item| item.id);
-    Ok(Reply(ItemsResponse { items, page }))
+async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Linked<Reply<ItemsResponse>>> {
+    let list = query.read()?;
+    let items = select_page(&cx.app().database, &list).await?;
+    let (items, page) = list.page.cut(items, |item| item.id);
+    Ok(Linked { next: page.next(&cx), success: Reply(ItemsResponse { items, page }) })
 }
 
-async fn read(cx: Context<App>, path: Path<ItemPath>) -> Answer {
+async fn read(cx: Context<App>, path: Path<ItemPath>, known: IfNoneMatch) -> Answer {
     let ItemPath { pubid } = path.read()?;
-    Ok(Reply(select(&cx.app().database, pubid).await?.into()))
+    select(&cx.app().database, pubid).await?.reply_unless(&known)
 }
 
-async fn create(cx: Context<App>, body: Json<CreateItem>) -> Result<Created<ItemResponse>> {
+async fn create(
+    cx: Context<App>,
+    key: IdempotencyKey,
+    body: Json<CreateItem>,
+) -> Result<Repeatable<Tagged<Created<ItemResponse>>>> {
     let owner = item_owner(&cx)?;
-    let CreateItem { name, user_pubid } = body.read().await?;
+    let (CreateItem { name, user_pubid }, bytes) = body.read_with_bytes().await?;
     if owner.is_some_and(|owner| owner != user_pubid) {
         return Err(ApiError::Forbidden);
     }
-    let new = Item { id: Uuid::now_v7(), user_id: user_pubid, name, added: UtcDateTime::now() };
-    let item = insert(&cx.app().database, new, owner).await?;
-    Ok(Created { location: format!("/items/{}", item.id), body: item.into() })
+    let new = (Uuid::now_v7(), user_pubid, name, UtcDateTime::now());
+    let attempt = Attempt::of(&cx, &key, owner, &bytes)?;
+    let refusal = move |error| no_such_user(error, owner);
+    attempt.insert(&cx.app().database, INSERT, new, Item::from_row, refusal).await
 }
 
-async fn replace(cx: Context<App>, path: Path<ItemPath>, body: Json<ReplaceItem>) -> Answer {
-    let owner = item_owner(&cx)?;
+async fn replace(
+    cx: Context<App>,
+    path: Path<ItemPath>,
+    condition: IfMatch,
+    body: Json<ReplaceItem>,
+) -> Answer {
+    let by = (item_owner(&cx)?, Expected::of(&condition)?);
     let (ItemPath { pubid }, ReplaceItem { added }) = both(path.read(), body.read().await)?;
-    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?.into()))
+    update(&cx.app().database, pubid, by, added).await
 }
 
-async fn patch(cx: Context<App>, path: Path<ItemPath>, body: Json<PatchItem>) -> Answer {
-    let owner = item_owner(&cx)?;
+async fn patch(
+    cx: Context<App>,
+    path: Path<ItemPath>,
+    condition: IfMatch,
+    body: Json<PatchItem>,
+) -> Answer {
+    let by = (item_owner(&cx)?, Expected::of(&condition)?);
     let (ItemPath { pubid }, PatchItem { added }) = both(path.read(), body.read().await)?;
-    Ok(Reply(update(&cx.app().database, pubid, owner, added).await?.into()))
+    update(&cx.app().database, pubid, by, added).await
 }
 
-async fn delete(cx: Context<App>, path: Path<ItemPath>) -> Result<Reply<()>> {
-    let owner = item_owner(&cx)?;
+async fn delete(cx: Context<App>, path: Path<ItemPath>, condition: IfMatch) -> Result<Reply<()>> {
+    let (owner, expected) = (item_owner(&cx)?, Expected::of(&condition)?);
     let ItemPath { pubid } = path.read()?;
     let database = &cx.app().database;
-    match database.write(DELETE, (pubid, owner)).await? {
-        0 => Err(why_not(database, pubid).await),
+    match database.write(DELETE, (pubid, owner, expected.versions())).await? {
+        0 => Err(why_not(database, pubid, (owner, expected)).await),
         _ => Ok(Reply(())),
     }
 }
 
-// Queries: where an `owner` is given, the item must be theirs.
+// Queries: where an owner is given, the item must be theirs.
 
-const NO_ITEM: ApiError = ApiError::NotFound("item");
+type Writer = (Option<Uuid>, Expected);
 
 const SELECT_PAGE: &str = "
     select id, user_id, name, added from item
-    where user_id = $1 and id > $2 order by id limit $3";
+    where user_id = $1 and id > $2 and ($3::varchar is null or name = $3) order by id limit $4";
+const SELECT_PAGE_BACKWARD: &str = "
+    select id, user_id, name, added from item
+    where user_id = $1 and id < $2 and ($3::varchar is null or name = $3) order by id desc limit $4";
 
-async fn select_page(database: &Database, user: Uuid, page: &Page) -> Result<Vec<Item>> {
-    let rows = database.rows(SELECT_PAGE, &[&user, &page.after, &page.rows_max()]).await?;
+async fn select_page(database: &Database, list: &ListItems) -> Result<Vec<Item>> {
+    let ListItems { user_pubid, name, page } = list;
+    let sql = page.sort.sql(SELECT_PAGE, SELECT_PAGE_BACKWARD);
+    let rows = database.rows(sql, &[user_pubid, &page.from, name, &page.rows_max()]).await?;
     Ok(rows.read(Item::from_row))
 }
 
-const SELECT: &str = "select id, user_id, name, added from item where id = $1";
+const SELECT: &str = "select id, user_id, name, added, version from item where id = $1";
 
-async fn select(database: &Database, id: Uuid) -> Result<Item> {
-    let row = database.row(SELECT, &[&id]).await?.ok_or(NO_ITEM)?;
-    Ok(Item::from_row(&row))
+async fn select(database: &Database, id: Uuid) -> Result<Versioned<Item>> {
+    let row = database.row(SELECT, &[&id]).await?.ok_or(ApiError::NotFound("item"))?;
+    Ok(Versioned::from_row(&row, Item::from_row))
 }
 
 const INSERT: &str = "
     insert into item (id, user_id, name, added) values ($1, $2, $3, $4)
-    returning id, user_id, name, added";
-
-async fn insert(database: &Database, new: Item, owner: Option<Uuid>) -> Result<Item> {
-    let row = database.insert_row(INSERT, (new.id, new.user_id, new.name, new.added)).await;
-    let row = row.map_err(|error| no_such_user(error, owner))?;
-    Ok(Item::from_row(&row))
-}
+    returning id, user_id, name, added, version";
 
 /// An owner who is gone has no right to anything; anyone else has given a wrong id.
 fn no_such_user(error: DbError, owner: Option<Uuid>) -> ApiError {
@@ -220,26 +226,25 @@ fn no_such_user(error: DbError, owner: Option<Uuid>) -> ApiError {
     }
 }
 
+/// Without a new `added` nothing changes, and the version stays.
 const UPDATE: &str = "
-    update item set added = coalesce($3, added)
+    update item set added = coalesce($4, added), version = version + ($4 is not null)::int
     where id = $1 and user_id = coalesce($2, user_id)
-    returning id, user_id, name, added";
+        and ($3::bigint[] is null or version = any($3))
+    returning id, user_id, name, added, version";
 
-async fn update(
-    database: &Database,
-    id: Uuid,
-    owner: Option<Uuid>,
-    added: Option<UtcDateTime>,
-) -> Result<Item> {
-    match database.write_row(UPDATE, (id, owner, added)).await? {
-        Some(row) => Ok(Item::from_row(&row)),
-        None => Err(why_not(database, id).await),
+async fn update(database: &Database, id: Uuid, by: Writer, added: Option<UtcDateTime>) -> Answer {
+    match database.write_row(UPDATE, (id, by.0, by.1.versions(), added)).await? {
+        Some(row) => Ok(Versioned::from_row(&row, Item::from_row).reply()),
+        None => Err(why_not(database, id, by).await),
     }
 }
 
-const DELETE: &str = "delete from item where id = $1 and user_id = coalesce($2, user_id)";
+const DELETE: &str = "
+    delete from item where id = $1 and user_id = coalesce($2, user_id)
+        and ($3::bigint[] is null or version = any($3))";
 
-/// Why no item was written: there is none, or it is somebody else's.
-async fn why_not(database: &Database, id: Uuid) -> ApiError {
-    select(database, id).await.map_or_else(|error| error, |_| ApiError::Forbidden)
+async fn why_not(database: &Database, id: Uuid, (owner, expected): Writer) -> ApiError {
+    let is_own = |item: &Item| owner.is_none_or(|owner| owner == item.user_id);
+    expected.why_not(select(database, id).await, is_own)
 }

@@ -2,16 +2,17 @@
 //!
 //! | route | success | its own problems |
 //! |---|---|---|
-//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404 |
+//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404, 412 |
 //!
-//! Checked in this order: the token (401), the id in the path (422), whose it is (403), the body
-//! (422), whether there is such a user (404), the current password (403).
+//! Checked in this order: the token (401), the id in the path (422), whose it is (403), the
+//! condition (400), the body (422), whether there is such a user (404), the current password
+//! (403), the user's version (412).
 //! Who can read a stored hash, and how long that takes, is in `security::passwords`.
 
 use secrecy::SecretString;
 use tracing::warn;
 use uuid::Uuid;
-use worker::{Context, Database, Empty, Json, Path, Routes, Transaction, payload};
+use worker::{Context, Database, Empty, IfMatch, Json, Path, Routes, Transaction, payload};
 
 use super::Resource;
 use super::users::{NO_USER, UserPath};
@@ -19,6 +20,7 @@ use crate::app::App;
 use crate::callers;
 use crate::errors::{ApiError, CHANGE, ONE, OWN, Result, WRONG_PASSWORD};
 use crate::security::passwords::{self, Secret};
+use crate::versions::Expected;
 
 pub(super) const RESOURCE: Resource = Resource {
     chapter: ("users", ""),
@@ -55,32 +57,42 @@ payload! {
 async fn change(
     cx: Context<App>,
     path: Path<UserPath>,
+    condition: IfMatch,
     body: Json<ChangePassword>,
 ) -> Result<Empty> {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
+    let expected = Expected::of(&condition)?; // 400
     let payload = body.read().await?;
     // A login may store the same password, hashed anew, after the hash was read here: so once more.
-    let done = try_change(cx.app(), pubid, &payload).await?
-        || try_change(cx.app(), pubid, &payload).await?;
+    let done = try_change(cx.app(), pubid, &expected, &payload).await?
+        || try_change(cx.app(), pubid, &expected, &payload).await?;
     if done { Ok(Empty) } else { Err(ApiError::WrongPassword) }
 }
 
 /// Whether the hash was still the one that `current` was compared with, and is replaced.
-async fn try_change(app: &App, user: Uuid, payload: &ChangePassword) -> Result<bool> {
+async fn try_change(
+    app: &App,
+    user: Uuid,
+    expected: &Expected,
+    payload: &ChangePassword,
+) -> Result<bool> {
     let ChangePassword { current, new } = payload;
-    let stored = select_hash(&app.database, user).await?;
+    let stored =
+        select_hash(&app.database, user).await?.ok_or_else(|| expected.refusal(NO_USER))?;
     let new_hash = app.passwords.replace(current.clone(), stored.clone(), new.clone()).await?;
     let new_hash = new_hash.ok_or(ApiError::WrongPassword)?;
-    replace_hash(&app.database, user, stored, new_hash).await
+    replace_hash(&app.database, user, expected.clone(), stored, new_hash).await
 }
 
 // Queries
 
 const SELECT_HASH: &str = r#"select password_hash from "user" where id = $1"#;
 
-async fn select_hash(database: &Database, id: Uuid) -> Result<Option<String>> {
-    let row = database.row(SELECT_HASH, &[&id]).await?.ok_or(NO_USER)?;
-    Ok(row.get::<Option<String>>("password_hash").filter(|hash| is_readable(id, hash)))
+/// The user's hash, if there is such a user, and if there is a hash.
+async fn select_hash(database: &Database, id: Uuid) -> Result<Option<Option<String>>> {
+    let Some(row) = database.row(SELECT_HASH, &[&id]).await? else { return Ok(None) };
+    let hash = row.get::<Option<String>>("password_hash");
+    Ok(Some(hash.filter(|hash| is_readable(id, hash))))
 }
 
 const SELECT_CREDENTIALS: &str = r#"select id, password_hash from "user" where name = $1"#;
@@ -104,9 +116,11 @@ fn is_readable(user: Uuid, hash: &str) -> bool {
     readable
 }
 
-const SELECT_HASH_FOR_UPDATE: &str = r#"select password_hash from "user" where id = $1 for update"#;
+const SELECT_HASH_FOR_UPDATE: &str =
+    r#"select password_hash, version from "user" where id = $1 for update"#;
 
-const UPDATE_HASH: &str = r#"update "user" set password_hash = $2 where id = $1"#;
+const UPDATE_HASH: &str =
+    r#"update "user" set password_hash = $2, version = version + 1 where id = $1"#;
 
 /// Only while the hash is still `old`; gives back whether it was. Of two changes at once the later
 /// one was compared with a password that is no longer the current one. The passwords were hashed
@@ -114,12 +128,17 @@ const UPDATE_HASH: &str = r#"update "user" set password_hash = $2 where id = $1"
 async fn replace_hash(
     database: &Database,
     id: Uuid,
+    expected: Expected,
     old: Option<String>,
     new: String,
 ) -> Result<bool> {
     database
         .transaction(async move |tx: &Transaction<'_>| {
-            let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&id]).await?.ok_or(NO_USER)?;
+            let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&id]).await?;
+            let row = row.ok_or_else(|| expected.refusal(NO_USER))?;
+            if !expected.includes(row.get("version")) {
+                return Err(ApiError::PreconditionFailed);
+            }
             if row.get::<Option<String>>("password_hash") != old {
                 return Ok(false);
             }
@@ -129,7 +148,8 @@ async fn replace_hash(
         .await
 }
 
-/// A row that somebody else holds is left as it is: a login waits for nobody.
+/// A row that somebody else holds is left as it is: a login waits for nobody. It is no change that
+/// anybody sees, so the version stays.
 const UPGRADE_HASH: &str = r#"
     update "user" set password_hash = $3 where id = (
         select id from "user" where id = $1 and password_hash = $2 for no key update skip locked)"#;

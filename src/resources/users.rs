@@ -1,43 +1,44 @@
-//! Users: everyone may read them, each may change their own.
+//! Users: everyone may read them, and become one.
 //!
-//! Whoever changes a user is checked in this order: the token (401), the id in the path (422),
-//! whose it is (403), the body (422), then the database (404). What concerns their password is in
-//! `password`.
+//! Who signs up is checked in this order: the body (422), whether the request was answered before
+//! (`Idempotency-Key`), then the name (409). What users do with their own is in `account`, what
+//! concerns their password in `password`.
 
 use secrecy::SecretString;
 use uuid::Uuid;
 use worker::{
-    Boolean, Change, Context, Created, Database, DbError, Json, Path, Query, Reply, Routes, Row,
-    Text, both, payload, response,
+    Boolean, Context, Created, Database, DbError, IdempotencyKey, IfNoneMatch, Json, Linked, Path,
+    Query, Repeatable, Reply, Routes, Row, Tagged, Text, both, payload, response,
 };
 
 use super::Resource;
 use super::items::{self, Item, ItemResponse};
 use crate::app::App;
-use crate::callers;
-use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONE, OWN, Result};
-use crate::pages::{Page, PageResponse};
+use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONCE, ONE, Result};
+use crate::idempotency::Attempt;
+use crate::pages::{Page, PageResponse, Sort};
 use crate::security::passwords::Secret;
+use crate::versions::Versioned;
 
 pub(super) const RESOURCE: Resource = Resource {
     chapter: ("users", "Everyone may read users, each may change their own."),
     routes,
     tables: &[User::TABLE],
-    statements: statements![SELECT_PAGE, SELECT, SELECT_WITH_ITEMS, INSERT, UPDATE, DELETE],
+    statements: statements![
+        SELECT_PAGE,
+        SELECT_PAGE_BACKWARD,
+        SELECT_NAMED,
+        SELECT,
+        SELECT_WITH_ITEMS,
+        INSERT,
+    ],
 };
 
 fn routes(routes: &mut Routes<App>) {
-    let (reading, changing) = ([ONE, DATABASE].concat(), [OWN, ONE, CHANGE].concat());
+    let (reading, creating) = ([ONE, DATABASE].concat(), [CHANGE, ONCE, &[&NAME_TAKEN]].concat());
     routes.get("/users", "users-list", list).about("List users").fails(DATABASE);
     routes.get("/users/{pubid}", "users-read", read).about("Read a user").fails(&reading);
-    routes
-        .post("/users", "users-create", create)
-        .about("Sign up")
-        .fails(CHANGE)
-        .fails(&[&NAME_TAKEN]);
-    routes.put("/users/{pubid}", "users-replace", replace).about("Replace a user").fails(&changing);
-    routes.patch("/users/{pubid}", "users-patch", patch).about("Change a user").fails(&changing);
-    routes.delete("/users/{pubid}", "users-delete", delete).about("Delete a user").fails(&changing);
+    routes.post("/users", "users-create", create).about("Sign up").fails(&creating);
 }
 
 // The table
@@ -49,6 +50,7 @@ migrations::table! {
         fullname: Option<String> = "varchar",
     }
     unread password_hash: Option<String> = "varchar";
+    unread version: i64 = "bigint not null default 1";
 }
 
 // Payloads and responses
@@ -57,12 +59,14 @@ migrations::table! {
 const NAME_MAX: usize = 30;
 /// No longer, in characters, than that a page of 200 users stays small. The column takes more, and
 /// so did other programs on it: a longer one is shown, not written.
-const FULLNAME: Text = Text::max(200).like("Ann Example");
+pub(super) const FULLNAME: Text = Text::max(200).like("Ann Example");
 /// Items shown with their user, at most.
 const ITEMS_MAX: i64 = 200;
 
 payload! {
     struct ListUsers {
+        /// Only the user of this name.
+        name: Option<String> = optional(Text::max(NAME_MAX)),
         page: Page = |fields| Page::read(fields, "users"),
     }
 
@@ -80,21 +84,11 @@ payload! {
         password: SecretString = required(Secret::new_password()),
         fullname: Option<String> = optional(FULLNAME),
     }
-
-    struct ReplaceUser {
-        /// Left out, it is cleared.
-        fullname: Option<String> = optional(FULLNAME),
-    }
-
-    struct PatchUser: closed {
-        /// Left out, it stays; null clears it.
-        fullname: Change<String> = change(FULLNAME),
-    }
 }
 
 response! {
     /// A user.
-    struct UserResponse {
+    pub(super) struct UserResponse {
         pubid: Uuid,
         name: String = "ann",
         fullname: Option<String> = "Ann Example",
@@ -119,60 +113,51 @@ impl From<User> for UserResponse {
 
 // Handlers
 
-type Answer = Result<Reply<UserResponse>>;
+pub(super) type Answer = Result<Tagged<Reply<UserResponse>>>;
 
-async fn list(cx: Context<App>, query: Query<ListUsers>) -> Result<Reply<UsersResponse>> {
-    let ListUsers { page } = query.read()?;
-    let users = select_page(&cx.app().database, &page).await?;
+async fn list(cx: Context<App>, query: Query<ListUsers>) -> Result<Linked<Reply<UsersResponse>>> {
+    let ListUsers { name, page } = query.read()?;
+    let database = &cx.app().database;
+    let users = match name {
+        None => select_page(database, &page).await?,
+        Some(name) => select_named(database, &name, &page).await?,
+    };
     let (users, page) = page.cut(users, |user| user.id);
-    Ok(Reply(UsersResponse { users, page }))
+    Ok(Linked { next: page.next(&cx), success: Reply(UsersResponse { users, page }) })
 }
 
-async fn read(cx: Context<App>, path: Path<UserPath>, query: Query<ReadUser>) -> Answer {
+async fn read(
+    cx: Context<App>,
+    path: Path<UserPath>,
+    query: Query<ReadUser>,
+    known: IfNoneMatch,
+) -> Answer {
     let (UserPath { pubid }, ReadUser { incl_items }) = both(path.read(), query.read())?;
     let database = &cx.app().database;
     if incl_items != Some(true) {
-        return Ok(Reply(select(database, pubid).await?.into()));
+        return select(database, pubid).await?.reply_unless(&known);
     }
-    let page = Page::first(items::LIST, ITEMS_MAX);
+    let page = Page::first(items::LIST, ITEMS_MAX, Sort::Ascending);
     let (user, items) = select_with_items(database, pubid, page.rows_max()).await?;
     let (items, page) = page.cut(items, |item| item.id);
     let (items, items_next) = (Some(items), page.next_cursor);
-    Ok(Reply(UserResponse { items, items_next, ..user.into() }))
+    // Items change without their user, so the user's version is no tag of both.
+    Ok(Reply(UserResponse { items, items_next, ..user.into() }).into())
 }
 
-async fn create(cx: Context<App>, body: Json<CreateUser>) -> Result<Created<UserResponse>> {
-    let CreateUser { name, password, fullname } = body.read().await?;
-    let password_hash = cx.app().passwords.hash(password).await?;
-    let new = User { id: Uuid::now_v7(), name, fullname };
-    let user = insert(&cx.app().database, new, password_hash).await?;
-    Ok(Created { location: format!("/users/{}", user.id), body: user.into() })
-}
-
-async fn replace(cx: Context<App>, path: Path<UserPath>, body: Json<ReplaceUser>) -> Answer {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let ReplaceUser { fullname } = body.read().await?;
-    Ok(Reply(update(&cx.app().database, pubid, fullname).await?.into()))
-}
-
-async fn patch(cx: Context<App>, path: Path<UserPath>, body: Json<PatchUser>) -> Answer {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let PatchUser { fullname } = body.read().await?;
-    let database = &cx.app().database;
-    let user = match fullname {
-        Change::Keep => select(database, pubid).await?,
-        Change::Clear => update(database, pubid, None).await?,
-        Change::Set(fullname) => update(database, pubid, Some(fullname)).await?,
-    };
-    Ok(Reply(user.into()))
-}
-
-async fn delete(cx: Context<App>, path: Path<UserPath>) -> Result<Reply<()>> {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    match cx.app().database.write(DELETE, (pubid,)).await? {
-        0 => Err(NO_USER),
-        _ => Ok(Reply(())),
+async fn create(
+    cx: Context<App>,
+    key: IdempotencyKey,
+    body: Json<CreateUser>,
+) -> Result<Repeatable<Tagged<Created<UserResponse>>>> {
+    let (CreateUser { name, password, fullname }, bytes) = body.read_with_bytes().await?;
+    let App { database, passwords, .. } = cx.app();
+    let attempt = Attempt::of(&cx, &key, None, &bytes)?;
+    if let Some(answered) = attempt.answered(database).await? {
+        return Ok(answered); // before the password is hashed, which takes longer than all the rest
     }
+    let new = (Uuid::now_v7(), name, fullname, passwords.hash(password).await?);
+    attempt.insert(database, INSERT, new, User::from_row, name_taken).await
 }
 
 // Queries
@@ -181,17 +166,30 @@ pub(super) const NO_USER: ApiError = ApiError::NotFound("user");
 
 const SELECT_PAGE: &str =
     r#"select id, name, fullname from "user" where id > $1 order by id limit $2"#;
+const SELECT_PAGE_BACKWARD: &str =
+    r#"select id, name, fullname from "user" where id < $1 order by id desc limit $2"#;
 
 async fn select_page(database: &Database, page: &Page) -> Result<Vec<User>> {
-    let rows = database.rows(SELECT_PAGE, &[&page.after, &page.rows_max()]).await?;
+    let sql = page.sort.sql(SELECT_PAGE, SELECT_PAGE_BACKWARD);
+    let rows = database.rows(sql, &[&page.from, &page.rows_max()]).await?;
     Ok(rows.read(User::from_row))
 }
 
-const SELECT: &str = r#"select id, name, fullname from "user" where id = $1"#;
+/// A name is one user's, so there is no order.
+const SELECT_NAMED: &str =
+    r#"select id, name, fullname from "user" where name = $1 and id > $2 and id < $3"#;
 
-async fn select(database: &Database, id: Uuid) -> Result<User> {
+async fn select_named(database: &Database, name: &str, page: &Page) -> Result<Vec<User>> {
+    let (after, before) = page.between();
+    let rows = database.rows(SELECT_NAMED, &[&name, &after, &before]).await?;
+    Ok(rows.read(User::from_row))
+}
+
+const SELECT: &str = r#"select id, name, fullname, version from "user" where id = $1"#;
+
+pub(super) async fn select(database: &Database, id: Uuid) -> Result<Versioned<User>> {
     let row = database.row(SELECT, &[&id]).await?.ok_or(NO_USER)?;
-    Ok(User::from_row(&row))
+    Ok(Versioned::from_row(&row, User::from_row))
 }
 
 /// For `auth`: a token may outlive its user.
@@ -219,13 +217,7 @@ async fn select_with_items(database: &Database, id: Uuid, max: i64) -> Result<(U
 
 const INSERT: &str = r#"
     insert into "user" (id, name, fullname, password_hash) values ($1, $2, $3, $4)
-    returning id, name, fullname"#;
-
-async fn insert(database: &Database, new: User, password_hash: String) -> Result<User> {
-    let values = (new.id, new.name, new.fullname, password_hash);
-    let row = database.insert_row(INSERT, values).await.map_err(name_taken)?;
-    Ok(User::from_row(&row))
-}
+    returning id, name, fullname, version"#;
 
 fn name_taken(error: DbError) -> ApiError {
     match error {
@@ -233,14 +225,3 @@ fn name_taken(error: DbError) -> ApiError {
         other => other.into(),
     }
 }
-
-const UPDATE: &str = r#"
-    update "user" set fullname = $2 where id = $1
-    returning id, name, fullname"#;
-
-async fn update(database: &Database, id: Uuid, fullname: Option<String>) -> Result<User> {
-    let row = database.write_row(UPDATE, (id, fullname)).await?.ok_or(NO_USER)?;
-    Ok(User::from_row(&row))
-}
-
-const DELETE: &str = r#"delete from "user" where id = $1"#;

@@ -63,6 +63,8 @@ pub struct Config {
     pub backlog: u32,
     /// Whether new connections are kept away from workers that do not serve.
     pub steering: bool,
+    /// Web origins whose pages may call the API, as browsers write them; `*` alone is all.
+    pub cors_origins: Vec<String>,
     /// Form of log lines; `None` means pretty on a terminal, else JSON.
     pub log_format: Option<LogFormat>,
     /// Which log lines are written, in the syntax of `RUST_LOG`; known to be well-formed.
@@ -141,6 +143,7 @@ impl Config {
             max_connections: resolved.whole("max-connections"),
             backlog,
             steering: resolved.switch("steering"),
+            cors_origins: cors_origins(resolved),
             log_format: log_format(resolved),
             log_filter: resolved.log_filter("log-filter"),
             access_log: resolved.switch("access-log"),
@@ -197,6 +200,13 @@ fn item_writes(resolved: &Resolved) -> ItemWrites {
     match resolved.choice("item-writes") {
         Some("anyone") => ItemWrites::Anyone,
         _ => ItemWrites::Owner,
+    }
+}
+
+fn cors_origins(resolved: &Resolved) -> Vec<String> {
+    match resolved.value("cors-origins") {
+        Value::Origins(origins) => origins.clone(),
+        _ => Vec::new(),
     }
 }
 

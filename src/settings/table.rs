@@ -155,8 +155,7 @@ pub const SETTINGS: &[Setting] = &[
         variables: &["PEACE_CORS_ORIGINS"],
         section: Section::Network,
         kind: Kind::Optional(&Kind::Origins),
-        meaning: "web origins whose pages may call the API",
-        effect: Effect::Later,
+        meaning: "web origins whose pages may call the API, as https://app.example.org; * is all",
         ..PLAIN
     },
     // Database

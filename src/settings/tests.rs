@@ -532,7 +532,7 @@ fn what_comes_later_is_accepted_with_a_warning() {
     let start = Start::new(
         "--admin-bind :1 --max-requests 10 --max-requests-jitter 5 --max-rss 512MiB \
          --max-lifetime 1h --refresh-grace 1 --trusted-proxies 10.0.0.0/8 \
-         --cors-origins https://a.example --user app --group app --log-file l",
+         --user app --group app --log-file l",
     )
     .variable("DEBUG", "on");
     let (_, warnings) = start.serve();

@@ -29,6 +29,8 @@ pub(super) enum Value {
     Address(SocketAddr),
     Path(PathBuf),
     LogFilter(String),
+    /// As browsers write them; or `*` alone.
+    Origins(Vec<String>),
     Faults(Faults),
     Database(DatabaseUrl),
     Secret(SecretString),
@@ -66,7 +68,7 @@ impl Kind {
             Self::Path => Ok(Value::Path(text.into())),
             Self::Account => Ok(Value::Checked),
             Self::Networks => self.all(text, is_network, "not a list of networks"),
-            Self::Origins => self.all(text, is_origin, "not a list of web origins"),
+            Self::Origins => self.origins(text),
             Self::LogFilter => self.log_filter(text),
             Self::Faults => {
                 Faults::parse(text).map(|faults| faults.map_or(Value::Off, Value::Faults))
@@ -132,7 +134,9 @@ impl Kind {
             Self::Path => "give the path of a file".to_owned(),
             Self::Account => "give a name".to_owned(),
             Self::Networks => "give addresses or networks, as 10.0.0.0/8,192.168.1.7".to_owned(),
-            Self::Origins => "give scheme and host, as https://app.example.org".to_owned(),
+            Self::Origins => "give scheme and host as browsers do, as https://app.example.org or \
+                              http://localhost:3000; or * for all"
+                .to_owned(),
             Self::LogFilter => "give a level or a list, as info or info,worker=debug".to_owned(),
             Self::Faults => super::faults::MEND.to_owned(),
             Self::DatabaseUrl => super::database::MEND.to_owned(),
@@ -216,6 +220,16 @@ impl Kind {
         if every_one { Ok(Value::Checked) } else { Err(self.wrong(what)) }
     }
 
+    fn origins(&self, list: &str) -> Result<Value, Wrong> {
+        let origins: Vec<String> = list.split(',').map(|one| one.trim().to_owned()).collect();
+        let is_good = origins == ["*"] || origins.iter().all(|one| is_origin(one));
+        if is_good {
+            Ok(Value::Origins(origins))
+        } else {
+            Err(self.wrong("not a list of web origins"))
+        }
+    }
+
     fn log_filter(&self, text: &str) -> Result<Value, Wrong> {
         match EnvFilter::try_new(text) {
             Ok(_) => Ok(Value::LogFilter(text.to_owned())),
@@ -268,12 +282,13 @@ fn is_network(text: &str) -> bool {
 }
 
 /// `https://host` or `http://host:port`, without a path and without a wildcard.
+/// As a browser writes it: in lower case, without a path, and without the usual port.
 fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    host.is_some_and(|host| {
-        !host.is_empty()
-            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
-    })
+    let rest = |scheme, port| text.strip_prefix(scheme).filter(|rest: &&str| !rest.ends_with(port));
+    let host = rest("https://", ":443").or_else(|| rest("http://", ":80"));
+    let is_sign =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
+    host.is_some_and(|host| !host.is_empty() && host.bytes().all(is_sign))
 }
 
 #[cfg(test)]
@@ -334,7 +349,10 @@ mod tests {
             ("bind", "127.0.0.1", "not an address"),
             ("trusted-proxies", "10.0.0.0/33", "not a list of networks"),
             ("trusted-proxies", "10.0.0.1,proxy", "not a list of networks"),
-            ("cors-origins", "*", "not a list of web origins"),
+            ("cors-origins", "*, https://a.example", "not a list of web origins"),
+            ("cors-origins", "null", "not a list of web origins"),
+            ("cors-origins", "https://A.example", "not a list of web origins"),
+            ("cors-origins", "https://a.example:443", "not a list of web origins"),
             ("cors-origins", "https://a.example/path", "not a list of web origins"),
             ("log-filter", "peace=loud", "not a log filter"),
             ("faults", "boot-exit", "not a list of faults"),
@@ -389,6 +407,8 @@ mod tests {
         assert!(matches!(setting("max-lifetime").kind.parse("48h"), Ok(Value::Time(_))));
         assert!(matches!(setting("max-rss").kind.parse("512MiB"), Ok(Value::Checked)));
         assert!(setting("trusted-proxies").kind.parse("10.0.0.0/8, ::1").is_ok());
-        assert!(setting("cors-origins").kind.parse("https://a.example,http://[::1]:3000").is_ok());
+        for text in ["*", "https://a.example, http://[::1]:3000", "https://a.example:4430"] {
+            assert!(setting("cors-origins").kind.parse(text).is_ok(), "{text}");
+        }
     }
 }

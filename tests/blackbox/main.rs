@@ -11,6 +11,8 @@ mod harness;
 mod auth;
 /// Every route under every kind of wrong input.
 mod contract;
+/// Whose pages may read answers.
+mod cors;
 /// Transactions that wait for each other.
 mod deadlocks;
 /// `/openapi.json`, `/docs`, `/problems`.
@@ -57,6 +59,8 @@ mod raw;
 mod readme;
 /// Starts that are refused: one line, the right exit code, nothing left.
 mod refusals;
+/// Requests that come again, and are done once.
+mod repeats;
 /// One database call per read, and none that is hidden.
 mod round_trips;
 /// What the scripts do about a machine that lacks something.
@@ -77,5 +81,7 @@ mod stored_hashes;
 mod tls;
 /// `/users`.
 mod users;
+/// Nobody overwrites what they have not seen.
+mod versions;
 /// Nothing is lost: not by a roll, a crash, a hang, nor a stop.
 mod zero_loss;

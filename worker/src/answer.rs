@@ -45,6 +45,7 @@ pub(crate) async fn answer(
     connection.watch.asked();
     let (head, incoming) = request.into_parts();
     let FirstLook { request_id, expects, fault } = FirstLook::at(&head, connection.limits());
+    let cors = connection.shared.cors.as_ref().map(|cors| cors.look(&head));
     let mut visit = Visit::begin(Rc::new(head), request_id, &connection);
     let body = Body::new(incoming, visit.deadline(), Rc::clone(&connection));
 
@@ -64,6 +65,9 @@ pub(crate) async fn answer(
     let headers = response.headers_mut();
     headers.insert(&X_REQUEST_ID, visit.request_id.clone().into_value());
     security_headers::add(headers);
+    if let Some(told) = cors {
+        told.add(headers);
+    }
     if !reusable || connection.shared.drain.is_draining() || connection.shared.is_full() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

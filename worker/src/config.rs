@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::cors::Cors;
 use crate::database::DatabaseConfig;
 
 /// Everything a worker is told before it starts.
@@ -26,6 +27,8 @@ pub struct Config {
     pub generation: u64,
     /// Whether each request gets a line in the log (target `access`).
     pub access_log: bool,
+    /// Which web origins' pages may read what is answered; `None`: no other's than browsers let anyway.
+    pub cors: Option<Cors>,
 }
 
 impl Config {
@@ -41,6 +44,7 @@ impl Config {
             slot: 0,
             generation: 0,
             access_log: true,
+            cors: None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `kinds.rs` beside it, this is the one place of this crate that chooses status codes.
 //! Does not know: the application's own errors.
 
-use hyper::header::{ACCEPT, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use thiserror::Error;
 
 use crate::fields::Invalid;
@@ -63,6 +63,14 @@ pub enum HttpError {
         /// The type it reads.
         want: &'static str,
     },
+    /// A header is not what it has to be.
+    #[error("the header {name} has to be {want}")]
+    Field {
+        /// Its name.
+        name: HeaderName,
+        /// What it has to be.
+        want: &'static str,
+    },
     /// The input does not fit the payload; all failures.
     #[error("the request does not fit what this route takes")]
     Invalid(Vec<Invalid>),
@@ -93,7 +101,7 @@ impl HttpError {
         match self {
             Self::NotFound => &NOT_FOUND,
             Self::MethodNotAllowed { .. } => &METHOD_NOT_ALLOWED,
-            Self::Malformed | Self::Host | Self::BodyBroken => &BAD_REQUEST,
+            Self::Malformed | Self::Host | Self::BodyBroken | Self::Field { .. } => &BAD_REQUEST,
             Self::HeadTooLarge { .. } => &HEAD_TOO_LARGE,
             Self::Expectation => &EXPECTATION_FAILED,
             Self::UriTooLong { .. } => &URI_TOO_LONG,
@@ -127,6 +135,7 @@ impl From<HttpError> for Problem {
             | HttpError::Malformed
             | HttpError::HeadTooLarge { .. }
             | HttpError::Host
+            | HttpError::Field { .. }
             | HttpError::Expectation
             | HttpError::TransferCoding
             | HttpError::UriTooLong { .. }

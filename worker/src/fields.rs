@@ -38,6 +38,8 @@ pub enum Source {
     Path,
     /// The query string.
     Query,
+    /// A header.
+    Header,
     /// The body, JSON or form.
     Body,
 }
@@ -107,7 +109,10 @@ impl Describe for Invalid {
             name: "Invalid",
             about: "What is wrong with one value of the input.",
             members: vec![
-                MemberSpec::of::<Vec<Place>>("loc", "Where: path, query or body, then inwards."),
+                MemberSpec::of::<Vec<Place>>(
+                    "loc",
+                    "Where: path, query, header or body, then inwards.",
+                ),
                 MemberSpec::of::<String>("msg", "What, for a person."),
                 MemberSpec::of::<String>("type", "What, for a program."),
                 MemberSpec::of::<Option<String>>("pointer", "Where in the body (RFC 6901)."),
@@ -244,6 +249,17 @@ impl<'a> Fields<'a> {
     pub fn all<F: FieldTuple>(&mut self, fields: F) -> Option<F::Values> {
         self.combined = true;
         fields.values()
+    }
+
+    /// Make of a part's values what may still be wrong with them together; `name` is told to be wrong then.
+    pub fn judge<T, U>(
+        &mut self,
+        name: &'static str,
+        part: Field<T>,
+        judge: impl FnOnce(T) -> Result<U, Fault>,
+    ) -> Field<U> {
+        let judged = part.0.map(judge).transpose();
+        Field(judged.map_err(|fault| self.fail(name, fault)).ok().flatten())
     }
 
     /// Several fields as one, for a function that reads a part of a payload: it returns a [`Field`],

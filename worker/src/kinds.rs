@@ -25,8 +25,8 @@ pub static BAD_REQUEST: Kind = Kind {
     code: "bad-request",
     status: 400,
     title: "Bad Request",
-    about: "The request breaks a rule of HTTP: it has no host or several, or its body broke off or is \
-        wrongly framed.",
+    about: "The request breaks a rule of HTTP: it has no host or several, a header is not what it has to \
+        be, or its body broke off or is wrongly framed.",
     mend: "Look at what your client sends, and at any proxy between: a common HTTP library does not \
         get this answer. The detail names the rule.",
 };
@@ -54,6 +54,16 @@ pub static REQUEST_TIMEOUT: Kind = Kind {
     title: "Request Timeout",
     about: "The body stopped coming, or came too slowly.",
     mend: "Send the request again, on a new connection: nothing was done with this one.",
+};
+/// What is there is not what the client means to change.
+pub static PRECONDITION_FAILED: Kind = Kind {
+    code: "precondition-failed",
+    status: 412,
+    title: "Precondition Failed",
+    about: "The request names with If-Match what it means to change, and that is not there (any more): \
+        somebody has changed or deleted it meanwhile. Nothing was changed.",
+    mend: "Read it again, decide whether the change is still right, and send it with the ETag of what you \
+        have just read.",
 };
 /// The body is longer than the limit.
 pub static CONTENT_TOO_LARGE: Kind = Kind {

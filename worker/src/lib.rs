@@ -16,6 +16,7 @@
 //!
 //! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
 //! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads, `schema` says what answers are,
+//! `conditions` are what a request depends on, `repeats` what is done once, `cors` whose pages may ask,
 //! [`CpuThread`] is where work goes that would hold the loop.
 //!
 //! The application gives [`run`] its [`Inputs`], a [`Config`] and a function that makes the [`Router`];
@@ -30,8 +31,10 @@
 mod accept;
 mod answer;
 mod body;
+mod conditions;
 mod config;
 mod connection;
+mod cors;
 mod cpu_thread;
 mod database;
 mod drain;
@@ -46,6 +49,7 @@ mod media;
 mod payload;
 mod problem;
 mod refuse;
+mod repeats;
 mod request;
 mod request_id;
 mod response;
@@ -66,7 +70,9 @@ mod watch;
 pub use hyper::header;
 pub use hyper::{Method, StatusCode};
 
+pub use crate::conditions::{EntityTag, IfMatch, IfNoneMatch, Tag, Tagged, Tags};
 pub use crate::config::{Config, Limits};
+pub use crate::cors::Cors;
 pub use crate::cpu_thread::{CpuThread, JobError};
 pub use crate::database::{
     By, ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Row,
@@ -78,9 +84,10 @@ pub use crate::fields::{
     Change, Field, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Place, Source,
 };
 pub use crate::problem::{Kind, Problem};
+pub use crate::repeats::{IdempotencyKey, Kept, Repeatable};
 pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query, both};
 pub use crate::response::{
-    Created, Empty, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
+    Created, Empty, Linked, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
 };
 pub use crate::route::{Handler, Operation, Routes};
 pub use crate::router::{RouteConflict, Router};

@@ -9,16 +9,19 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use bytes::Bytes;
+use hyper::Method;
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap};
 use hyper::http::request::Parts;
+use serde_json::Value;
 
 use crate::body::Body;
 use crate::config::Limits;
 use crate::error::HttpError;
-use crate::fields::{self, Fields, Invalid, Payload, PayloadSpec, Source};
+use crate::fields::{self, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Source};
 use crate::given::Given;
 use crate::json;
-use crate::kinds::{CONTENT_TOO_LARGE, INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE};
+use crate::kinds::{BAD_REQUEST, CONTENT_TOO_LARGE, INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE};
 use crate::media::{FORM, JSON};
 use crate::problem::Kind;
 use crate::request_id::RequestId;
@@ -49,6 +52,24 @@ impl<A> Context<A> {
     #[must_use]
     pub fn app(&self) -> &A {
         &self.app
+    }
+
+    /// The method of the request.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// Its path, as it came.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// Its query, as it came; empty where there is none.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
     }
 
     /// The first header of this name, if it is ASCII text.
@@ -97,18 +118,29 @@ pub struct InputSpec {
     pub payload: &'static str,
     /// What the payload asks for.
     pub spec: PayloadSpec,
+    /// How reading it can fail, besides what any request can meet.
+    pub problems: &'static [&'static Kind],
 }
 
 impl InputSpec {
-    /// How reading it can fail, besides what any request can meet.
-    pub(crate) fn problems(&self) -> &'static [&'static Kind] {
+    fn of<T: Payload>(source: Source, media_type: Option<&'static str>) -> Self {
         const BODY: &[&Kind] = &[&INVALID_INPUT, &CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
-        if self.media_type.is_some() { BODY } else { &BODY[..1] }
+        let spec = Fields::describe::<T>();
+        let problems = if media_type.is_some() { BODY } else { &BODY[..1] };
+        Self { source, media_type, payload: std::any::type_name::<T>(), spec, problems }
     }
 
-    fn of<T: Payload>(source: Source, media_type: Option<&'static str>) -> Self {
-        let spec = Fields::describe::<T>();
-        Self { source, media_type, payload: std::any::type_name::<T>(), spec }
+    /// A header that may be left out, and is refused with a 400 when it is malformed.
+    pub(crate) fn header<T>(name: &'static str, about: &'static str, schema: Value) -> Self {
+        const PROBLEMS: &[&Kind] = &[&BAD_REQUEST];
+        let field = FieldSpec { name, about, schema, required: false, nullable: false };
+        Self {
+            source: Source::Header,
+            media_type: None,
+            payload: std::any::type_name::<T>(),
+            spec: PayloadSpec { fields: vec![field], closed: false },
+            problems: PROBLEMS,
+        }
     }
 }
 
@@ -200,10 +232,19 @@ impl<T: Payload> Json<T> {
     ///
     /// Waits for the client, under the limits of a body.
     pub async fn read(self) -> Result<T, HttpError> {
+        Ok(self.read_with_bytes().await?.0)
+    }
+
+    /// As [`Json::read`], and also give the body as it came.
+    ///
+    /// # Errors
+    /// As [`Json::read`].
+    pub async fn read_with_bytes(self) -> Result<(T, Bytes), HttpError> {
         let Limits { body_max_bytes, json_depth_max, .. } = *self.body.limits();
         let received = self.body.receive(&JSON, body_max_bytes).await?;
         let members = json::object(&received, json_depth_max).map_err(invalid)?;
-        fields::read(Source::Body, Given::Object(&members)).map_err(HttpError::Invalid)
+        let read = fields::read(Source::Body, Given::Object(&members));
+        Ok((read.map_err(HttpError::Invalid)?, received))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, LOCATION};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -44,8 +44,21 @@ pub struct SuccessSpec {
     pub status: StatusCode,
     /// What the JSON in the body is; `None` without such a body.
     pub body: Option<Schema>,
-    /// Whether a `Location` header says where the new resource is.
-    pub located: bool,
+    /// Headers of its own.
+    pub headers: Vec<HeaderName>,
+}
+
+impl SuccessSpec {
+    fn new(status: StatusCode, body: Option<Schema>) -> Self {
+        Self { status, body, headers: Vec::new() }
+    }
+
+    /// Also with this header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName) -> Self {
+        self.headers.push(name);
+        self
+    }
 }
 
 /// 200 with `T` as JSON.
@@ -78,6 +91,15 @@ pub struct Representation {
     pub is_known: bool,
 }
 
+/// A page of a list, with a `Link` to the next one where there is one.
+#[derive(Debug)]
+pub struct Linked<S> {
+    /// The page.
+    pub success: S,
+    /// Path and query of the next one.
+    pub next: Option<String>,
+}
+
 /// A success with headers of its own.
 #[derive(Debug)]
 pub struct WithHeaders<S> {
@@ -102,7 +124,7 @@ impl<S> WithHeaders<S> {
 
 impl<T: Serialize + Describe + 'static> Success for Reply<T> {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::OK, body: Some(T::describe()), located: false }
+        SuccessSpec::new(StatusCode::OK, Some(T::describe()))
     }
 
     fn respond(self) -> Result<Response, Problem> {
@@ -112,7 +134,7 @@ impl<T: Serialize + Describe + 'static> Success for Reply<T> {
 
 impl<T: Serialize + Describe + 'static> Success for Created<T> {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::CREATED, body: Some(T::describe()), located: true }
+        SuccessSpec::new(StatusCode::CREATED, Some(T::describe())).with_header(LOCATION)
     }
 
     fn respond(self) -> Result<Response, Problem> {
@@ -125,7 +147,7 @@ impl<T: Serialize + Describe + 'static> Success for Created<T> {
 
 impl Success for Empty {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::NO_CONTENT, body: None, located: false }
+        SuccessSpec::new(StatusCode::NO_CONTENT, None)
     }
 
     fn respond(self) -> Result<Response, Problem> {
@@ -135,7 +157,7 @@ impl Success for Empty {
 
 impl Success for Representation {
     fn spec() -> SuccessSpec {
-        SuccessSpec { status: StatusCode::OK, body: None, located: false }
+        SuccessSpec::new(StatusCode::OK, None)
     }
 
     fn respond(self) -> Result<Response, Problem> {
@@ -146,6 +168,22 @@ impl Success for Representation {
             }
         };
         response.headers_mut().insert(ETAG, self.etag);
+        Ok(response)
+    }
+}
+
+impl<S: Success> Success for Linked<S> {
+    fn spec() -> SuccessSpec {
+        S::spec().with_header(LINK)
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        let next = self.next.map(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")));
+        let next = next.transpose().map_err(|_| illegal(&LINK))?;
+        let mut response = self.success.respond()?;
+        if let Some(next) = next {
+            response.headers_mut().insert(LINK, next);
+        }
         Ok(response)
     }
 }
@@ -176,9 +214,14 @@ fn json<T: Serialize>(status: StatusCode, body: &T) -> Result<Response, Problem>
     let bytes = json::to_vec(body).map_err(|error| {
         Problem::new(&INTERNAL).log(format!("the response cannot be written as JSON: {error}"))
     })?;
+    Ok(json_bytes(status, bytes.into()))
+}
+
+/// Bytes that are JSON.
+pub(crate) fn json_bytes(status: StatusCode, bytes: Bytes) -> Response {
     // Looked through when it is compiled, not for each answer.
     static TYPE: HeaderValue = HeaderValue::from_static("application/json");
-    Ok(with_type(status, TYPE.clone(), bytes.into()))
+    with_type(status, TYPE.clone(), bytes)
 }
 
 fn with_type(status: StatusCode, media_type: HeaderValue, bytes: Bytes) -> Response {
@@ -269,6 +312,16 @@ mod tests {
     }
 
     #[test]
+    fn a_page_leads_to_the_next() {
+        let page =
+            |next: Option<&str>| Linked { success: Reply(1_i64), next: next.map(Into::into) };
+        let response = page(Some("/things?cursor=a")).respond().unwrap();
+        assert_eq!(response.headers()[LINK], "</things?cursor=a>; rel=\"next\"");
+        assert!(!page(None).respond().unwrap().headers().contains_key(LINK));
+        assert_eq!(page(Some("/a\nb")).respond().unwrap_err().status(), 500);
+    }
+
+    #[test]
     fn the_type_says_the_status() {
         assert_eq!(<Reply<String>>::spec().status, 200);
         assert_eq!(
@@ -276,7 +329,7 @@ mod tests {
             SuccessSpec {
                 status: StatusCode::CREATED,
                 body: Some(Schema::Value(json!({"type": "boolean"}))),
-                located: true
+                headers: vec![LOCATION]
             }
         );
         assert_eq!(Empty::spec().body, None);

@@ -217,7 +217,7 @@ impl<A: 'static> Routes<A> {
         let (inputs, success) = (H::inputs(), H::success());
         let mut operation =
             Operation { method, pattern, name, about: "", inputs, success, problems: Vec::new() };
-        let of_inputs: Vec<_> = operation.inputs.iter().map(InputSpec::problems).collect();
+        let of_inputs: Vec<_> = operation.inputs.iter().map(|input| input.problems).collect();
         operation.fails(&of_inputs.concat());
         let bind = move |app: Rc<A>| -> Endpoint {
             Box::new(move |call| handler.call(Rc::clone(&app), call))

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::Notify;
 
 use crate::config::{Config, Limits};
+use crate::cors::Cors;
 use crate::drain::Drain;
 use crate::router::Router;
 use crate::stats::Stats;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     /// Bytes of bodies that requests hold now.
     pub(crate) bodies_bytes: Cell<usize>,
     pub(crate) access_log: bool,
+    pub(crate) cors: Option<Cors>,
     pub(crate) http: http1::Builder,
 }
 
@@ -41,6 +43,7 @@ impl Shared {
             room: Notify::new(),
             bodies_bytes: Cell::new(0),
             access_log: config.access_log,
+            cors: config.cors.clone(),
             http: http(&config.limits),
         }
     }

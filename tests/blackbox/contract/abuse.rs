@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use worker::{FieldSpec, InputSpec, Operation, Source};
 
 use super::parts::{
-    Body, Case, FORM, NOBODY, Parts, bad_bodies, bad_forms, bad_paths, bad_queries,
+    Body, Case, FORM, NOBODY, Parts, bad_bodies, bad_forms, bad_headers, bad_paths, bad_queries,
 };
 use crate::harness::api::{PASSWORD, User, add_item, check_problem, failures, sign_up};
 use crate::harness::client::Reply;
@@ -151,6 +151,7 @@ impl<'a> Abuser<'a> {
         let spoilt = |input: &InputSpec| match (input.source, input.media_type) {
             (Source::Path, _) => bad_paths(operation, &right),
             (Source::Query, _) => bad_queries(input, &right),
+            (Source::Header, _) => bad_headers(input, &right),
             (Source::Body, Some(FORM)) => bad_forms(input, &right),
             (Source::Body, _) => bad_bodies(input, &right),
         };
@@ -235,6 +236,7 @@ impl<'a> Abuser<'a> {
         let mut parts = Parts {
             path: operation.pattern.to_owned(),
             query: Vec::new(),
+            header: None,
             token: self.needs_token(operation).then(|| self.ann.token.clone()),
             media_type: None,
             body: Body::Fields(BTreeMap::new()),
@@ -249,6 +251,8 @@ impl<'a> Abuser<'a> {
                     let text = |field: &FieldSpec| self.sample(field).as_str().unwrap().to_owned();
                     parts.query = required.map(|one| (one.name.to_owned(), text(one))).collect();
                 }
+                // Those that are told here may be left out.
+                Source::Header => {}
                 Source::Body => {
                     parts.media_type = input.media_type;
                     let value = |field: &FieldSpec| (field.name, self.sample(field));
@@ -384,6 +388,9 @@ impl<'a> Abuser<'a> {
         let mut asked = request(method(operation), target);
         if let Some(token) = &parts.token {
             asked = asked.bearer(token);
+        }
+        if let Some((name, value)) = &parts.header {
+            asked = asked.header(name, value);
         }
         if let Some(media_type) = parts.media_type {
             asked = asked.body(media_type, parts.text());

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use worker::{InputSpec, Operation};
+use worker::{FieldSpec, InputSpec, Operation};
 
 pub(super) const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
@@ -19,6 +19,8 @@ const NOT_A_VALUE: [&str; 4] = ["nope", "%00", "%ff", "%F0%9F%95%8A"];
 pub(super) struct Parts {
     pub(super) path: String,
     pub(super) query: Vec<(String, String)>,
+    /// One that no right request needs.
+    pub(super) header: Option<(&'static str, String)>,
     pub(super) token: Option<String>,
     pub(super) media_type: Option<&'static str>,
     pub(super) body: Body,
@@ -116,9 +118,8 @@ pub(super) fn bad_queries(input: &InputSpec, right: &Parts) -> Vec<Case> {
             let parts = Parts { query, ..right.clone() };
             cases.push(Case::new(what, parts, 422).at(format!("query.{}", field.name)));
         };
-        let numbers = ["0x1", "1.5", "-1", "9223372036854775808", "201"];
-        for value in NOT_A_VALUE.into_iter().chain([""]).chain(numbers) {
-            let query = others().chain([(field.name.to_owned(), value.to_owned())]).collect();
+        for value in not_a_parameter(field) {
+            let query = others().chain([(field.name.to_owned(), value.clone())]).collect();
             case(format!("{}={value} in the query", field.name), query);
         }
         if field.required {
@@ -126,6 +127,28 @@ pub(super) fn bad_queries(input: &InputSpec, right: &Parts) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// What is no value of a parameter; nearly everything is plain text.
+fn not_a_parameter(field: &FieldSpec) -> Vec<String> {
+    if let Some(max) = field.schema["maxLength"].as_u64() {
+        return vec!["%00".to_owned(), "%ff".to_owned(), "x".repeat(max as usize + 1)];
+    }
+    let numbers = ["0x1", "1.5", "-1", "9223372036854775808", "201"];
+    NOT_A_VALUE.into_iter().chain([""]).chain(numbers).map(str::to_owned).collect()
+}
+
+/// Headers that are no list of tags and no key.
+pub(super) fn bad_headers(input: &InputSpec, right: &Parts) -> Vec<Case> {
+    let field = &input.spec.fields[0];
+    let values =
+        ["", ",", "\"", "\"a", "a\"", "\"a\" \"b\"", "\"a\";b", "a b", "ä"].map(str::to_owned);
+    let values = values.into_iter().chain(["x".repeat(300)]);
+    let case = |value: String| {
+        let what = format!("{}: {value}", field.name);
+        Case::new(what, Parts { header: Some((field.name, value)), ..right.clone() }, 400)
+    };
+    values.map(case).collect()
 }
 
 pub(super) fn bad_forms(input: &InputSpec, right: &Parts) -> Vec<Case> {

@@ -1,4 +1,4 @@
-//! Lists in pages, by key: `?limit=&cursor=`. Cursors are those of Peace.
+//! Lists in pages, by key: `?limit=&cursor=`. Cursors are checked as those of Peace.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
