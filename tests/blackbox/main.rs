@@ -71,8 +71,6 @@ mod serve;
 mod settings;
 /// The database host falls silent.
 mod silence;
-/// Clients that take their time, and large bodies.
-mod slow;
 /// Starts and stops in bad company: nobody reads the log, the last start was killed.
 mod startup;
 /// A stored password hash that changes while it is being verified.

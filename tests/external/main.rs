@@ -42,6 +42,8 @@ mod pgbouncer;
 mod rename;
 /// Somebody adds a resource as RESOURCE.md has it.
 mod resource;
+/// Clients that take their time, and large bodies, on the release build.
+mod slow;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
 /// A developer edits this project, and builds it.

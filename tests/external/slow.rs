@@ -1,7 +1,8 @@
 //! Clients that take their time: each is cut at its deadline, and nobody else waits for them.
 //!
-//! Real deadlines and real sockets; the same to the millisecond, on a clock of its own, is among the
-//! worker's tests, and so is the idle time of 75 s between requests.
+//! Real deadlines, real sockets and the release build, since what others wait is measured; the same to the
+//! millisecond, on a clock of its own, is among the worker's tests, and so is the idle time of 75 s between
+//! requests.
 
 mod crowd;
 
@@ -16,6 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use self::crowd::{Crowd, Kind};
 use crate::harness::wait::pause;
 use crate::harness::{Connection, Database, Launch, Peace, Turn, get, proc};
+use crate::wrk::release;
 
 const SLOW: usize = 2_000;
 /// What a connection that waits may cost.
@@ -24,6 +26,8 @@ const WAITING_MAX_BYTES: u64 = 64 * 1024;
 const LIMIT: Duration = Duration::from_secs(10);
 /// How late a cut may come.
 const LATE_MAX: Duration = Duration::from_secs(2);
+/// Into how many parts the time is cut to compare them.
+const PARTS: usize = 11;
 /// Between two timed requests.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -37,14 +41,15 @@ fn two_thousand_slow_clients_are_cut_in_time_and_hold_nobody_up() {
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let (peace, other) = (one_worker(&turn, &database), one_worker(&turn, &database));
-    let before_bytes = proc::memory_bytes(worker(&peace));
+    let worker = worker(&peace);
+    let before_bytes = proc::memory_bytes(worker);
     let over = AtomicBool::new(false);
     let (mut crowd, mut most_bytes) = (Crowd::new(peace.address(), SLOW), before_bytes);
     let (beside_many, beside_nobody) = thread::scope(|scope| {
         let timed = scope.spawn(|| timed(peace.address(), other.address(), &over));
         while !crowd.is_gone() {
             crowd.go_on();
-            most_bytes = most_bytes.max(proc::memory_bytes(worker(&peace)));
+            most_bytes = most_bytes.max(proc::memory_bytes(worker));
         }
         over.store(true, Ordering::Relaxed);
         timed.join().unwrap()
@@ -53,15 +58,16 @@ fn two_thousand_slow_clients_are_cut_in_time_and_hold_nobody_up() {
     for kind in Kind::ALL {
         let (first, last) = crowd.ends_of(kind);
         eprintln!("{kind:?}: cut between {first:?} and {last:?}");
-        // We may count from a moment later than the server does.
-        assert!(first + Duration::from_millis(20) >= LIMIT, "{kind:?} were cut early: {first:?}");
+        assert!(first >= LIMIT, "{kind:?} were cut early: {first:?}");
         assert!(last <= LIMIT + LATE_MAX, "{kind:?} were cut late: {last:?}");
     }
     let each_bytes = (most_bytes - before_bytes) / SLOW as u64;
-    let (many, nobody) = (p99(beside_many), p99(beside_nobody));
-    eprintln!("p99 beside {SLOW} {many:?}, beside nobody {nobody:?}; {each_bytes} bytes for each");
+    let (many, nobody) = (p99(&beside_many), p99(&beside_nobody));
+    let ratio = p99_ratio(&beside_many, &beside_nobody);
+    eprintln!("p99 beside {SLOW} {many:?}, beside nobody {nobody:?}: x {ratio:.2}");
+    eprintln!("{each_bytes} bytes for each");
     assert!(each_bytes <= WAITING_MAX_BYTES, "{each_bytes}");
-    assert!(many <= nobody * 2, "{many:?} instead of {nobody:?}");
+    assert!(ratio <= 2.0, "{many:?} instead of {nobody:?}: x {ratio:.2}");
 }
 
 #[test]
@@ -98,7 +104,7 @@ fn one_worker(turn: &Turn, database: &Database<'_>) -> Peace {
     let needed = 2 * SLOW as u64 + 512;
     assert!(hard >= needed, "the limit of open files is {hard}, and {needed} are needed");
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(needed), hard).unwrap();
-    Launch::on(turn, database).workers(1).serve()
+    Launch::on(turn, database).program(release("peace-supervisor")).workers(1).serve()
 }
 
 fn worker(peace: &Peace) -> i32 {
@@ -126,9 +132,22 @@ fn timed(
     times.into()
 }
 
-fn p99(mut times: Vec<Duration>) -> Duration {
+fn p99(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
     times.sort_unstable();
     times[times.len() * 99 / 100]
+}
+
+/// How many times as long one's p99 is as the other's: the median of what each part of the time says,
+/// since one slow moment of the machine that met more of one's requests is not the whole.
+fn p99_ratio(ones: &[Duration], others: &[Duration]) -> f64 {
+    let part = ones.len().min(others.len()) / PARTS;
+    assert!(part >= 100, "{part} requests in a {PARTS}th of the time are too few for a p99");
+    let parts = ones.chunks_exact(part).zip(others.chunks_exact(part));
+    let mut ratios: Vec<f64> =
+        parts.map(|(one, other)| p99(one).as_secs_f64() / p99(other).as_secs_f64()).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 /// The last byte of an upload.

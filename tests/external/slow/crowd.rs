@@ -12,9 +12,9 @@ use crate::harness::wait::pause;
 /// Between two bytes of one client that trickles.
 const PERIOD: Duration = Duration::from_secs(4);
 /// How often somebody has a turn to send.
-const TURN: Duration = Duration::from_millis(5);
+const TURN: Duration = Duration::from_millis(1);
 /// After how many of them it is looked who was cut.
-const TURNS: usize = 20;
+const TURNS: usize = 100;
 
 const HEAD: &[u8] = b"GET /users HT";
 const BODY: &[u8] = b"POST /users HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -73,8 +73,9 @@ struct Client {
 
 impl Client {
     fn open(server: SocketAddr, kind: Kind) -> Self {
-        let mut stream = TcpStream::connect(server).unwrap();
+        // Earlier than the server can count from, however long we are kept from running.
         let opened = Instant::now();
+        let mut stream = TcpStream::connect(server).unwrap();
         stream.write_all(kind.first()).unwrap();
         stream.set_nonblocking(true).unwrap();
         Self { kind, stream, opened, read: Vec::new(), end: None }
