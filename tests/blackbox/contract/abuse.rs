@@ -4,7 +4,8 @@
 //! Routes, fields and declared problems are read from the table that the router is made of, so a new
 //! resource is abused as soon as it is there. All it needs is a row in [`RESOURCES`] and a right value
 //! for each new field, in `Abuser::sample`. Of every answer: the status is the expected one, the body
-//! is a problem of the one shape, its kind is declared by the route, and none is a 500.
+//! is a problem of the one shape, its kind is declared by the route and in the API document, as are its
+//! headers, and none is a 500.
 //! Where several parts are wrong at once, the answer is about the one that is looked at first.
 //!
 //! `contract` runs it on the database itself, the external tests behind a pooler.
@@ -395,7 +396,7 @@ impl<'a> Abuser<'a> {
         if let Some(media_type) = parts.media_type {
             asked = asked.body(media_type, parts.text());
         }
-        self.peace.ask(&asked)
+        self.peace.ask_told(&asked)
     }
 }
 
