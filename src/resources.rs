@@ -6,7 +6,8 @@
 //! says so.
 
 use migrations::Table;
-use worker::Routes;
+use uuid::Uuid;
+use worker::{Routes, payload};
 
 use crate::app::App;
 use crate::idempotency;
@@ -48,6 +49,13 @@ struct Resource {
     tables: &'static [Table],
     /// The statements of its requests; a worker prepares them when it connects.
     statements: &'static [Statement],
+}
+
+payload! {
+    /// The path of a row.
+    struct RowPath {
+        pubid: Uuid = required(worker::Uuid),
+    }
 }
 
 /// A name, and what stands below it.

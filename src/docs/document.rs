@@ -9,7 +9,7 @@
 mod schemas;
 
 use worker::header::{HeaderName, LOCATION};
-use worker::{FieldSpec, InputSpec, Kind, Operation, Schema, Source, StatusCode};
+use worker::{FieldSpec, InputSpec, Kind, Method, Operation, Schema, Source, StatusCode};
 
 use self::schemas::{Schemas, sample, sample_of_payload};
 use super::node::{Members, Node, object};
@@ -121,7 +121,7 @@ fn responses(operation: &Operation, all: &[&Operation], schemas: &mut Schemas) -
     let mut responses = vec![(status.into(), success(operation, all, schemas))];
     let is_asked =
         |input: &InputSpec| input.spec.fields.iter().any(|one| one.name == "If-None-Match");
-    if operation.inputs.iter().any(is_asked) {
+    if operation.method == Method::GET && operation.inputs.iter().any(is_asked) {
         responses.push(("304".into(), not_modified()));
     }
     let kinds = problems::of(operation);

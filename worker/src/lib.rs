@@ -70,7 +70,7 @@ mod watch;
 pub use hyper::header;
 pub use hyper::{Method, StatusCode};
 
-pub use crate::conditions::{EntityTag, IfMatch, IfNoneMatch, Tag, Tagged, Tags};
+pub use crate::conditions::{Conditions, EntityTag, Preconditions, Tag, Tagged, Tags};
 pub use crate::config::{Config, Limits};
 pub use crate::cors::Cors;
 pub use crate::cpu_thread::{CpuThread, JobError};

@@ -130,15 +130,22 @@ impl InputSpec {
         Self { source, media_type, payload: std::any::type_name::<T>(), spec, problems }
     }
 
-    /// A header that may be left out, and is refused with a 400 when it is malformed.
-    pub(crate) fn header<T>(name: &'static str, about: &'static str, schema: Value) -> Self {
+    /// Headers (name, and what it is for) that may be left out, and are refused with a 400 when they are
+    /// malformed.
+    pub(crate) fn headers<T>(fields: &[(&'static str, &'static str)], schema: &Value) -> Self {
         const PROBLEMS: &[&Kind] = &[&BAD_REQUEST];
-        let field = FieldSpec { name, about, schema, required: false, nullable: false };
+        let field = |(name, about): &(&'static str, &'static str)| FieldSpec {
+            name,
+            about,
+            schema: schema.clone(),
+            required: false,
+            nullable: false,
+        };
         Self {
             source: Source::Header,
             media_type: None,
             payload: std::any::type_name::<T>(),
-            spec: PayloadSpec { fields: vec![field], closed: false },
+            spec: PayloadSpec { fields: fields.iter().map(field).collect(), closed: false },
             problems: PROBLEMS,
         }
     }
