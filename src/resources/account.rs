@@ -4,7 +4,9 @@
 //! conditions (400), the body (422), then the database (404, or 412 where versions were named).
 
 use uuid::Uuid;
-use worker::{Change, Conditions, Context, Database, Json, Path, Reply, Routes, payload};
+use worker::{
+    Change, Conditions, Context, Database, Json, MergePatch, Path, Reply, Routes, payload,
+};
 
 use super::users::{Answer, FULLNAME, User, select};
 use super::{Resource, RowPath};
@@ -59,7 +61,7 @@ async fn patch(
     cx: Context<App>,
     path: Path<RowPath>,
     conditions: Conditions,
-    body: Json<PatchUser>,
+    body: MergePatch<PatchUser>,
 ) -> Answer {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let expected = Expected::of(&conditions)?; // 400

@@ -9,8 +9,8 @@
 
 use uuid::Uuid;
 use worker::{
-    Conditions, Context, Created, Database, IdempotencyKey, Json, Linked, Path, Query, Repeatable,
-    Reply, Routes, Row, Tagged, Text, both, payload, response,
+    Conditions, Context, Created, Database, IdempotencyKey, Json, Linked, MergePatch, Path, Query,
+    Repeatable, Reply, Routes, Row, Tagged, Text, both, payload, response,
 };
 
 use super::{Resource, RowPath};
@@ -165,7 +165,7 @@ async fn patch(
     cx: Context<App>,
     path: Path<RowPath>,
     conditions: Conditions,
-    body: Json<PatchItem>,
+    body: MergePatch<PatchItem>,
 ) -> Answer {
     let by = (item_owner(&cx)?, Expected::of(&conditions)?);
     let (RowPath { pubid }, PatchItem { added }) = both(path.read(), body.read().await)?;

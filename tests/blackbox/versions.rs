@@ -139,7 +139,17 @@ fn a_patch_tells_absent_from_null_from_a_value() {
             assert_eq!(etag(&reply), *tag, "{body}");
         }
     }
+    let both = "application/merge-patch+json, application/json";
     let item = add_item(&peace, &ann, "thing");
+    for place in [&ann.place, &item] {
+        assert_eq!(peace.ask_told(&request("OPTIONS", place)).header("accept-patch"), Some(both));
+        let asked = request("PATCH", place).bearer(&ann.token);
+        let refused = peace.ask_told(&asked.body("application/json-patch+json", "[]"));
+        check_problem(&refused, 415, "a patch of another kind");
+        assert_eq!((refused.header("accept-patch"), refused.header("accept")), (Some(both), None));
+    }
+    let none = peace.ask_told(&request("OPTIONS", "/users"));
+    assert_eq!((none.status, none.header("accept-patch")), (204, None));
     let before = peace.ask_told(&get(&item)).json();
     let unchanged = peace.ask_told(&patch(&ann, &item, &json!({})));
     assert_eq!((unchanged.json(), etag(&unchanged)), (before.clone(), "\"1\""));

@@ -85,7 +85,9 @@ pub use crate::fields::{
 };
 pub use crate::problem::{Kind, Problem};
 pub use crate::repeats::{IdempotencyKey, Kept, Repeatable};
-pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query, both};
+pub use crate::request::{
+    Call, Context, Form, Input, InputSpec, Json, MergePatch, Path, Query, both,
+};
 pub use crate::response::{
     Created, Empty, Linked, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
 };

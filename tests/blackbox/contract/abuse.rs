@@ -149,7 +149,7 @@ impl<'a> Abuser<'a> {
 
     fn cases(&self, operation: &Operation) -> Vec<Case> {
         let right = self.right(operation);
-        let spoilt = |input: &InputSpec| match (input.source, input.media_type) {
+        let spoilt = |input: &InputSpec| match (input.source, input.media_types.first().copied()) {
             (Source::Path, _) => bad_paths(operation, &right),
             (Source::Query, _) => bad_queries(input, &right),
             (Source::Header, _) => bad_headers(input, &right),
@@ -255,7 +255,7 @@ impl<'a> Abuser<'a> {
                 // Those that are told here may be left out.
                 Source::Header => {}
                 Source::Body => {
-                    parts.media_type = input.media_type;
+                    parts.media_type = input.media_types.first().copied();
                     let value = |field: &FieldSpec| (field.name, self.sample(field));
                     parts.body = Body::Fields(input.spec.fields.iter().map(value).collect());
                 }

@@ -183,6 +183,11 @@ pub(super) fn bad_bodies(input: &InputSpec, right: &Parts) -> Vec<Case> {
     let text = Parts { media_type: Some("text/plain"), ..right.clone() };
     let form = Parts { media_type: Some(FORM), ..right.with_text("a=b") };
     let mut cases = vec![Case::new("another type", text, 415), Case::new("a form", form, 415)];
+    // Each is JSON to look at, and means something else.
+    for other in ["application/json-patch+json", "application/vnd.api+json", "text/json"] {
+        let parts = Parts { media_type: Some(other), ..right.clone() };
+        cases.push(Case::new(format!("a body of {other}"), parts, 415));
+    }
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     for text in ["", "[]", "null", "7", "{", "{\"a\": }", "{} {}", &deep] {
         cases.push(Case::new(format!("the body {text}"), right.with_text(text), 422));
