@@ -65,8 +65,6 @@ payload! {
     struct ListItems {
         /// Whose items.
         user_pubid: Uuid = required(worker::Uuid),
-        /// Only items of this name.
-        name: Option<String> = optional(Text::max(NAME_MAX)),
         page: Page = |fields| Page::read(fields, LIST),
     }
 
@@ -192,15 +190,15 @@ type Writer = (Option<Uuid>, Expected);
 
 const SELECT_PAGE: &str = "
     select id, user_id, name, added from item
-    where user_id = $1 and id > $2 and ($3::varchar is null or name = $3) order by id limit $4";
+    where user_id = $1 and id > $2 order by id limit $3";
 const SELECT_PAGE_BACKWARD: &str = "
     select id, user_id, name, added from item
-    where user_id = $1 and id < $2 and ($3::varchar is null or name = $3) order by id desc limit $4";
+    where user_id = $1 and id < $2 order by id desc limit $3";
 
 async fn select_page(database: &Database, list: &ListItems) -> Result<Vec<Item>> {
-    let ListItems { user_pubid, name, page } = list;
+    let ListItems { user_pubid, page } = list;
     let sql = page.sort.sql(SELECT_PAGE, SELECT_PAGE_BACKWARD);
-    let rows = database.rows(sql, &[user_pubid, &page.from, name, &page.rows_max()]).await?;
+    let rows = database.rows(sql, &[user_pubid, &page.from, &page.rows_max()]).await?;
     Ok(rows.read(Item::from_row))
 }
 
