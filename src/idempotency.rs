@@ -7,6 +7,7 @@
 //! Promises: a request without the header costs one statement, as before. What is kept holds no
 //! password and no token, and nothing that one could be guessed from: the request is kept as an
 //! HMAC under a key of the server. A refusal is not kept: the request may be mended and sent again.
+//! What is kept goes with the user whose data it holds.
 //! Answers count for 24 hours. Nothing here deletes what is older; the index on `created` finds it.
 //! Source: draft-ietf-httpapi-idempotency-key-header-07.
 
@@ -34,9 +35,10 @@ migrations::table! {
         body: Option<Vec<u8>> = "bytea",
     }
     unread key: Vec<u8> = "bytea primary key";
-    unread user_id: Option<Uuid> = "uuid";
+    unread user_id: Option<Uuid> = r#"uuid references "user" on delete cascade"#;
     unread created: std::time::SystemTime = "timestamptz not null default now()";
     also "create index idempotency_created_idx on idempotency (created)";
+    also "create index idempotency_user_id_idx on idempotency (user_id)";
 }
 
 /// A request that creates something; where it has a key, it may be one that was answered before.
@@ -53,7 +55,6 @@ type Answered<R> = Repeatable<Tagged<Created<R>>>;
 struct Request {
     /// A hash of the key and of who sent it: nobody meets the key of another user.
     key: Vec<u8>,
-    user: Option<Uuid>,
     fingerprint: Fingerprint,
 }
 
@@ -67,13 +68,14 @@ impl Attempt {
         user: Option<Uuid>,
         body: &[u8],
     ) -> Result<Self> {
+        // The router takes `/items` and `/items/` for one, and so does a request that comes again.
+        let path = cx.path().trim_end_matches('/').to_owned();
         let request = |key: &str| Request {
             key: hash(key, user),
-            user,
-            fingerprint: cx.app().fingerprints.of(cx.method().as_str(), cx.path(), body),
+            fingerprint: cx.app().fingerprints.of(cx.method().as_str(), &path, body),
         };
-        let path = cx.path().trim_end_matches('/').to_owned();
-        Ok(Self { path, request: key.read()?.map(request) })
+        let request = key.read()?.map(request);
+        Ok(Self { path, request })
     }
 
     /// The answer, if there was one: for handlers that have work to do before they insert.
@@ -83,8 +85,9 @@ impl Attempt {
         row.map(|row| request.again(Answer::from_row(&row))).transpose()
     }
 
-    /// Inserts a row that has `id` and `version` and answers with it, unless that was done before.
-    /// `refusal` says what it means that the database refuses the row.
+    /// Inserts a row that has `id`, `version` and `user_id` (whose data it is: with the user goes what
+    /// is kept of the answer) and answers with it, unless that was done before. `refusal` says what it
+    /// means that the database refuses the row.
     pub async fn insert<T, R>(
         self,
         database: &Database,
@@ -112,7 +115,7 @@ impl Attempt {
             }
             let inserted = tx.row(sql, &values.params()).await.map_err(&refusal)?;
             let row = inserted.ok_or(ApiError::Unanswerable("the insert gave no row"))?;
-            request.keep(tx, answer(&row)).await
+            request.keep(tx, row.get("user_id"), answer(&row)).await
         };
         database.transaction(once).await
     }
@@ -122,8 +125,8 @@ impl Request {
     /// Makes the key this transaction's own, or gives the answer of the one that was first. Waits
     /// for that one to end, as long as a statement may take.
     async fn claim<S>(&self, tx: &Transaction<'_>) -> Result<Option<Repeatable<S>>> {
-        let Self { key, user, fingerprint } = self;
-        let claimed = tx.execute(CLAIM, &[key, user, &fingerprint.bytes()]).await;
+        let Self { key, fingerprint } = self;
+        let claimed = tx.execute(CLAIM, &[key, &fingerprint.bytes()]).await;
         if claimed.map_err(in_use)? > 0 {
             return Ok(None);
         }
@@ -131,12 +134,17 @@ impl Request {
         self.again(Answer::from_row(&row)).map(Some)
     }
 
-    /// Saves the answer with what it is about.
-    async fn keep<S: Success>(&self, tx: &Transaction<'_>, answer: S) -> Result<Repeatable<S>> {
+    /// Saves the answer, which holds data of this user, with what it is about.
+    async fn keep<S: Success>(
+        &self,
+        tx: &Transaction<'_>,
+        user: Uuid,
+        answer: S,
+    ) -> Result<Repeatable<S>> {
         let kept = Kept::of(answer).map_err(|_| UNWRITTEN)?;
         let Kept { status, location, etag, body } = &kept;
         let status = i16::try_from(*status).map_err(|_| UNWRITTEN)?;
-        tx.execute(UPDATE, &[&self.key, &status, location, etag, &&**body]).await?;
+        tx.execute(UPDATE, &[&self.key, &user, &status, location, etag, &&**body]).await?;
         Ok(Repeatable::Kept(kept))
     }
 
@@ -160,10 +168,11 @@ fn hash(key: &str, user: Option<Uuid>) -> Vec<u8> {
     hash.chain_update(key).finalize().to_vec()
 }
 
-/// The first request holds its key for as long as its transaction takes, which is longer than we wait.
+/// The first request holds its key for as long as its transaction takes, which is longer than we wait:
+/// the server says so. One that says nothing is not there.
 fn in_use(error: DbError) -> ApiError {
     match error {
-        DbError::Timeout { .. } => ApiError::KeyInUse,
+        DbError::Timeout { by_server: true, .. } => ApiError::KeyInUse,
         other => other.into(),
     }
 }
@@ -176,13 +185,14 @@ const SELECT: &str = "
 
 /// A key is free again when its answer does not count any more.
 const CLAIM: &str = "
-    insert into idempotency as kept (key, user_id, fingerprint) values ($1, $2, $3)
+    insert into idempotency as kept (key, fingerprint) values ($1, $2)
     on conflict (key) do update
     set fingerprint = excluded.fingerprint, created = excluded.created
     where kept.created <= now() - interval '24 hours'";
 
 const UPDATE: &str = "
-    update idempotency set status = $2, location = $3, etag = $4, body = $5 where key = $1";
+    update idempotency set user_id = $2, status = $3, location = $4, etag = $5, body = $6
+    where key = $1";
 
 /// What is worth preparing.
 pub(crate) const STATEMENTS: &[Statement] = &[
@@ -190,3 +200,16 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     Statement { name: "peace::idempotency::CLAIM", sql: CLAIM },
     Statement { name: "peace::idempotency::UPDATE", sql: UPDATE },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one waits for somebody, who may be done soon; the other one for a database that is not there.
+    #[test]
+    fn a_held_key_is_in_use_and_a_silent_database_is_not_available() {
+        let told = |by_server| in_use(DbError::Timeout { cause: "too long".into(), by_server });
+        assert!(matches!(told(true), ApiError::KeyInUse));
+        assert!(matches!(told(false), ApiError::Database(DbError::Timeout { .. })));
+    }
+}

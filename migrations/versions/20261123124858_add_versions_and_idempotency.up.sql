@@ -3,7 +3,8 @@
 -- message: add versions and idempotency
 -- transaction: yes
 
--- What was answered under an `Idempotency-Key`; the index is for deleting what is older than a day.
+-- What was answered under an `Idempotency-Key`, which goes with the user whose data it holds; an index for
+-- that, and one for deleting what is older than a day.
 create table idempotency (
     fingerprint bytea not null,
     status smallint,
@@ -13,10 +14,12 @@ create table idempotency (
     key bytea not null,
     user_id uuid,
     created timestamptz default now() not null,
-    constraint idempotency_pkey primary key (key)
+    constraint idempotency_pkey primary key (key),
+    constraint idempotency_user_id_fkey foreign key (user_id) references "user" (id) on delete cascade
 );
 
 create index idempotency_created_idx on idempotency (created);
+create index idempotency_user_id_idx on idempotency (user_id);
 
 -- Counted up by each change. The default is a constant, so no row is written.
 alter table "user" add column version bigint default 1 not null;

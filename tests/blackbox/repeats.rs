@@ -12,7 +12,7 @@ use crate::harness::client::{Reply, Request};
 use crate::harness::declared;
 use crate::harness::peace::signal_to;
 use crate::harness::wait::until_true;
-use crate::harness::{Connection, Database, Launch, Peace, Turn, get, post, proc};
+use crate::harness::{Connection, Database, Launch, Peace, Turn, get, jwt, post, proc, request};
 
 const TIMES: usize = 200;
 const SOON: Duration = Duration::from_secs(10);
@@ -167,7 +167,7 @@ fn a_key_is_one_request_of_one_user() {
     assert!(is_replay(&ask(post("/users").json(&user))));
 
     // What it says stays, whatever has become of it.
-    let gone = crate::harness::request("DELETE", place).bearer(&ann.token);
+    let gone = request("DELETE", place).bearer(&ann.token);
     assert_eq!(peace.ask_told(&gone).status, 200);
     let again = ask(item(&ann, "thing"));
     assert!(is_replay(&again));
@@ -217,6 +217,55 @@ fn an_answer_counts_for_a_day() {
     assert_eq!(count(&database, "select count(*) from item"), 2);
 }
 
+/// With the user goes what is kept of the answers that hold their data: that they signed up, and what they
+/// have made. Those of others stay.
+#[test]
+fn what_is_kept_goes_with_the_user_whose_data_it_is() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).env("JWT_SECRET_KEY", jwt::SECRET).serve();
+    let user = |name: &str| post("/users").json(&json!({"name": name, "password": PASSWORD}));
+    let place = |name: &str| {
+        let signed_up = peace.ask_told(&keyed(user(name), name));
+        signed_up.header("location").unwrap().to_owned()
+    };
+    let places = [place("ann"), place("bob")];
+    for place in &places {
+        let pubid = place.strip_prefix("/users/").unwrap();
+        let made = post("/items").bearer(&jwt::signed(pubid, json!({})));
+        let made = made.json(&json!({"name": "thing", "user_pubid": pubid}));
+        assert_eq!(peace.ask_told(&keyed(made, "thing")).status, 201);
+    }
+    let kept = r#"select count(*) from idempotency i join "user" u on u.id = i.user_id"#;
+    assert_eq!((count(&database, kept), kept_rows(&database)), (4, 4));
+    let ann = places[0].strip_prefix("/users/").unwrap();
+    let gone = request("DELETE", &places[0]).bearer(&jwt::signed(ann, json!({})));
+    assert_eq!(peace.ask_told(&gone).status, 200);
+    assert_eq!((count(&database, kept), kept_rows(&database)), (2, 2));
+    assert!(is_replay(&peace.ask_told(&keyed(user("bob"), "bob"))));
+    // Her token may outlive her; what she makes then is nobody's.
+    let late = post("/items").bearer(&jwt::signed(ann, json!({})));
+    let late = late.json(&json!({"name": "thing", "user_pubid": ann}));
+    check_problem(&peace.ask_told(&keyed(late, "late")), 403, "who is gone");
+    assert_eq!(kept_rows(&database), 2);
+}
+
+fn kept_rows(database: &Database<'_>) -> i64 {
+    count(database, "select count(*) from idempotency")
+}
+
+#[test]
+fn a_slash_more_is_no_other_request() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    let ann = sign_up(&peace, "ann");
+    let first = peace.ask_told(&keyed(item(&ann, "thing"), "k"));
+    let body = json!({"name": "thing", "user_pubid": ann.pubid});
+    let again = peace.ask_told(&keyed(post("/items/").bearer(&ann.token).json(&body), "k"));
+    assert_eq!((same(&again), is_replay(&again)), (same(&first), true));
+}
+
 /// A session of the test holds the key as a first request would that does not come to its end.
 #[test]
 fn who_has_waited_too_long_for_the_first_is_told_to_come_again() {
@@ -247,12 +296,14 @@ fn a_request_without_a_key_is_one_statement_and_keeps_nothing() {
     let database = Database::new(&turn);
     let peace = Launch::on(&turn, &database).workers(1).serve();
     let ann = sign_up(&peace, "ann");
+    database.await_counted();
     let reset =
         "select pg_stat_statements_reset(0, oid, 0)::text from pg_database where datname = $1";
     database.sql_beside().rows(reset, &[&database.name()]);
     for _ in 0..10 {
         assert_eq!(peace.ask_told(&item(&ann, "thing")).status, 201);
     }
+    database.await_counted();
     let rows = database.sql_beside().rows(
         "select query, calls from pg_stat_statements join pg_database d on d.oid = dbid \
          where datname = $1 and query !~* '^set '",

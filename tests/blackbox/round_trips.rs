@@ -93,12 +93,14 @@ fn steps(database: &Database<'_>, peace: &Peace, target: &str) -> Vec<String> {
         (0..8).map(|_| Connection::open(peace.address()).unwrap()).collect();
     // Every worker has answered it once: what follows is the steady state.
     read(&mut connections, target, 8);
+    database.await_counted();
 
     let reset =
         "select pg_stat_statements_reset(0, oid, 0)::text from pg_database where datname = $1";
     sql.rows(reset, &[&database.name()]);
     let log_start = Cluster::shared().log().len();
     read(&mut connections, target, REQUESTS);
+    database.await_counted();
 
     let rows = sql.rows(
         "select query, calls from pg_stat_statements join pg_database d on d.oid = dbid \

@@ -5,6 +5,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use migrations::Access;
 use peace::embedded::Binaries;
@@ -14,6 +15,7 @@ use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 use super::cluster::Cluster;
 use super::turn::Turn;
+use super::wait::until_true;
 
 const TEMPLATE: &str = "peace_template";
 
@@ -90,6 +92,17 @@ impl<'a> Database<'a> {
     /// A session in this database.
     pub(crate) fn sql(&self) -> Sql {
         Sql::connect(&self.url()).expect("the cluster answers")
+    }
+
+    /// Waits until no session of the program is at work: a statement may be answered a little before
+    /// `pg_stat_statements` has counted it.
+    pub(crate) fn await_counted(&self) {
+        let beside = self.sql_beside();
+        until_true("sessions at rest", Duration::from_secs(10), || {
+            let busy = "select count(*) from pg_stat_activity where datname = $1 \
+                and application_name like 'peace/%' and state <> 'idle'";
+            beside.value::<i64>(busy, &[&self.name]) == 0
+        });
     }
 
     /// A session beside it, whose statements do not count as this database's.

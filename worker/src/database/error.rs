@@ -40,6 +40,8 @@ pub enum DbError {
     Timeout {
         /// Which limit was met, ours or the server's.
         cause: Arc<str>,
+        /// Whether the server said so: it is there, and something else stood in the way.
+        by_server: bool,
     },
     /// A table or column is missing: the database's revision is older (or newer) than this program.
     #[error("the schema is not at the revision this program needs: {0}")]
@@ -130,7 +132,7 @@ impl DbError {
     }
 
     pub(super) fn timeout(cause: &str) -> Self {
-        Self::Timeout { cause: cause.into() }
+        Self::Timeout { cause: cause.into(), by_server: false }
     }
 
     pub(super) fn wrong_count(taken: usize, given: usize) -> Self {
@@ -174,7 +176,9 @@ pub(super) fn from_server(code: &SqlState, message: &str, constraint: &str) -> D
         "42501" if message.starts_with("permission denied") => DbError::NoRight(refusal()),
         // A standby, such as a primary that was one a moment ago.
         "25006" => DbError::unavailable(&refusal().to_string()),
-        "57014" | "25P03" => DbError::timeout(&refusal().to_string()),
+        "57014" | "55P03" | "25P03" => {
+            DbError::Timeout { cause: refusal().to_string().into(), by_server: true }
+        }
         _ => match (&sqlstate[..2], &sqlstate[..3]) {
             ("22" | "54", _) => {
                 DbError::BadValue(Refusal { message: without_quoted(message), ..refusal() })
@@ -262,7 +266,7 @@ mod tests {
                 &["08006", "08P01", "53300", "57P01", "57P02", "57P03", "58030", "25006"][..],
                 "Unavailable",
             ),
-            (&["57014", "25P03"], "Timeout"),
+            (&["57014", "55P03", "25P03"], "Timeout"),
             (&["42P01", "42703"], "SchemaBehind"),
             (&["23505", "23503", "23001", "23502", "23514", "23P01"], "Constraint"),
             (&["22001", "22003", "22P02", "22021", "54000"], "BadValue"),
