@@ -127,7 +127,7 @@ async fn refuse_queued(listener: &TcpListener, shared: &Shared) -> bool {
             let Some(Ok((stream, _))) = listener.accept().now_or_never() else { return true };
             shared.stats.shed.increment();
             // A client that is gone already needs no answer.
-            let _ = refuse(stream);
+            let _ = refuse(stream, shared);
         }
         yield_now().await;
     }

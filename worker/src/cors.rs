@@ -4,6 +4,10 @@
 //! origins; without them nothing here is run.
 //! Promises: an origin is compared byte by byte, and no answer ever allows credentials, so that cookies of
 //! a user are of no use to a page; whatever the answer to a request is, an error too, the page may read it.
+//! Where every origin may, every answer says so, whoever asks: a cache may hand it to a page.
+//! What is refused before it is a request (`refuse.rs`) can be read where every origin may: there is no
+//! head to find another one in. A question beforehand about a path that is none is a 404, which a browser
+//! takes for a no: the page has nothing to send there.
 //! Does not know: what stands in the headers that it lets pass.
 //! Source: the Fetch standard, section 3.3 (CORS protocol).
 
@@ -43,6 +47,7 @@ pub enum Cors {
 /// What the answer to one request has to tell a browser.
 pub(crate) struct Told {
     /// The origin that is allowed; none where the request comes from no page, or from one that may not.
+    /// `*` is for all.
     origin: Option<HeaderValue>,
     /// Whether the answer would be another one for another origin.
     varies: bool,
@@ -56,20 +61,25 @@ impl Cors {
         let mut origins = head.headers.get_all(ORIGIN).iter();
         // A browser sends one; of several nobody knows which one counts elsewhere.
         let origin = origins.next().filter(|_| origins.next().is_none());
-        let origin = origin.and_then(|origin| self.allowed(origin));
+        let told = self.told_to(origin);
         let asks = head.method == Method::OPTIONS
             && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        let preflight = (asks && origin.is_some()).then(|| sendable(&head.headers));
-        Told { origin, varies: *self != Self::Any, preflight }
+        let preflight = (asks && told.origin.is_some()).then(|| sendable(&head.headers));
+        Told { preflight, ..told }
     }
 
-    fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
-        match self {
+    /// What is to be told to a page of this origin; `None`: nobody knows which, or there is no page.
+    pub(crate) fn told_to(&self, origin: Option<&HeaderValue>) -> Told {
+        let origin = match self {
             Self::Any => Some(HeaderValue::from_static("*")),
             Self::Origins(all) => {
-                all.iter().any(|one| one.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+                let is_one = |origin: &&HeaderValue| {
+                    all.iter().any(|one| one.as_bytes() == origin.as_bytes())
+                };
+                origin.filter(is_one).cloned()
             }
-        }
+        };
+        Told { origin, varies: *self != Self::Any, preflight: None }
     }
 }
 
@@ -98,7 +108,9 @@ impl Told {
         if let Some(methods) = headers.get(ALLOW).cloned() {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         }
-        if let Ok(sendable) = HeaderValue::try_from(sendable) {
+        if let Ok(sendable) = HeaderValue::try_from(sendable)
+            && !sendable.is_empty()
+        {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, sendable);
         }
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);

@@ -30,9 +30,9 @@ const NONE: &str = "-";
 ///
 /// # Errors
 /// What the socket says; the client is gone then.
-pub(crate) fn refuse(stream: TcpStream) -> io::Result<()> {
+pub(crate) fn refuse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut stream = stream.into_std()?;
-    let response = response(HttpError::Full, &RequestId::mint());
+    let response = response(HttpError::Full, &RequestId::mint(), shared);
     let start = format!("HTTP/1.1 {}\r\n", response.status());
     // What the request was does not matter, nor whether it has come: the answer is the same.
     let _ = stream.read(&mut [0; 8192]);
@@ -51,7 +51,7 @@ pub(crate) fn unparsed(bare: &[u8], shared: &Shared) -> Option<Vec<u8>> {
         _ => return None,
     };
     let (code, request_id) = (error.kind().code, RequestId::mint());
-    let response = response(error, &request_id);
+    let response = response(error, &request_id, shared);
     let mut start = String::with_capacity(bare.len());
     let is_kept = |line: &&str| !line.is_empty() && !line.starts_with("content-length:");
     for line in bare.split("\r\n").filter(is_kept) {
@@ -65,11 +65,14 @@ pub(crate) fn unparsed(bare: &[u8], shared: &Shared) -> Option<Vec<u8>> {
     Some(bytes(start, response))
 }
 
-fn response(error: HttpError, request_id: &RequestId) -> Response {
+fn response(error: HttpError, request_id: &RequestId, shared: &Shared) -> Response {
     let mut response = Problem::from(error).into_response(NO_PATH, request_id.as_str());
     let headers = response.headers_mut();
     headers.insert(&X_REQUEST_ID, request_id.clone().into_value());
     security_headers::add(headers);
+    if let Some(cors) = &shared.cors {
+        cors.told_to(None).add(headers);
+    }
     response
 }
 
