@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 use worker::header::AUTHORIZATION;
-use worker::{Context, DbError};
+use worker::{Context, DbError, Source};
 
 use crate::app::App;
 use crate::errors::ApiError;
@@ -40,7 +40,7 @@ pub fn no_such_user(error: DbError, constraint: &str, owner: Option<Uuid>) -> Ap
     match error {
         DbError::Constraint { name, .. } if name == constraint => match owner {
             Some(_) => ApiError::Forbidden,
-            None => ApiError::invalid("user_pubid", "there is no such user"),
+            None => ApiError::invalid(Source::Body, "user_pubid", "there is no such user"),
         },
         other => other.into(),
     }

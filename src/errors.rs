@@ -107,7 +107,10 @@ pub static SCHEMA_BEHIND: Kind = Kind {
 /// What a route may answer that asks the database.
 pub const DATABASE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL];
 /// What a route may answer that changes rows.
-pub const CHANGE: &[&Kind] = &[&UNAVAILABLE, &SCHEMA_BEHIND, &INTERNAL, &CONFLICT];
+pub const CHANGE: &[&Kind] = DATABASE;
+/// What a route may answer besides whose rows have to be unique in something, by a rule that no query
+/// names.
+pub const UNIQUE: &[&Kind] = &[&CONFLICT];
 /// What a route may answer besides that is about one row.
 pub const ONE: &[&Kind] = &[&NOT_FOUND];
 /// What a route may answer besides that is only for the owner of the row.
@@ -185,9 +188,9 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The member of the body that is wrong, and why: found by the database, not by its rule.
-    pub fn invalid(member: &'static str, why: &str) -> Self {
-        let invalid = Invalid::at(Source::Body, member, Fault::value(why));
+    /// What is wrong in the request, and why: found beside others or by the database, not by its rule.
+    pub fn invalid(source: Source, name: &'static str, why: &str) -> Self {
+        let invalid = Invalid::at(source, name, Fault::value(why));
         HttpError::Invalid(vec![invalid]).into()
     }
 
@@ -333,7 +336,7 @@ mod tests {
         let expected = [
             (DbError::Unavailable { cause: Arc::clone(&cause) }, "unavailable", 503),
             (DbError::Busy { cause: SECRET }, "unavailable", 503),
-            (DbError::Timeout { cause: Arc::clone(&cause) }, "unavailable", 503),
+            (DbError::Timeout { cause: Arc::clone(&cause), by_server: true }, "unavailable", 503),
             (DbError::Conflict(refusal()), "unavailable", 503),
             (DbError::SchemaBehind(refusal()), "schema-behind", 503),
             (DbError::NoRight(refusal()), "schema-behind", 503),

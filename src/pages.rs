@@ -4,15 +4,18 @@
 //! `page.from` in the order of `page.sort`, and `page.cut()` takes the surplus row away and says
 //! where the next page starts.
 //! A page costs the same wherever it is, and rows that come or go meanwhile move none of the
-//! others. Does not know: which list; its name only keeps cursors of different lists apart.
+//! others. A list that keeps some rows only says which ones with `page.of()`.
+//! Does not know: which list; its name and what it keeps only keep cursors of different lists apart.
 //! Source: RFC 8288 (`Link`).
 
+use flate2::Crc;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use worker::{Context, Fault, Field, Fields, Integer, Rule, Value, response};
+use worker::{Context, Fault, Field, Fields, Integer, Rule, Source, Value, response};
 
 use crate::app::App;
+use crate::errors::{ApiError, Result};
 
 /// Rows of a page when the client does not say.
 const LIMIT_DEFAULT: i64 = 50;
@@ -22,7 +25,7 @@ const LIMIT_MAX: i64 = 200;
 /// Which rows a client asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
-    list: &'static str,
+    list: List,
     limit: i64,
     /// The order of the rows.
     pub sort: Sort,
@@ -62,10 +65,10 @@ impl Page {
         fields.judge("cursor", part, |(limit, sort, cursor)| {
             let limit = limit.unwrap_or(LIMIT_DEFAULT);
             match (sort, cursor) {
-                (Some(sort), Some((other, _))) if sort != other => {
+                (Some(sort), Some(place)) if sort != place.sort => {
                     Err(Fault::value("it is of a page in another order"))
                 }
-                (_, Some((sort, from))) => Ok(Self { list, limit, sort, from }),
+                (_, Some(Place { list, sort, from })) => Ok(Self { list, limit, sort, from }),
                 (sort, None) => Ok(Self::first(list, limit, sort.unwrap_or(Sort::Ascending))),
             }
         })
@@ -73,7 +76,19 @@ impl Page {
 
     /// The first page of the list of this name, of `limit` rows.
     pub fn first(list: &'static str, limit: i64, sort: Sort) -> Self {
-        Self { list, limit, sort, from: sort.start() }
+        Self { list: List { name: list, kept: 0 }, limit, sort, from: sort.start() }
+    }
+
+    /// The same of those rows only that these values keep, in their order; `None` keeps all.
+    ///
+    /// **Errors**: the page is to begin where one of other rows has ended.
+    pub fn of(mut self, values: &[Option<&str>]) -> Result<Self> {
+        let kept = sum_of(values);
+        if self.from != self.sort.start() && self.list.kept != kept {
+            return Err(ApiError::invalid(Source::Query, "cursor", FOREIGN));
+        }
+        self.list.kept = kept;
+        Ok(self)
     }
 
     /// Between which ids the rows are, both excluded; for statements that need no order.
@@ -99,7 +114,7 @@ impl Page {
         let more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
-        let next_cursor = last.map(|row| Cursor { list: self.list }.text(self.sort, id(row)));
+        let next_cursor = last.map(|row| self.list.cursor(self.sort, id(row)));
         let responses = rows.into_iter().map(Response::from).collect();
         (responses, PageResponse { limit: self.limit, next_cursor })
     }
@@ -160,7 +175,7 @@ struct SortName;
 impl Rule for SortName {
     type Output = Sort;
 
-    fn check(&self, value: &Value<'_>) -> Result<Sort, Fault> {
+    fn check(&self, value: &Value<'_>) -> std::result::Result<Sort, Fault> {
         let text = value.text().unwrap_or_default();
         let found = Sort::ALL.into_iter().find(|sort| sort.name() == text);
         found.ok_or_else(|| Fault::new("enum", "Input should be 'id' or '-id'"))
@@ -186,7 +201,7 @@ impl Limit {
 impl Rule for Limit {
     type Output = i64;
 
-    fn check(&self, value: &Value<'_>) -> Result<i64, Fault> {
+    fn check(&self, value: &Value<'_>) -> std::result::Result<i64, Fault> {
         Self::RANGE.check(value)
     }
 
@@ -198,35 +213,67 @@ impl Rule for Limit {
     }
 }
 
-/// The place in a list behind one row: the version of this text, the order, a check over all of it
-/// and the list's name, and the digits of the row's id. A damaged cursor, or one of another list, is
-/// refused instead of answering other rows.
+/// What a cursor has to be of: the list of this name, and which of its rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct List {
+    name: &'static str,
+    kept: u32,
+}
+
+impl List {
+    /// The place behind one row: the version of this text, the order, a check over all of it and the
+    /// list's name, which rows are kept, and the digits of the row's id.
+    fn cursor(&self, sort: Sort, id: Uuid) -> String {
+        let (order, kept) = (sort.sql("1a", "1d"), self.kept);
+        let sum = Sha256::new().chain_update(self.name).chain_update(order);
+        let sum = sum.chain_update(kept.to_be_bytes()).chain_update(id).finalize();
+        let check = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]);
+        format!("{order}{check:08x}{kept:08x}{}", id.simple())
+    }
+}
+
+/// A number for the values by which rows are kept. No value holds NUL.
+fn sum_of(values: &[Option<&str>]) -> u32 {
+    let mut sum = Crc::new();
+    for value in values {
+        sum.update(value.map_or(&[0], |_| &[1]));
+        sum.update(value.unwrap_or_default().as_bytes());
+        sum.update(&[0]);
+    }
+    sum.sum()
+}
+
+/// Where a cursor leads to.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    list: List,
+    sort: Sort,
+    from: Uuid,
+}
+
+/// A cursor of the list of this name. A damaged one, or one of another list, is refused instead of
+/// answering other rows.
 struct Cursor {
     list: &'static str,
 }
 
-impl Cursor {
-    fn text(&self, sort: Sort, id: Uuid) -> String {
-        let order = sort.sql("1a", "1d");
-        let sum = Sha256::new().chain_update(self.list).chain_update(order).chain_update(id);
-        let sum = sum.finalize();
-        let check = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]);
-        format!("{order}{check:08x}{}", id.simple())
-    }
+const FOREIGN: &str = "give the next_cursor of a page of this list";
 
-    fn place(&self, text: &str) -> Option<(Sort, Uuid)> {
-        let id = Uuid::try_parse(text.get(10..)?).ok()?;
-        let sort = Sort::ALL.into_iter().find(|sort| self.text(*sort, id) == text)?;
-        Some((sort, id))
+impl Cursor {
+    fn place(&self, text: &str) -> Option<Place> {
+        let kept = u32::from_str_radix(text.get(10..18)?, 16).ok()?;
+        let (list, from) = (List { name: self.list, kept }, Uuid::try_parse(text.get(18..)?).ok()?);
+        let sort = Sort::ALL.into_iter().find(|sort| list.cursor(*sort, from) == text)?;
+        Some(Place { list, sort, from })
     }
 }
 
 impl Rule for Cursor {
-    type Output = (Sort, Uuid);
+    type Output = Place;
 
-    fn check(&self, value: &Value<'_>) -> Result<(Sort, Uuid), Fault> {
+    fn check(&self, value: &Value<'_>) -> std::result::Result<Place, Fault> {
         let place = value.text().and_then(|text| self.place(text));
-        place.ok_or_else(|| Fault::value("give the next_cursor of a page of this list"))
+        place.ok_or_else(|| Fault::value(FOREIGN))
     }
 
     fn describe(&self) -> serde_json::Value {
@@ -239,6 +286,7 @@ mod tests {
     use super::*;
 
     const USERS: Cursor = Cursor { list: "users" };
+    const ALL: List = List { name: "users", kept: 0 };
 
     fn page(limit: i64) -> Page {
         Page::first("users", limit, Sort::Ascending)
@@ -252,32 +300,53 @@ mod tests {
     fn a_cursor_comes_back_as_its_place() {
         let id = Uuid::now_v7();
         for sort in Sort::ALL {
-            assert_eq!(USERS.place(&USERS.text(sort, id)), Some((sort, id)));
+            for kept in [0, 7, u32::MAX] {
+                let list = List { kept, ..ALL };
+                let place = Place { list, sort, from: id };
+                assert_eq!(USERS.place(&list.cursor(sort, id)), Some(place));
+            }
         }
     }
 
     #[test]
     fn a_damaged_or_foreign_cursor_is_refused() {
         let id = Uuid::now_v7();
-        let good = USERS.text(Sort::Ascending, id);
+        let good = ALL.cursor(Sort::Ascending, id);
+        let of_others = List { kept: 1, ..ALL }.cursor(Sort::Ascending, id);
         let bad = [
             String::new(),
             "0".to_owned(),
             id.to_string(),
             good[1..].to_owned(),
             good[2..].to_owned(),
-            good[..41].to_owned(),
+            good[..49].to_owned(),
             format!("{good}0"),
             format!(" {good}"),
             good.to_uppercase(),
             good.replacen('1', "2", 1),
             good.replacen('a', "d", 1),
-            format!("{}{}", &good[..10], Uuid::now_v7().simple()),
-            Cursor { list: "items" }.text(Sort::Ascending, id),
+            format!("{}{}", &good[..18], Uuid::now_v7().simple()),
+            format!("{}{}", &good[..10], &of_others[10..]),
+            format!("{}+{}", &good[..10], &good[11..]),
+            List { name: "items", ..ALL }.cursor(Sort::Ascending, id),
             "ähnlich wie ein Cursor, aber keiner".to_owned(),
         ];
         for text in bad {
             assert_eq!(USERS.place(&text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_goes_on_among_the_rows_that_its_cursor_is_of() {
+        let kept: [&[Option<&str>]; 6] =
+            [&[None], &[Some("")], &[Some("a")], &[None, None], &[Some("a"), None], &[Some("ab")]];
+        for one in kept {
+            let (_, response) = page(2).of(one).unwrap().cut::<Uuid, Uuid>(ids(3), |id| *id);
+            let Place { list, sort, from } = USERS.place(&response.next_cursor.unwrap()).unwrap();
+            for other in kept {
+                let next = Page { list, limit: 2, sort, from };
+                assert_eq!(next.of(other).is_ok(), one == other, "{one:?}, {other:?}");
+            }
         }
     }
 
@@ -299,8 +368,8 @@ mod tests {
         let (rows, response): (Vec<Uuid>, _) = page(2).cut(ids(3), |id| *id);
         assert_eq!(rows, ids(2));
         let cursor = response.next_cursor.unwrap();
-        let place = Some((Sort::Ascending, Uuid::from_u128(2)));
-        assert_eq!(USERS.place(&cursor), place, "behind the last row shown");
+        let place = Place { list: ALL, sort: Sort::Ascending, from: Uuid::from_u128(2) };
+        assert_eq!(USERS.place(&cursor), Some(place), "behind the last row shown");
     }
 
     #[test]

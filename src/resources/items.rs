@@ -121,9 +121,10 @@ fn item_owner(cx: &Context<App>) -> Result<Option<Uuid>> {
 }
 
 async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Linked<Reply<ItemsResponse>>> {
-    let list = query.read()?;
-    let items = select_page(&cx.app().database, &list).await?;
-    let (items, page) = list.page.cut(items, |item| item.id);
+    let ListItems { user_pubid, page } = query.read()?;
+    let page = page.of(&[Some(&user_pubid.to_string())])?;
+    let items = select_page(&cx.app().database, user_pubid, &page).await?;
+    let (items, page) = page.cut(items, |item| item.id);
     Ok(Linked { next: page.next(&cx), success: Reply(ItemsResponse { items, page }) })
 }
 
@@ -195,10 +196,9 @@ const SELECT_PAGE_BACKWARD: &str = "
     select id, user_id, name, added from item
     where user_id = $1 and id < $2 order by id desc limit $3";
 
-async fn select_page(database: &Database, list: &ListItems) -> Result<Vec<Item>> {
-    let ListItems { user_pubid, page } = list;
+async fn select_page(database: &Database, user: Uuid, page: &Page) -> Result<Vec<Item>> {
     let sql = page.sort.sql(SELECT_PAGE, SELECT_PAGE_BACKWARD);
-    let rows = database.rows(sql, &[user_pubid, &page.from, &page.rows_max()]).await?;
+    let rows = database.rows(sql, &[&user, &page.from, &page.rows_max()]).await?;
     Ok(rows.read(Item::from_row))
 }
 

@@ -14,7 +14,7 @@ use worker::{
 use super::items::{self, Item, ItemResponse};
 use super::{Resource, RowPath};
 use crate::app::App;
-use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONCE, ONE, Result};
+use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONCE, ONE, Result, UNIQUE};
 use crate::idempotency::Attempt;
 use crate::pages::{Page, PageResponse, Sort};
 use crate::security::passwords::Secret;
@@ -35,7 +35,8 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 fn routes(routes: &mut Routes<App>) {
-    let (reading, creating) = ([ONE, DATABASE].concat(), [CHANGE, ONCE, &[&NAME_TAKEN]].concat());
+    let reading = [ONE, DATABASE].concat();
+    let creating = [CHANGE, ONCE, UNIQUE, &[&NAME_TAKEN]].concat();
     routes.get("/users", "users-list", list).about("List users").fails(DATABASE);
     routes.get("/users/{pubid}", "users-read", read).about("Read a user").fails(&reading);
     routes.post("/users", "users-create", create).about("Sign up").fails(&creating);
@@ -113,6 +114,7 @@ pub(super) type Answer = Result<Tagged<Reply<UserResponse>>>;
 
 async fn list(cx: Context<App>, query: Query<ListUsers>) -> Result<Linked<Reply<UsersResponse>>> {
     let ListUsers { name, page } = query.read()?;
+    let page = page.of(&[name.as_deref()])?;
     let database = &cx.app().database;
     let users = match name {
         None => select_page(database, &page).await?,
@@ -134,6 +136,7 @@ async fn read(
         return select(database, pubid).await?.reply_to(&conditions);
     }
     let page = Page::first(items::LIST, ITEMS_MAX, Sort::Ascending);
+    let page = page.of(&[Some(&pubid.to_string())])?;
     let (user, items) = select_with_items(database, pubid, page.rows_max()).await?;
     let (items, page) = page.cut(items, |item| item.id);
     let (items, items_next) = (Some(items), page.next_cursor);
@@ -214,7 +217,7 @@ async fn select_with_items(database: &Database, id: Uuid, max: i64) -> Result<(U
 
 const INSERT: &str = r#"
     insert into "user" (id, name, fullname, password_hash) values ($1, $2, $3, $4)
-    returning id, name, fullname, version"#;
+    returning id, id as user_id, name, fullname, version"#;
 
 fn name_taken(error: DbError) -> ApiError {
     match error {

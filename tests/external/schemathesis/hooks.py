@@ -61,13 +61,13 @@ def map_case(context, case):
 
 
 def is_made_up(cursor):
-    """Ours are version and order (1a, 1d), then 40 digits, of which the first eight check all of it."""
+    """Ours are version and order (1a, 1d), then 48 digits, of which the first eight check all of it."""
     order, check, digits = cursor[:2], cursor[2:10], cursor[10:]
     try:
-        row = bytes.fromhex(digits)
+        rest = bytes.fromhex(digits)
     except ValueError:
         return True
-    return check not in [hashlib.sha256(f"{one}{order}".encode() + row).hexdigest()[:8] for one in ("users", "items")]
+    return check not in [hashlib.sha256(f"{one}{order}".encode() + rest).hexdigest()[:8] for one in ("users", "items")]
 
 
 def owner(case):
