@@ -22,15 +22,18 @@ mod swagger_ui;
 use std::sync::LazyLock;
 
 use worker::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, IF_NONE_MATCH, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use worker::{Context, Path, Representation, Routes, Success, Text, WithHeaders, payload};
+use worker::{
+    Context, Path, Preconditions, Representation, Routes, Success, Text, WithHeaders, payload,
+};
 
 use self::served::{HTML, Served};
 use crate::app::App;
 use crate::errors::{ApiError, ONE, Result};
 use crate::resources;
+use crate::settings::ItemWrites;
 
 /// Adds the routes; with `root`, also the page of links.
 pub fn routes(routes: &mut Routes<App>, root: bool) {
@@ -46,15 +49,21 @@ pub fn routes(routes: &mut Routes<App>, root: bool) {
 
 /// The API document, as JSON for people and programs.
 #[must_use]
-pub fn openapi_json() -> String {
-    let document = document::of(resources::routes(false).operations(), &resources::chapters());
+pub fn openapi_json(item_writes: ItemWrites) -> String {
+    let routes = resources::told(item_writes);
+    let document = document::of(routes.operations(), &resources::chapters());
     format!("{document}\n")
 }
 
 // What is served
 
-static OPENAPI: LazyLock<Served> =
-    LazyLock::new(|| Served::new("application/json", openapi_json()));
+static OPENAPI: LazyLock<Served> = LazyLock::new(|| openapi_of(ItemWrites::Owner));
+
+static OPENAPI_FOR_ANYONE: LazyLock<Served> = LazyLock::new(|| openapi_of(ItemWrites::Anyone));
+
+fn openapi_of(item_writes: ItemWrites) -> Served {
+    Served::new("application/json", openapi_json(item_writes))
+}
 
 static DOCS: LazyLock<Served> = LazyLock::new(|| Served::new(HTML, html::DOCS));
 
@@ -102,19 +111,22 @@ payload! {
 type Answer = Result<WithHeaders<Representation>>;
 
 async fn openapi(cx: Context<App>) -> Answer {
-    Ok(serve(&cx, &OPENAPI))
+    match cx.app().item_writes {
+        ItemWrites::Owner => serve(&cx, &OPENAPI),
+        ItemWrites::Anyone => serve(&cx, &OPENAPI_FOR_ANYONE),
+    }
 }
 
 async fn docs(cx: Context<App>) -> Answer {
-    Ok(serve(&cx, &DOCS))
+    serve(&cx, &DOCS)
 }
 
 async fn links(cx: Context<App>) -> Answer {
-    Ok(serve(&cx, &LINKS))
+    serve(&cx, &LINKS)
 }
 
 async fn problem_list(cx: Context<App>) -> Answer {
-    Ok(serve(&cx, &PROBLEMS))
+    serve(&cx, &PROBLEMS)
 }
 
 async fn problem(cx: Context<App>, path: Path<Problem>) -> Answer {
@@ -129,7 +141,8 @@ async fn file(cx: Context<App>, path: Path<File>) -> Answer {
 
 fn find(cx: &Context<App>, all: &[(&str, Served)], name: &str) -> Answer {
     let found = all.iter().find(|(known, _)| *known == name);
-    found.map(|(_, served)| serve(cx, served)).ok_or(ApiError::NotFound("page"))
+    let (_, served) = found.ok_or(ApiError::NotFound("page"))?;
+    serve(cx, served)
 }
 
 /// Nothing but our own scripts and styles, and calls of this API: Swagger UI has its pictures inside.
@@ -138,17 +151,21 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// As the client can read it, unless it has it. Its name may mean something else after an upgrade, so
 /// the client is to ask each time.
-fn serve(cx: &Context<App>, served: &Served) -> WithHeaders<Representation> {
+fn serve(cx: &Context<App>, served: &Served) -> Answer {
+    let conditions = Preconditions::of(cx.headers())?;
+    if conditions.rule_out(served.etag()) {
+        return Err(ApiError::PreconditionFailed);
+    }
+    let is_known = conditions.know(served.etag());
     let packed = cx.header(ACCEPT_ENCODING).is_some_and(served::takes_gzip);
-    let is_known = cx.header(IF_NONE_MATCH).is_some_and(|tags| served.is_among(tags));
     let answer = served
         .representation(packed, is_known)
         .with_header(CACHE_CONTROL, "no-cache")
         .with_header(VARY, "accept-encoding")
         .with_header(X_CONTENT_TYPE_OPTIONS, "nosniff")
         .with_header(CONTENT_SECURITY_POLICY, POLICY);
-    match packed && !is_known {
+    Ok(match packed && !is_known {
         true => answer.with_header(CONTENT_ENCODING, "gzip"),
         false => answer,
-    }
+    })
 }

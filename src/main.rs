@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match command {
         Command::Print(text) => print(&text),
         Command::Routes => print(&resources::listing()),
-        Command::OpenApi => print(&docs::openapi_json()),
+        Command::OpenApi(item_writes) => print(&docs::openapi_json(item_writes)),
         Command::Ctl(ask) => match ctl::run(&ask) {
             Ok(text) => print(&text),
             Err(error) => {

@@ -7,10 +7,12 @@
 
 use migrations::Table;
 use uuid::Uuid;
-use worker::{Routes, payload};
+use worker::{Operation, Routes, payload};
 
 use crate::app::App;
+use crate::errors::OWN;
 use crate::idempotency;
+use crate::settings::ItemWrites;
 
 /// The statements of a resource, by the names of their constants.
 macro_rules! statements {
@@ -82,6 +84,20 @@ pub fn routes(debug: bool) -> Routes<App> {
     routes
 }
 
+/// Every public route as the API document tells it: where the settings let anyone write items, nobody
+/// is asked for a token there.
+pub fn told(item_writes: ItemWrites) -> Routes<App> {
+    let mut routes = routes(false);
+    let (chapter, _) = items::RESOURCE.chapter;
+    let is_open = |operation: &&mut Operation| {
+        item_writes == ItemWrites::Anyone && operation.name.split('-').next() == Some(chapter)
+    };
+    for operation in routes.operations_mut().filter(is_open) {
+        operation.problems.retain(|kind| !OWN.contains(kind));
+    }
+    routes
+}
+
 /// The chapters of the API document, in order; a resource may stand in another one's.
 pub fn chapters() -> Vec<Chapter> {
     let mut chapters: Vec<Chapter> = Vec::new();
@@ -110,7 +126,7 @@ pub fn statements() -> Vec<Statement> {
 /// The routes as a table for a terminal: method, path, name.
 pub fn listing() -> String {
     let routes = routes(false);
-    let line = |operation: &worker::Operation| {
+    let line = |operation: &Operation| {
         format!("{:<7} {:<24} {}\n", operation.method.as_str(), operation.pattern, operation.name)
     };
     routes.operations().map(line).collect()

@@ -67,8 +67,8 @@ pub enum Command {
     Ctl(Ask),
     /// Print the routes of the API.
     Routes,
-    /// Print the API document.
-    OpenApi,
+    /// Print the API document, as it is where these may write items.
+    OpenApi(ItemWrites),
     /// Print this text (help, version, completions, `config show`, `config check`) and exit 0.
     Print(String),
 }
@@ -97,7 +97,7 @@ pub fn load(
     match verb {
         Verb::Print(text) => Ok(Loaded { command: Command::Print(text), warnings: Vec::new() }),
         Verb::Routes => Ok(Loaded { command: Command::Routes, warnings: Vec::new() }),
-        Verb::OpenApi => Ok(Loaded { command: Command::OpenApi, warnings: Vec::new() }),
+        Verb::OpenApi => Ok(openapi(&resolve(gather()))),
         Verb::Serve => serve(resolve(gather())),
         Verb::Ctl { request, json } => ctl(gather(), request, json),
         Verb::ConfigCheck => check(resolve(gather())),
@@ -132,6 +132,11 @@ fn check(mut resolved: Resolved) -> Result<Loaded, Refusal> {
     Refusal::unless_empty(std::mem::take(&mut resolved.problems))?;
     let text = show::all_good(&resolved);
     Ok(Loaded { command: Command::Print(text), warnings: lines(&resolved.warnings) })
+}
+
+/// What is wrong with settings is for those who serve with them.
+fn openapi(resolved: &Resolved) -> Loaded {
+    Loaded { command: Command::OpenApi(config::item_writes(resolved)), warnings: Vec::new() }
 }
 
 /// Shows what there is, problems included: they are what one looks for with it.

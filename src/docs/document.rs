@@ -3,7 +3,8 @@
 //! `docs` asks for it once. `schemas` says what is read and answered; here is the rest: paths,
 //! parameters, bodies, and how each operation can end.
 //! Promises: everything that an operation declares is in it, and every answer an operation can give,
-//! problems with each of their kinds. It is in the order of the table.
+//! problems with each of their kinds. It is in the order of the table. Who is asked for a token is told
+//! as the settings have it, since the table is (`resources::told`).
 //! Source: the OpenAPI specification 3.1.1, RFC 6749 (the password flow), RFC 9457.
 
 mod schemas;

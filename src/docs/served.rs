@@ -3,7 +3,7 @@
 //! `docs` holds one for each page and file, and answers requests with it; it calls flate2.
 //! Promises: a client gets gzip if it takes that, else the plain bytes; both have one weak entity tag,
 //! since they mean the same. What is kept packed is unpacked when somebody first wants it so.
-//! Source: RFC 9110 sections 8.8.3 (tags), 12.5.3 (`Accept-Encoding`), 13.1.2 (`If-None-Match`).
+//! Source: RFC 9110 sections 8.8.3 (tags), 12.5.3 (`Accept-Encoding`).
 
 use std::io::{Read, Write};
 use std::sync::OnceLock;
@@ -13,8 +13,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
-use worker::Representation;
-use worker::header::HeaderValue;
+use worker::{EntityTag, Representation};
 
 /// The media type of pages.
 pub(super) const HTML: &str = "text/html; charset=utf-8";
@@ -24,7 +23,7 @@ pub(super) struct Served {
     media_type: &'static str,
     plain: OnceLock<Bytes>,
     packed: Bytes,
-    etag: HeaderValue,
+    etag: EntityTag,
 }
 
 impl Served {
@@ -41,8 +40,7 @@ impl Served {
     fn of(media_type: &'static str, packed: Bytes) -> Self {
         let sum = Sha256::digest(&packed);
         let digits: String = sum[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let etag = HeaderValue::try_from(format!("W/\"{digits}\"")).expect("digits in quotes");
-        Self { media_type, plain: OnceLock::new(), packed, etag }
+        Self { media_type, plain: OnceLock::new(), packed, etag: EntityTag::weak(&digits) }
     }
 
     pub(super) fn representation(&self, packed: bool, is_known: bool) -> Representation {
@@ -50,18 +48,14 @@ impl Served {
             true => self.packed.clone(),
             false => self.plain.get_or_init(|| unpack(&self.packed)).clone(),
         };
-        Representation { media_type: self.media_type, etag: self.etag.clone(), bytes, is_known }
+        let etag = self.etag.value().clone();
+        Representation { media_type: self.media_type, etag, bytes, is_known }
     }
 
-    /// Whether an `If-None-Match` names it; weakly, so that `W/` makes no difference.
-    pub(super) fn is_among(&self, tags: &str) -> bool {
-        let etag = self.etag.to_str().map_or("", opaque);
-        tags.split(',').map(str::trim).any(|tag| tag == "*" || opaque(tag) == etag)
+    /// Its entity tag.
+    pub(super) fn etag(&self) -> &EntityTag {
+        &self.etag
     }
-}
-
-fn opaque(tag: &str) -> &str {
-    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// Whether an `Accept-Encoding` names gzip, and not to refuse it.
@@ -89,6 +83,8 @@ fn unpack(packed: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -103,15 +99,12 @@ mod tests {
         assert_eq!(kept.etag, served.etag);
     }
 
-    #[test]
-    fn a_client_has_what_it_names() {
-        let served = Served::new("text/css", "body {}");
-        let etag = served.etag.to_str().unwrap();
-        for tags in [etag, opaque(etag), "*", &format!("\"a\", {etag}")] {
-            assert!(served.is_among(tags), "{tags}");
-        }
-        for tags in ["", "\"a\"", "W/\"a\"", etag.trim_matches('"')] {
-            assert!(!served.is_among(tags), "{tags}");
+    proptest! {
+        #[test]
+        fn gzip_is_sent_to_nobody_who_does_not_name_it(codings in any::<String>(), weight in 0_u16..=1000) {
+            prop_assert!(!takes_gzip(&codings) || codings.to_lowercase().contains("gzip"));
+            let weighted = format!("br, gzip;q={}.{:03}", weight / 1000, weight % 1000);
+            prop_assert_eq!(takes_gzip(&weighted), weight > 0);
         }
     }
 

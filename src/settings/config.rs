@@ -196,9 +196,10 @@ fn database(resolved: &Resolved) -> Database {
     }
 }
 
-fn item_writes(resolved: &Resolved) -> ItemWrites {
-    match resolved.choice("item-writes") {
-        Some("anyone") => ItemWrites::Anyone,
+/// Of settings that need not be right: the default where this one is wrong.
+pub(super) fn item_writes(resolved: &Resolved) -> ItemWrites {
+    match resolved.values.get("item-writes") {
+        Some(Value::Choice("anyone")) => ItemWrites::Anyone,
         _ => ItemWrites::Owner,
     }
 }

@@ -9,6 +9,7 @@ mod schema;
 use std::collections::BTreeMap;
 
 use peace::resources;
+use peace::settings::ItemWrites;
 use serde_json::{Value, json};
 
 use self::schema::{Document, check};
@@ -44,7 +45,8 @@ fn served(peace: &Peace) -> Value {
 
 #[test]
 fn every_operation_of_the_table_is_in_the_document_with_all_its_problems() {
-    let document: Value = serde_json::from_str(&peace::docs::openapi_json()).unwrap();
+    let document: Value =
+        serde_json::from_str(&peace::docs::openapi_json(ItemWrites::Owner)).unwrap();
     let routes = resources::routes(false);
     let told = told(&document);
     assert_eq!(told.len(), routes.operations().count());
@@ -68,7 +70,8 @@ fn every_operation_of_the_table_is_in_the_document_with_all_its_problems() {
 
 #[test]
 fn every_operation_stands_in_a_chapter_and_every_reference_leads_somewhere() {
-    let document: Value = serde_json::from_str(&peace::docs::openapi_json()).unwrap();
+    let document: Value =
+        serde_json::from_str(&peace::docs::openapi_json(ItemWrites::Owner)).unwrap();
     let chapters: Vec<&Value> =
         document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
     for Told { body, .. } in told(&document) {
@@ -99,7 +102,8 @@ fn collect_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 
 #[test]
 fn every_example_fits_its_schema() {
-    let document: Value = serde_json::from_str(&peace::docs::openapi_json()).unwrap();
+    let document: Value =
+        serde_json::from_str(&peace::docs::openapi_json(ItemWrites::Owner)).unwrap();
     let judge = Document::new(&document);
     for Told { body, .. } in told(&document) {
         let name = &body["operationId"];
@@ -247,6 +251,62 @@ fn the_command_prints_what_is_served_and_a_client_that_has_it_is_told_so() {
     assert!(packed.body.len() < first.body.len() / 10, "{}", packed.body.len());
     let head = peace.ask(&request("HEAD", "/openapi.json"));
     assert_eq!(head.header("content-length").unwrap(), first.body.len().to_string());
+}
+
+#[test]
+fn where_anyone_may_write_items_the_document_asks_nobody_for_a_token_there() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).env("PEACE_ITEM_WRITES", "anyone").serve();
+    let told_openly = peace.ask(&get("/openapi.json"));
+    let printed = Launch::bare(&turn).env("PEACE_ITEM_WRITES", "anyone").args(["openapi"]).output();
+    assert_eq!(printed.stdout, told_openly.body);
+    let (open, strict): (Value, Value) = (
+        told_openly.json(),
+        serde_json::from_str(&peace::docs::openapi_json(ItemWrites::Owner)).unwrap(),
+    );
+    assert_eq!(told(&open).len(), told(&strict).len());
+    let mut opened = Vec::new();
+    for (one, other) in told(&open).iter().zip(told(&strict)) {
+        let name = one.body["operationId"].as_str().unwrap();
+        if one.body == other.body {
+            continue;
+        }
+        assert_eq!((&one.body["security"], one.body["responses"].get("401")), (&json!([]), None));
+        assert_eq!(one.body["responses"].get("403"), None, "{name}");
+        opened.push(name);
+    }
+    opened.sort_unstable();
+    assert_eq!(opened, ["items-create", "items-delete", "items-patch", "items-replace"]);
+}
+
+/// The documents and the rows are judged by one reader of `If-None-Match`.
+#[test]
+fn conditions_of_a_page_are_read_as_those_of_a_row() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = Launch::on(&turn, &database).workers(1).serve();
+    let etag = peace.ask(&get("/docs")).header("etag").unwrap().to_owned();
+    assert!(etag.starts_with("W/\""), "{etag}");
+    let strong = etag.trim_start_matches("W/").to_owned();
+    let other = "\"zz\"".to_owned();
+    for (name, lines, status) in [
+        ("if-none-match", vec![&other, &etag], 304),
+        ("if-none-match", vec![&strong], 304),
+        ("if-none-match", vec![&other], 200),
+        ("if-none-match", vec![&name_of(&etag)], 400),
+        ("if-match", vec![&strong], 412),
+        ("if-match", vec![&"*".to_owned()], 200),
+    ] {
+        let asked =
+            lines.iter().fold(get("/docs"), |asked, line| asked.header(name, line.as_str()));
+        assert_eq!(peace.ask(&asked).status, status, "{asked:?}");
+    }
+}
+
+/// A tag without its quotes, which is none.
+fn name_of(etag: &str) -> String {
+    etag.trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use peace::settings::ItemWrites;
 use serde_json::Value;
 
 use crate::harness::folder::Folder;
@@ -30,7 +31,7 @@ pub(crate) fn tool(name: &str, folder: &Folder) -> Command {
 }
 
 fn document(folder: &Folder) -> PathBuf {
-    folder.write("openapi.json", &peace::docs::openapi_json())
+    folder.write("openapi.json", &peace::docs::openapi_json(ItemWrites::Owner))
 }
 
 /// All that it has printed.

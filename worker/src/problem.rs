@@ -20,6 +20,9 @@ use crate::fields::Invalid;
 use crate::response::Response;
 use crate::schema::{Describe, MemberSpec, ObjectSpec, Schema};
 
+/// Of a path that is told back: a longer one is known to who has sent it.
+const INSTANCE_MAX_BYTES: usize = 256;
+
 /// A kind of problem: one documented situation, with the status it is answered with.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -118,9 +121,11 @@ impl Problem {
         self.0.log.as_deref()
     }
 
-    /// Render it for the request at `instance` (a path) with this request id.
+    /// Render it for the request at `instance` (a path) with this request id. Of a long path only the
+    /// begin is told.
     pub(crate) fn into_response(self, instance: &str, request_id: &str) -> Response {
         let status = self.status();
+        let instance = &instance[..instance.floor_char_boundary(INSTANCE_MAX_BYTES)];
         let body = Body { parts: &self.0, status: status.as_u16(), instance, request_id };
         // Strings, numbers and JSON values: there is nothing in it that serde_json can refuse.
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
@@ -215,6 +220,16 @@ mod tests {
             "instance": "/users/1", "request_id": "id-1",
         });
         assert_eq!(body, want);
+    }
+
+    #[tokio::test]
+    async fn of_a_long_path_the_begin_is_told() {
+        let path = format!("/{}", "ä".repeat(300));
+        let (_, body) = Problem::new(&GONE).into_response(&path, "id-1").into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        let told = body["instance"].as_str().unwrap();
+        assert!(path.starts_with(told) && told.len() == INSTANCE_MAX_BYTES - 1, "{told}");
     }
 
     #[tokio::test]

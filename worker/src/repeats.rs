@@ -67,7 +67,7 @@ impl Input for IdempotencyKey {
 }
 
 /// What the header names, if that is a key.
-fn key(line: &HeaderValue) -> Option<&str> {
+pub(crate) fn key(line: &HeaderValue) -> Option<&str> {
     let text = line.to_str().ok()?.trim_ascii();
     let quoted = text.strip_prefix('"').map(|rest| rest.strip_suffix('"'));
     let is_right: fn(u8) -> bool = match quoted {

@@ -195,6 +195,11 @@ impl<A: 'static> Routes<A> {
         self.entries.iter().map(|entry| &entry.operation)
     }
 
+    /// The same, to be described otherwise.
+    pub fn operations_mut(&mut self) -> impl Iterator<Item = &mut Operation> {
+        self.entries.iter_mut().map(|entry| &mut entry.operation)
+    }
+
     /// Give every handler the application and make the router.
     ///
     /// # Errors

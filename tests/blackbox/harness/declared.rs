@@ -5,12 +5,14 @@
 
 use std::sync::LazyLock;
 
+use peace::settings::ItemWrites;
 use serde_json::Value;
 
 use super::client::{Reply, Request};
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(&peace::docs::openapi_json()).expect("the document is JSON")
+    serde_json::from_str(&peace::docs::openapi_json(ItemWrites::Owner))
+        .expect("the document is JSON")
 });
 
 /// Headers of which the document tells where they are sent.

@@ -3,17 +3,24 @@
 
 use std::borrow::Cow;
 
-use hyper::Request;
-use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, ORIGIN,
+    TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
+use hyper::{Method, Request};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::conditions::{EntityTag, Preconditions, Tag, Tags};
 use crate::config::Limits;
+use crate::cors::Cors;
 use crate::first_look::FirstLook;
 use crate::given::Given;
 use crate::media::{FORM, JSON};
+use crate::repeats::key;
 use crate::request_id::RequestId;
 use crate::{Boolean, Fault, Integer, Rule, Text, Uuid, Value, json};
 
@@ -124,6 +131,75 @@ proptest! {
         let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
         let body = format!(r#"{{"a":{open}{inside}{close}}}"#);
         prop_assert_eq!(json::object(body.as_bytes(), 64).is_ok(), depth <= 64);
+    }
+
+    #[test]
+    fn any_value_is_a_list_of_tags_or_refused(first in value(), second in value()) {
+        let mut headers = head(&IF_NONE_MATCH, &first).headers;
+        headers.append(IF_NONE_MATCH, second.clone());
+        let Ok(read) = Preconditions::of(&headers) else { return Ok(()) };
+        prop_assert_eq!(&read.if_match, &None);
+        let Some(Tags::Of(tags)) = read.if_none_match else { panic!("two lines are no star") };
+        prop_assert!((1..=100).contains(&tags.len()));
+        let is_plain = |tag: &Tag| tag.text().is_none_or(|text| !text.contains(['"', ' ']));
+        prop_assert!(tags.iter().all(is_plain), "{tags:?}");
+    }
+
+    #[test]
+    fn tags_are_read_as_they_were_written(tags in vec(("(W/)?", "[!#-~äß]{0,8}"), 1..20), commas in "[ ,]{0,3},[ ,]{0,3}") {
+        let written: Vec<String> = tags.iter().map(|(weak, text)| format!("{weak}\"{text}\"")).collect();
+        let line = HeaderValue::from_bytes(written.join(&commas).as_bytes()).unwrap();
+        let read = Preconditions::of(&head(&IF_MATCH, &line).headers).unwrap();
+        let Some(Tags::Of(read)) = read.if_match else { panic!("{line:?} are tags") };
+        let read: Vec<_> = read.iter().map(|tag| (tag.strong().is_none(), tag.text().unwrap())).collect();
+        let expected: Vec<_> = tags.iter().map(|(weak, text)| (!weak.is_empty(), text.as_str())).collect();
+        prop_assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn who_names_the_tag_of_a_number_means_it_and_nobody_else_does(number in any::<i64>(), other in any::<i64>()) {
+        let line = format!("\"{number}\"");
+        let read = Preconditions::of(&head(&IF_MATCH, &HeaderValue::try_from(line).unwrap()).headers).unwrap();
+        prop_assert!(!read.rule_out(&EntityTag::of(number)));
+        prop_assert_eq!(read.rule_out(&EntityTag::of(other)), number != other);
+    }
+
+    #[test]
+    fn any_value_is_a_key_or_refused(given in value()) {
+        let found = key(&given);
+        let is_key = |key: &str| {
+            (1..=255).contains(&key.len()) && key.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"')
+        };
+        prop_assert!(found.is_none_or(is_key), "{found:?}");
+        let plain = found.filter(|key| !key.contains([',', ';', ' ']));
+        let again = plain.map(|key| HeaderValue::try_from(format!("\"{key}\"")).unwrap());
+        prop_assert_eq!(again.as_ref().and_then(key), plain, "the same in quotes");
+    }
+
+    #[test]
+    fn every_printable_text_is_a_key_in_quotes(text in "[ !#-~]{1,255}") {
+        let quoted = HeaderValue::try_from(format!(" \"{text}\" ")).unwrap();
+        prop_assert_eq!(key(&quoted), Some(text.as_str()));
+    }
+
+    #[test]
+    fn no_origin_but_those_named_is_allowed(origin in value(), asked in value()) {
+        let cors = Cors::Origins(vec!["https://app.example.org".to_owned()]);
+        let mut head = head(&ORIGIN, &origin);
+        head.method = Method::OPTIONS;
+        head.headers.insert(ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET"));
+        head.headers.insert(ACCESS_CONTROL_REQUEST_HEADERS, asked.clone());
+        let told = |head: &Parts| {
+            let mut told = HeaderMap::new();
+            cors.look(head).add(&mut told);
+            told
+        };
+        prop_assert_eq!(told(&head).contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), origin == "https://app.example.org");
+        head.headers.insert(ORIGIN, HeaderValue::from_static("https://app.example.org"));
+        let allowed = told(&head);
+        let allowed = allowed.get(ACCESS_CONTROL_ALLOW_HEADERS).map(|value| value.to_str().unwrap());
+        let asked = String::from_utf8_lossy(asked.as_bytes()).to_lowercase();
+        prop_assert!(allowed.is_none_or(|all| all.split(", ").all(|one| asked.contains(one))));
     }
 
     #[test]
