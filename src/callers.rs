@@ -6,8 +6,8 @@
 //! Source: RFC 6750 (bearer tokens).
 
 use uuid::Uuid;
-use worker::Context;
 use worker::header::AUTHORIZATION;
+use worker::{Context, DbError};
 
 use crate::app::App;
 use crate::errors::ApiError;
@@ -32,6 +32,18 @@ pub fn caller(cx: &Context<App>) -> Result<Caller, ApiError> {
     let token = token(cx).ok_or(ApiError::NoToken)?;
     let user = cx.app().tokens.user_of(TokenKind::Access, token)?;
     Ok(Caller { user })
+}
+
+/// What it means that a new row's user is not there, of whom `constraint` wants to know: an owner who
+/// is gone has no right to anything; anyone else, where nobody has to be the owner, gave a wrong id.
+pub fn no_such_user(error: DbError, constraint: &str, owner: Option<Uuid>) -> ApiError {
+    match error {
+        DbError::Constraint { name, .. } if name == constraint => match owner {
+            Some(_) => ApiError::Forbidden,
+            None => ApiError::invalid("user_pubid", "there is no such user"),
+        },
+        other => other.into(),
+    }
 }
 
 /// Of two `Authorization` headers none counts: a proxy may have looked at the other one.

@@ -149,8 +149,8 @@ pub enum ApiError {
     /// The name belongs to another user.
     #[error("this name is taken")]
     NameTaken,
-    /// What is there is not of the version that the client means, or not there.
-    #[error("it is not there, or has changed since it had the ETag of If-Match")]
+    /// What is there is not of a version that the client means, or not there.
+    #[error("what is there is not what If-Match or If-None-Match means")]
     PreconditionFailed,
     /// Another request had this key.
     #[error("this Idempotency-Key came with another request")]

@@ -6,7 +6,8 @@
 //! says so.
 
 use migrations::Table;
-use worker::Routes;
+use uuid::Uuid;
+use worker::{Routes, payload};
 
 use crate::app::App;
 use crate::idempotency;
@@ -48,6 +49,13 @@ struct Resource {
     tables: &'static [Table],
     /// The statements of its requests; a worker prepares them when it connects.
     statements: &'static [Statement],
+}
+
+payload! {
+    /// The path of a row.
+    struct RowPath {
+        pubid: Uuid = required(worker::Uuid),
+    }
 }
 
 /// A name, and what stands below it.
@@ -129,12 +137,27 @@ mod tests {
     fn every_route_says_once_how_it_fails() {
         for operation in routes(true).operations() {
             let statuses: Vec<u16> = operation.problems.iter().map(|kind| kind.status).collect();
-            let body = operation.inputs.iter().any(|input| input.media_type.is_some());
+            let body = operation.inputs.iter().any(|input| !input.media_types.is_empty());
             assert_eq!(!operation.inputs.is_empty(), statuses.contains(&422), "{}", operation.name);
             assert_eq!(body, statuses.contains(&415), "{}", operation.name);
             assert!(!statuses.contains(&403) || statuses.contains(&401), "{}", operation.name);
             let codes: HashSet<&str> = operation.problems.iter().map(|kind| kind.code).collect();
             assert_eq!(codes.len(), operation.problems.len(), "{}", operation.name);
+        }
+    }
+
+    /// What is left out of a PATCH stays; clients may say so with the name that such a body has.
+    #[test]
+    fn every_patch_takes_a_merge_patch() {
+        for operation in routes(true).operations().filter(|one| one.method == "PATCH") {
+            let taken = operation.inputs.iter().flat_map(|input| input.media_types);
+            let taken: Vec<&str> = taken.copied().collect();
+            assert_eq!(
+                taken,
+                ["application/merge-patch+json", "application/json"],
+                "{}",
+                operation.name
+            );
         }
     }
 

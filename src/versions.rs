@@ -1,13 +1,22 @@
 //! Versions of rows: every change adds one, so that nobody overwrites what they have not seen.
 //!
 //! A table that has the column `version` is read into a [`Versioned`] row, whose answer carries the
-//! version as its entity tag. Whoever sends that tag back in `If-Match` means that version:
-//! [`Expected`] goes into the WHERE of the UPDATE or DELETE, so that of all who mean the same
-//! version one is first, whichever workers they asked, and the others are told (412).
-//! Without `If-Match` the last one to write wins, as before. Asks no database itself.
-//! Source: RFC 9110 section 13.1.1 (`If-Match`), section 13.1.2 (`If-None-Match`).
+//! version as its entity tag. Whoever sends that tag back in `If-Match` means that version, and
+//! whoever sends it in `If-None-Match` does not: a read is answered as they say
+//! ([`Versioned::reply_to`]); for a write [`Expected`] goes into the WHERE of the UPDATE or DELETE, so
+//! that of all who mean the same version one is first, whichever workers they asked, and the others
+//! are told (412). Without either field the last one to write wins, as before.
+//! Asks no database itself.
+//! A write with `If-Match` to a row that is not there (any more) is a 412, by choice: section 13.2.1
+//! asks for the answer without the condition, a 404. But who names a version has seen the row; they
+//! are told in one way that it is no longer what they have seen, changed or deleted, and a client has
+//! one case to handle. A read is a 404.
+//! The tag is that of the row, not of the bytes of an answer: a release that shows a new member of the
+//! same rows should count their versions up in its migration, or clients keep their older copies until
+//! the row changes.
+//! Source: RFC 9110 sections 13.1.1 (`If-Match`), 13.1.2 (`If-None-Match`), 13.2.2 (their order).
 
-use worker::{Created, EntityTag, IfMatch, IfNoneMatch, Reply, Row, Tagged, Tags};
+use worker::{Conditions, Created, EntityTag, Preconditions, Reply, Row, Tag, Tagged, Tags};
 
 use crate::errors::{ApiError, Result};
 
@@ -32,10 +41,15 @@ impl<T> Versioned<T> {
         Tagged { success: Reply(self.row.into()), etag: Some(etag), is_known: false }
     }
 
-    /// Answers with it, unless the client has it already.
-    pub fn reply_unless<R: From<T>>(self, known: &IfNoneMatch) -> Result<Tagged<Reply<R>>> {
-        let etag = EntityTag::of(self.version);
-        let is_known = known.read()?.is_some_and(|tags| tags.include(&etag));
+    /// Answers with it a read that is meant for it, unless the client has it already.
+    ///
+    /// **Errors**: a field that is no list of entity tags; another version is meant.
+    pub fn reply_to<R: From<T>>(self, conditions: &Conditions) -> Result<Tagged<Reply<R>>> {
+        let (etag, conditions) = (EntityTag::of(self.version), conditions.read()?);
+        if conditions.rule_out(&etag) {
+            return Err(ApiError::PreconditionFailed);
+        }
+        let is_known = conditions.know(&etag);
         Ok(Tagged { success: Reply(self.row.into()), etag: Some(etag), is_known })
     }
 
@@ -47,45 +61,45 @@ impl<T> Versioned<T> {
     }
 }
 
-/// Which version a client means to change.
+/// Which versions a client means to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
-    /// Whichever is there: it did not say.
-    Whatever,
-    /// Whichever is there, but one has to be.
-    Any,
-    /// One of these.
-    OneOf(Vec<i64>),
+pub struct Expected {
+    versions: Vec<i64>,
+    /// Whether it has to be one of these, or none of them.
+    is_one: bool,
+    /// Whether one has to be there: there is an `If-Match`.
+    is_there: bool,
 }
 
 impl Expected {
     /// Reads it from the request.
     ///
     /// **Errors**: a field that is no list of entity tags.
-    pub fn of(condition: &IfMatch) -> Result<Self> {
-        Ok(match condition.read()? {
-            None => Self::Whatever,
-            Some(Tags::Any) => Self::Any,
-            Some(Tags::Of(tags)) => {
-                Self::OneOf(tags.iter().filter_map(|tag| version(tag.strong()?)).collect())
+    pub fn of(conditions: &Conditions) -> Result<Self> {
+        let Preconditions { if_match, if_none_match } = conditions.read()?;
+        let is_there = if_match.is_some();
+        let (versions, is_one) = match (if_match, if_none_match) {
+            (None | Some(Tags::Any), None) => (Vec::new(), false),
+            (_, Some(Tags::Any)) => (Vec::new(), true),
+            (None | Some(Tags::Any), Some(Tags::Of(not))) => (versions(&not, Tag::text), false),
+            (Some(Tags::Of(these)), None) => (versions(&these, Tag::strong), true),
+            (Some(Tags::Of(these)), Some(Tags::Of(not))) => {
+                let (mut these, not) = (versions(&these, Tag::strong), versions(&not, Tag::text));
+                these.retain(|version| !not.contains(version));
+                (these, true)
             }
-        })
+        };
+        Ok(Self { versions, is_one, is_there })
     }
 
-    /// For `where $n::bigint[] is null or version = any($n)`.
-    pub fn versions(&self) -> Option<Vec<i64>> {
-        match self {
-            Self::Whatever | Self::Any => None,
-            Self::OneOf(versions) => Some(versions.clone()),
-        }
+    /// For `where (version = any($n)) = $m`: versions, and whether it has to be one of them.
+    pub fn versions(&self) -> (Vec<i64>, bool) {
+        (self.versions.clone(), self.is_one)
     }
 
-    /// Whether this version is one of them.
+    /// Whether this version is meant.
     pub fn includes(&self, version: i64) -> bool {
-        match self {
-            Self::Whatever | Self::Any => true,
-            Self::OneOf(versions) => versions.contains(&version),
-        }
+        self.versions.contains(&version) == self.is_one
     }
 
     /// What was read, where there was nothing to write: it is refused as a write is.
@@ -105,23 +119,24 @@ impl Expected {
     ) -> ApiError {
         match found {
             Ok(found) if !is_own(&found.row) => ApiError::Forbidden,
-            Ok(_) => self.refusal(ApiError::Forbidden),
+            Ok(_) => ApiError::PreconditionFailed,
             Err(absent @ ApiError::NotFound(_)) => self.refusal(absent),
             Err(other) => other,
         }
     }
 
-    /// Why nothing was written: `otherwise`, unless the client had named a version.
-    pub fn refusal(&self, otherwise: ApiError) -> ApiError {
-        match self {
-            Self::Whatever => otherwise,
-            Self::Any | Self::OneOf(_) => ApiError::PreconditionFailed,
-        }
+    /// Why nothing was written to what is not there: `absent`, unless one had to be there.
+    pub fn refusal(&self, absent: ApiError) -> ApiError {
+        if self.is_there { ApiError::PreconditionFailed } else { absent }
     }
 }
 
-/// The version of a tag of ours: a tag is equal to another one or not, so `01` is none.
-fn version(tag: &str) -> Option<i64> {
-    let version: i64 = tag.parse().ok()?;
-    (version.to_string() == tag).then_some(version)
+/// The versions of those tags that are ours: a tag is equal to another one or not, so `01` is none.
+fn versions(tags: &[Tag], text: fn(&Tag) -> Option<&str>) -> Vec<i64> {
+    let version = |tag: &Tag| {
+        let text = text(tag)?;
+        let version: i64 = text.parse().ok()?;
+        (version.to_string() == text).then_some(version)
+    };
+    tags.iter().filter_map(version).collect()
 }

@@ -9,7 +9,7 @@
 mod schemas;
 
 use worker::header::{HeaderName, LOCATION};
-use worker::{FieldSpec, InputSpec, Kind, Operation, Schema, Source, StatusCode};
+use worker::{FieldSpec, InputSpec, Kind, Method, Operation, Schema, Source, StatusCode};
 
 use self::schemas::{Schemas, sample, sample_of_payload};
 use super::node::{Members, Node, object};
@@ -106,12 +106,15 @@ fn parameters(input: &InputSpec) -> Vec<Node> {
 }
 
 fn request_body(input: &InputSpec, schemas: &mut Schemas) -> Node {
-    let media_type = input.media_type.unwrap_or_default();
-    let content = object! {
-        "schema" => schemas.payload(input),
-        "example" => sample_of_payload(&input.spec),
+    let mut content = |name: &&'static str| {
+        let body = object! {
+            "schema" => schemas.payload(input),
+            "example" => sample_of_payload(&input.spec),
+        };
+        ((*name).into(), body)
     };
-    object! { "required" => true, "content" => object! { media_type => content } }
+    let content: Members = input.media_types.iter().map(&mut content).collect();
+    object! { "required" => true, "content" => content }
 }
 
 // How an operation can end
@@ -121,12 +124,12 @@ fn responses(operation: &Operation, all: &[&Operation], schemas: &mut Schemas) -
     let mut responses = vec![(status.into(), success(operation, all, schemas))];
     let is_asked =
         |input: &InputSpec| input.spec.fields.iter().any(|one| one.name == "If-None-Match");
-    if operation.inputs.iter().any(is_asked) {
+    if operation.method == Method::GET && operation.inputs.iter().any(is_asked) {
         responses.push(("304".into(), not_modified()));
     }
     let kinds = problems::of(operation);
     for group in kinds.chunk_by(|one, next| one.status == next.status) {
-        responses.push((group[0].status.to_string().into(), problem(group)));
+        responses.push((group[0].status.to_string().into(), problem(operation, group)));
     }
     responses
 }
@@ -181,12 +184,13 @@ fn links(operation: &Operation, all: &[&Operation]) -> Members {
 }
 
 /// One status, with all the kinds of problems that it stands for here.
-fn problem(kinds: &[&'static Kind]) -> Node {
+fn problem(operation: &Operation, kinds: &[&'static Kind]) -> Node {
     let status = kinds[0].status;
     let names: Vec<String> =
         kinds.iter().map(|kind| format!("[{0}](/problems/{0})", kind.code)).collect();
     let extra = match status {
         401 => Some("WWW-Authenticate"),
+        415 if operation.method == Method::PATCH => Some("Accept-Patch"),
         415 => Some("Accept"),
         409 if kinds.contains(&&IDEMPOTENCY_KEY_IN_USE) => Some("Retry-After"),
         503 => Some("Retry-After"),
@@ -248,7 +252,7 @@ fn components(mut schemas: Schemas, operations: &[&Operation]) -> Node {
 }
 
 /// The headers of answers, as they are told.
-const HEADERS: [(&str, &str); 8] = [
+const HEADERS: [(&str, &str); 9] = [
     ("X-Request-Id", "Name of this request in the server's log: the client's, or a new one."),
     ("Location", "The path of what was created."),
     ("ETag", "The version of what is answered, for `If-Match` and `If-None-Match`."),
@@ -259,6 +263,7 @@ const HEADERS: [(&str, &str); 8] = [
     ),
     ("WWW-Authenticate", "How to authenticate."),
     ("Accept", "The media type that this route reads."),
+    ("Accept-Patch", "The media types that a `PATCH` here may have."),
     ("Retry-After", "After how many seconds to try again."),
 ];
 

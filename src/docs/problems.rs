@@ -21,7 +21,7 @@ pub(super) struct Told {
 
 /// The kinds that an operation can answer with, sorted by status.
 pub(super) fn of(operation: &Operation) -> Vec<&'static Kind> {
-    let has_body = operation.inputs.iter().any(|input| input.media_type.is_some());
+    let has_body = operation.inputs.iter().any(|input| !input.media_types.is_empty());
     let with_body = if has_body { ANY_WITH_BODY } else { &[] };
     sorted([&operation.problems[..], ANY, with_body].concat())
 }

@@ -1,16 +1,18 @@
 //! Accounts: what users do with their own: change it, delete it.
 //!
 //! Checked in this order: the token (401), the id in the path (422), whose it is (403), the
-//! condition (400), the body (422), then the database (404, or 412 where a version was named).
+//! conditions (400), the body (422), then the database (404, or 412 where versions were named).
 
 use uuid::Uuid;
-use worker::{Change, Context, Database, IfMatch, Json, Path, Reply, Routes, payload};
+use worker::{
+    Change, Conditions, Context, Database, Json, MergePatch, Path, Reply, Routes, payload,
+};
 
-use super::Resource;
-use super::users::{Answer, FULLNAME, NO_USER, User, UserPath, select};
+use super::users::{Answer, FULLNAME, User, select};
+use super::{Resource, RowPath};
 use crate::app::App;
 use crate::callers;
-use crate::errors::{CHANGE, ONE, OWN, Result};
+use crate::errors::{ApiError, CHANGE, ONE, OWN, Result};
 use crate::versions::{Expected, Versioned};
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -45,24 +47,24 @@ payload! {
 
 async fn replace(
     cx: Context<App>,
-    path: Path<UserPath>,
-    condition: IfMatch,
+    path: Path<RowPath>,
+    conditions: Conditions,
     body: Json<ReplaceUser>,
 ) -> Answer {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let expected = Expected::of(&condition)?; // 400
+    let expected = Expected::of(&conditions)?; // 400
     let ReplaceUser { fullname } = body.read().await?;
     Ok(update(&cx.app().database, pubid, &expected, fullname).await?.reply())
 }
 
 async fn patch(
     cx: Context<App>,
-    path: Path<UserPath>,
-    condition: IfMatch,
-    body: Json<PatchUser>,
+    path: Path<RowPath>,
+    conditions: Conditions,
+    body: MergePatch<PatchUser>,
 ) -> Answer {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let expected = Expected::of(&condition)?; // 400
+    let expected = Expected::of(&conditions)?; // 400
     let PatchUser { fullname } = body.read().await?;
     let database = &cx.app().database;
     let user = match fullname {
@@ -73,11 +75,16 @@ async fn patch(
     Ok(user.reply())
 }
 
-async fn delete(cx: Context<App>, path: Path<UserPath>, condition: IfMatch) -> Result<Reply<()>> {
+async fn delete(
+    cx: Context<App>,
+    path: Path<RowPath>,
+    conditions: Conditions,
+) -> Result<Reply<()>> {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let expected = Expected::of(&condition)?; // 400
-    match cx.app().database.write(DELETE, (pubid, expected.versions())).await? {
-        0 => Err(expected.refusal(NO_USER)),
+    let expected = Expected::of(&conditions)?; // 400
+    let (database, (versions, is_one)) = (&cx.app().database, expected.versions());
+    match database.write(DELETE, (pubid, versions, is_one)).await? {
+        0 => Err(why_not(database, pubid, &expected).await),
         _ => Ok(Reply(())),
     }
 }
@@ -86,7 +93,7 @@ async fn delete(cx: Context<App>, path: Path<UserPath>, condition: IfMatch) -> R
 
 const UPDATE: &str = r#"
     update "user" set fullname = $2, version = version + 1
-    where id = $1 and ($3::bigint[] is null or version = any($3))
+    where id = $1 and (version = any($3)) = $4
     returning id, name, fullname, version"#;
 
 async fn update(
@@ -95,10 +102,15 @@ async fn update(
     expected: &Expected,
     fullname: Option<String>,
 ) -> Result<Versioned<User>> {
-    let row = database.write_row(UPDATE, (id, fullname, expected.versions())).await?;
-    let row = row.ok_or_else(|| expected.refusal(NO_USER))?;
-    Ok(Versioned::from_row(&row, User::from_row))
+    let (versions, is_one) = expected.versions();
+    match database.write_row(UPDATE, (id, fullname, versions, is_one)).await? {
+        Some(row) => Ok(Versioned::from_row(&row, User::from_row)),
+        None => Err(why_not(database, id, expected).await),
+    }
 }
 
-const DELETE: &str = r#"
-    delete from "user" where id = $1 and ($2::bigint[] is null or version = any($2))"#;
+const DELETE: &str = r#"delete from "user" where id = $1 and (version = any($2)) = $3"#;
+
+async fn why_not(database: &Database, id: Uuid, expected: &Expected) -> ApiError {
+    expected.why_not(select(database, id).await, |_| true)
+}

@@ -1,6 +1,6 @@
 //! Items: everyone may read them, their owner may write them.
 //!
-//! Whoever writes an item is checked in this order: the token (401), the condition (400), the id in
+//! Whoever writes an item is checked in this order: the token (401), the conditions (400), the id in
 //! the path and the body (422), then in the database whether the item is there (404), whose it is
 //! (403), and whether it is the one that is meant (412).
 //! With `PEACE_ITEM_WRITES=anyone` nobody is asked for a token, as in the Python template. Only
@@ -9,11 +9,11 @@
 
 use uuid::Uuid;
 use worker::{
-    Context, Created, Database, DbError, IdempotencyKey, IfMatch, IfNoneMatch, Json, Linked, Path,
-    Query, Repeatable, Reply, Routes, Row, Tagged, Text, both, payload, response,
+    Conditions, Context, Created, Database, IdempotencyKey, Json, Linked, MergePatch, Path, Query,
+    Repeatable, Reply, Routes, Row, Tagged, Text, both, payload, response,
 };
 
-use super::Resource;
+use super::{Resource, RowPath};
 use crate::app::App;
 use crate::callers;
 use crate::datetimes::{DateTime, UtcDateTime};
@@ -65,13 +65,7 @@ payload! {
     struct ListItems {
         /// Whose items.
         user_pubid: Uuid = required(worker::Uuid),
-        /// Only items of this name.
-        name: Option<String> = optional(Text::max(NAME_MAX)),
         page: Page = |fields| Page::read(fields, LIST),
-    }
-
-    struct ItemPath {
-        pubid: Uuid = required(worker::Uuid),
     }
 
     struct CreateItem {
@@ -133,9 +127,9 @@ async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Linked<Reply<
     Ok(Linked { next: page.next(&cx), success: Reply(ItemsResponse { items, page }) })
 }
 
-async fn read(cx: Context<App>, path: Path<ItemPath>, known: IfNoneMatch) -> Answer {
-    let ItemPath { pubid } = path.read()?;
-    select(&cx.app().database, pubid).await?.reply_unless(&known)
+async fn read(cx: Context<App>, path: Path<RowPath>, conditions: Conditions) -> Answer {
+    let RowPath { pubid } = path.read()?;
+    select(&cx.app().database, pubid).await?.reply_to(&conditions)
 }
 
 async fn create(
@@ -150,37 +144,41 @@ async fn create(
     }
     let new = (Uuid::now_v7(), user_pubid, name, UtcDateTime::now());
     let attempt = Attempt::of(&cx, &key, owner, &bytes)?;
-    let refusal = move |error| no_such_user(error, owner);
+    let refusal = move |error| callers::no_such_user(error, "item_user_id_fkey", owner);
     attempt.insert(&cx.app().database, INSERT, new, Item::from_row, refusal).await
 }
 
 async fn replace(
     cx: Context<App>,
-    path: Path<ItemPath>,
-    condition: IfMatch,
+    path: Path<RowPath>,
+    conditions: Conditions,
     body: Json<ReplaceItem>,
 ) -> Answer {
-    let by = (item_owner(&cx)?, Expected::of(&condition)?);
-    let (ItemPath { pubid }, ReplaceItem { added }) = both(path.read(), body.read().await)?;
+    let by = (item_owner(&cx)?, Expected::of(&conditions)?);
+    let (RowPath { pubid }, ReplaceItem { added }) = both(path.read(), body.read().await)?;
     update(&cx.app().database, pubid, by, added).await
 }
 
 async fn patch(
     cx: Context<App>,
-    path: Path<ItemPath>,
-    condition: IfMatch,
-    body: Json<PatchItem>,
+    path: Path<RowPath>,
+    conditions: Conditions,
+    body: MergePatch<PatchItem>,
 ) -> Answer {
-    let by = (item_owner(&cx)?, Expected::of(&condition)?);
-    let (ItemPath { pubid }, PatchItem { added }) = both(path.read(), body.read().await)?;
+    let by = (item_owner(&cx)?, Expected::of(&conditions)?);
+    let (RowPath { pubid }, PatchItem { added }) = both(path.read(), body.read().await)?;
     update(&cx.app().database, pubid, by, added).await
 }
 
-async fn delete(cx: Context<App>, path: Path<ItemPath>, condition: IfMatch) -> Result<Reply<()>> {
-    let (owner, expected) = (item_owner(&cx)?, Expected::of(&condition)?);
-    let ItemPath { pubid } = path.read()?;
-    let database = &cx.app().database;
-    match database.write(DELETE, (pubid, owner, expected.versions())).await? {
+async fn delete(
+    cx: Context<App>,
+    path: Path<RowPath>,
+    conditions: Conditions,
+) -> Result<Reply<()>> {
+    let (owner, expected) = (item_owner(&cx)?, Expected::of(&conditions)?);
+    let RowPath { pubid } = path.read()?;
+    let (database, (versions, is_one)) = (&cx.app().database, expected.versions());
+    match database.write(DELETE, (pubid, owner, versions, is_one)).await? {
         0 => Err(why_not(database, pubid, (owner, expected)).await),
         _ => Ok(Reply(())),
     }
@@ -192,15 +190,15 @@ type Writer = (Option<Uuid>, Expected);
 
 const SELECT_PAGE: &str = "
     select id, user_id, name, added from item
-    where user_id = $1 and id > $2 and ($3::varchar is null or name = $3) order by id limit $4";
+    where user_id = $1 and id > $2 order by id limit $3";
 const SELECT_PAGE_BACKWARD: &str = "
     select id, user_id, name, added from item
-    where user_id = $1 and id < $2 and ($3::varchar is null or name = $3) order by id desc limit $4";
+    where user_id = $1 and id < $2 order by id desc limit $3";
 
 async fn select_page(database: &Database, list: &ListItems) -> Result<Vec<Item>> {
-    let ListItems { user_pubid, name, page } = list;
+    let ListItems { user_pubid, page } = list;
     let sql = page.sort.sql(SELECT_PAGE, SELECT_PAGE_BACKWARD);
-    let rows = database.rows(sql, &[user_pubid, &page.from, name, &page.rows_max()]).await?;
+    let rows = database.rows(sql, &[user_pubid, &page.from, &page.rows_max()]).await?;
     Ok(rows.read(Item::from_row))
 }
 
@@ -215,34 +213,23 @@ const INSERT: &str = "
     insert into item (id, user_id, name, added) values ($1, $2, $3, $4)
     returning id, user_id, name, added, version";
 
-/// An owner who is gone has no right to anything; anyone else has given a wrong id.
-fn no_such_user(error: DbError, owner: Option<Uuid>) -> ApiError {
-    match error {
-        DbError::Constraint { name, .. } if name == "item_user_id_fkey" => match owner {
-            Some(_) => ApiError::Forbidden,
-            None => ApiError::invalid("user_pubid", "there is no such user"),
-        },
-        other => other.into(),
-    }
-}
-
 /// Without a new `added` nothing changes, and the version stays.
 const UPDATE: &str = "
-    update item set added = coalesce($4, added), version = version + ($4 is not null)::int
-    where id = $1 and user_id = coalesce($2, user_id)
-        and ($3::bigint[] is null or version = any($3))
+    update item set added = coalesce($5, added), version = version + ($5 is not null)::int
+    where id = $1 and user_id = coalesce($2, user_id) and (version = any($3)) = $4
     returning id, user_id, name, added, version";
 
 async fn update(database: &Database, id: Uuid, by: Writer, added: Option<UtcDateTime>) -> Answer {
-    match database.write_row(UPDATE, (id, by.0, by.1.versions(), added)).await? {
+    let (versions, is_one) = by.1.versions();
+    match database.write_row(UPDATE, (id, by.0, versions, is_one, added)).await? {
         Some(row) => Ok(Versioned::from_row(&row, Item::from_row).reply()),
         None => Err(why_not(database, id, by).await),
     }
 }
 
 const DELETE: &str = "
-    delete from item where id = $1 and user_id = coalesce($2, user_id)
-        and ($3::bigint[] is null or version = any($3))";
+    delete from item
+    where id = $1 and user_id = coalesce($2, user_id) and (version = any($3)) = $4";
 
 async fn why_not(database: &Database, id: Uuid, (owner, expected): Writer) -> ApiError {
     let is_own = |item: &Item| owner.is_none_or(|owner| owner == item.user_id);

@@ -5,17 +5,17 @@
 //! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404, 412 |
 //!
 //! Checked in this order: the token (401), the id in the path (422), whose it is (403), the
-//! condition (400), the body (422), whether there is such a user (404), the current password
+//! conditions (400), the body (422), whether there is such a user (404), the current password
 //! (403), the user's version (412).
 //! Who can read a stored hash, and how long that takes, is in `security::passwords`.
 
 use secrecy::SecretString;
 use tracing::warn;
 use uuid::Uuid;
-use worker::{Context, Database, Empty, IfMatch, Json, Path, Routes, Transaction, payload};
+use worker::{Conditions, Context, Database, Empty, Json, Path, Routes, Transaction, payload};
 
-use super::Resource;
-use super::users::{NO_USER, UserPath};
+use super::users::NO_USER;
+use super::{Resource, RowPath};
 use crate::app::App;
 use crate::callers;
 use crate::errors::{ApiError, CHANGE, ONE, OWN, Result, WRONG_PASSWORD};
@@ -56,12 +56,12 @@ payload! {
 
 async fn change(
     cx: Context<App>,
-    path: Path<UserPath>,
-    condition: IfMatch,
+    path: Path<RowPath>,
+    conditions: Conditions,
     body: Json<ChangePassword>,
 ) -> Result<Empty> {
     let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
-    let expected = Expected::of(&condition)?; // 400
+    let expected = Expected::of(&conditions)?; // 400
     let payload = body.read().await?;
     // A login may store the same password, hashed anew, after the hash was read here: so once more.
     let done = try_change(cx.app(), pubid, &expected, &payload).await?

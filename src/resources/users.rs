@@ -7,12 +7,12 @@
 use secrecy::SecretString;
 use uuid::Uuid;
 use worker::{
-    Boolean, Context, Created, Database, DbError, IdempotencyKey, IfNoneMatch, Json, Linked, Path,
+    Boolean, Conditions, Context, Created, Database, DbError, IdempotencyKey, Json, Linked, Path,
     Query, Repeatable, Reply, Routes, Row, Tagged, Text, both, payload, response,
 };
 
-use super::Resource;
 use super::items::{self, Item, ItemResponse};
+use super::{Resource, RowPath};
 use crate::app::App;
 use crate::errors::{ApiError, CHANGE, DATABASE, NAME_TAKEN, ONCE, ONE, Result};
 use crate::idempotency::Attempt;
@@ -70,10 +70,6 @@ payload! {
         page: Page = |fields| Page::read(fields, "users"),
     }
 
-    pub(super) struct UserPath {
-        pub(super) pubid: Uuid = required(worker::Uuid),
-    }
-
     struct ReadUser {
         /// Also show their first 200 items.
         incl_items: Option<bool> = optional(Boolean),
@@ -128,20 +124,21 @@ async fn list(cx: Context<App>, query: Query<ListUsers>) -> Result<Linked<Reply<
 
 async fn read(
     cx: Context<App>,
-    path: Path<UserPath>,
+    path: Path<RowPath>,
     query: Query<ReadUser>,
-    known: IfNoneMatch,
+    conditions: Conditions,
 ) -> Answer {
-    let (UserPath { pubid }, ReadUser { incl_items }) = both(path.read(), query.read())?;
+    let (RowPath { pubid }, ReadUser { incl_items }) = both(path.read(), query.read())?;
     let database = &cx.app().database;
     if incl_items != Some(true) {
-        return select(database, pubid).await?.reply_unless(&known);
+        return select(database, pubid).await?.reply_to(&conditions);
     }
     let page = Page::first(items::LIST, ITEMS_MAX, Sort::Ascending);
     let (user, items) = select_with_items(database, pubid, page.rows_max()).await?;
     let (items, page) = page.cut(items, |item| item.id);
     let (items, items_next) = (Some(items), page.next_cursor);
-    // Items change without their user, so the user's version is no tag of both.
+    // Items change without their user, so the user's version is no tag of both, and what has no tag
+    // is under no condition.
     Ok(Reply(UserResponse { items, items_next, ..user.into() }).into())
 }
 

@@ -183,11 +183,12 @@ fn as_shown(
     if body["security"] != json!([]) {
         asked = asked.bearer(&jwt::signed(ID, json!({})));
     }
-    for (media_type, content) in body["requestBody"]["content"].as_object().into_iter().flatten() {
+    let bodies = body["requestBody"]["content"].as_object();
+    if let Some((media_type, content)) = bodies.and_then(|bodies| bodies.iter().next()) {
         let example = &content["example"];
-        asked = match media_type.as_str() {
-            "application/json" => asked.json(example),
-            other => asked.body(other, form(example, refresh_token)),
+        asked = match media_type.ends_with("json") {
+            true => asked.body(media_type, example.to_string()),
+            false => asked.body(media_type, form(example, refresh_token)),
         };
     }
     (asked, ID)

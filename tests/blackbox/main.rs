@@ -37,6 +37,8 @@ mod items;
 mod lane;
 /// Stops, crashes and failed boots of workers.
 mod lifecycle;
+/// Filters and orders of lists, and the way from page to page.
+mod lists;
 /// `peace-loadtest`: what it measures, and what it leaves.
 mod loadtest;
 /// `peace-migrate`.

@@ -137,13 +137,19 @@ fn what_is_sent_has_to_be_json() {
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
     let body = json!({"name": "ann", "password": PASSWORD}).to_string();
-    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
+    for media_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/vnd.api+json",
+        "application/merge-patch+json",
+    ] {
         let reply = peace.ask(&post("/users").body(media_type, body.clone()));
         check_problem(&reply, 415, media_type);
         assert_eq!(reply.header("accept"), Some("application/json"), "{media_type}");
     }
-    let vendor = post("/users").body("application/vnd.api+json; charset=utf-8", body);
-    assert_eq!(peace.ask(&vendor).status, 201);
+    let with_parameters = post("/users").body("Application/JSON; charset=utf-8; v=1", body);
+    assert_eq!(peace.ask(&with_parameters).status, 201);
 }
 
 #[test]

@@ -33,13 +33,13 @@ fn of_fifty_changes_at_once_to_one_version_one_is_made() {
     let ann = sign_up(&peace, "ann");
     for place in [ann.place.clone(), add_item(&peace, &ann, "thing")] {
         for round in 1..=ROUNDS {
-            let read = peace.ask(&get(&place));
+            let read = peace.ask_told(&get(&place));
             assert_eq!(etag(&read), format!("\"{round}\""));
             let statuses = race(&peace, &ann, &place, etag(&read));
             let expected = BTreeMap::from([(200, 1), (412, WRITERS - 1)]);
             assert_eq!(statuses, expected, "{place} in round {round}");
         }
-        assert_eq!(etag(&peace.ask(&get(&place))), format!("\"{}\"", ROUNDS + 1));
+        assert_eq!(etag(&peace.ask_told(&get(&place))), format!("\"{}\"", ROUNDS + 1));
     }
 }
 
@@ -71,7 +71,7 @@ fn race(peace: &Peace, ann: &User, place: &str, etag: &str) -> BTreeMap<u16, usi
     for (reply, body) in &replies {
         *statuses.entry(reply.status).or_default() += 1;
         if reply.status == 200 {
-            let now = peace.ask(&get(place));
+            let now = peace.ask_told(&get(place));
             assert_eq!(now.json(), reply.json(), "the winner's is what is there");
             assert_eq!(now.header("etag"), reply.header("etag"));
             for (name, value) in body.as_object().unwrap() {
@@ -92,12 +92,12 @@ fn each_change_makes_another_tag_and_lists_have_none() {
     let ann = sign_up(&peace, "ann");
     assert_eq!(etag(&ann.created), "\"1\"");
     let put_it = put(&ann.place).bearer(&ann.token).json(&json!({"fullname": "Ann"}));
-    assert_eq!(etag(&peace.ask(&put_it)), "\"2\"");
+    assert_eq!(etag(&peace.ask_told(&put_it)), "\"2\"");
     let body = json!({"current": PASSWORD, "new": PASSWORD});
     let change = put(format!("{}/password", ann.place)).bearer(&ann.token).json(&body);
-    assert_eq!(peace.ask(&change).status, 204);
+    assert_eq!(peace.ask_told(&change).status, 204);
     for method in ["GET", "HEAD"] {
-        assert_eq!(etag(&peace.ask(&request(method, &ann.place))), "\"3\"");
+        assert_eq!(etag(&peace.ask_told(&request(method, &ann.place))), "\"3\"");
     }
     for target in [
         "/users".to_owned(),
@@ -105,10 +105,10 @@ fn each_change_makes_another_tag_and_lists_have_none() {
         format!("/items?user_pubid={}", ann.pubid),
         "/nothing".to_owned(),
     ] {
-        assert_eq!(peace.ask(&get(&target)).header("etag"), None, "{target}");
+        assert_eq!(peace.ask_told(&get(&target)).header("etag"), None, "{target}");
     }
     // Nobody sees the login that stores the same password in another form.
-    assert_eq!(peace.ask(&patch(&ann, &ann.place, &json!({}))).header("etag"), Some("\"3\""));
+    assert_eq!(peace.ask_told(&patch(&ann, &ann.place, &json!({}))).header("etag"), Some("\"3\""));
 }
 
 #[test]
@@ -134,18 +134,28 @@ fn a_patch_tells_absent_from_null_from_a_value() {
         database.sql().run(r#"update "user" set version = 1"#);
         for (body, expected, tag) in &table {
             let asked = request("PATCH", &ann.place).bearer(&ann.token);
-            let reply = peace.ask(&asked.body(media_type, body.to_string()));
+            let reply = peace.ask_told(&asked.body(media_type, body.to_string()));
             assert_eq!((reply.status, &reply.json()), (200, expected), "{body}");
             assert_eq!(etag(&reply), *tag, "{body}");
         }
     }
+    let both = "application/merge-patch+json, application/json";
     let item = add_item(&peace, &ann, "thing");
-    let before = peace.ask(&get(&item)).json();
-    let unchanged = peace.ask(&patch(&ann, &item, &json!({})));
+    for place in [&ann.place, &item] {
+        assert_eq!(peace.ask_told(&request("OPTIONS", place)).header("accept-patch"), Some(both));
+        let asked = request("PATCH", place).bearer(&ann.token);
+        let refused = peace.ask_told(&asked.body("application/json-patch+json", "[]"));
+        check_problem(&refused, 415, "a patch of another kind");
+        assert_eq!((refused.header("accept-patch"), refused.header("accept")), (Some(both), None));
+    }
+    let none = peace.ask_told(&request("OPTIONS", "/users"));
+    assert_eq!((none.status, none.header("accept-patch")), (204, None));
+    let before = peace.ask_told(&get(&item)).json();
+    let unchanged = peace.ask_told(&patch(&ann, &item, &json!({})));
     assert_eq!((unchanged.json(), etag(&unchanged)), (before.clone(), "\"1\""));
-    let changed = peace.ask(&patch(&ann, &item, &json!({"added": "2024-12-12"})));
+    let changed = peace.ask_told(&patch(&ann, &item, &json!({"added": "2024-12-12"})));
     assert_eq!((&changed.json()["name"], etag(&changed)), (&before["name"], "\"2\""));
-    check_problem(&peace.ask(&patch(&ann, &item, &json!({"added": null}))), 422, "null");
+    check_problem(&peace.ask_told(&patch(&ann, &item, &json!({"added": null}))), 422, "null");
 }
 
 #[test]
@@ -166,7 +176,7 @@ fn who_has_the_newest_version_is_told_so_without_a_body() {
             ("\"\"", 200),
         ] {
             for method in ["GET", "HEAD"] {
-                let reply = peace.ask(&request(method, place).header("if-none-match", tags));
+                let reply = peace.ask_told(&request(method, place).header("if-none-match", tags));
                 assert_eq!((reply.status, etag(&reply)), (status, "\"1\""), "{method} {tags}");
                 let has_type = reply.header("content-type").is_some();
                 assert_eq!(has_type, status == 200, "{method} {tags}");
@@ -174,17 +184,131 @@ fn who_has_the_newest_version_is_told_so_without_a_body() {
             }
         }
         let two = get(place).header("if-none-match", "\"0\"").header("if-none-match", "\"1\"");
-        assert_eq!(peace.ask(&two).status, 304, "the lines are one list");
+        assert_eq!(peace.ask_told(&two).status, 304, "the lines are one list");
         for tags in ["1", "\"1", "\"1\" \"2\"", "\"1\", *", ","] {
-            let reply = peace.ask(&get(place).header("if-none-match", tags));
+            let reply = peace.ask_told(&get(place).header("if-none-match", tags));
             check_problem(&reply, 400, tags);
             assert_eq!(reply.json()["type"], "/problems/bad-request", "{tags}");
         }
     }
     let with_items = get(format!("{}?incl_items=true", ann.place)).header("if-none-match", "*");
-    assert_eq!(peace.ask(&with_items).status, 200, "what has no tag is always sent");
+    assert_eq!(peace.ask_told(&with_items).status, 200, "what has no tag is always sent");
     let gone = get("/users/00000000-0000-7000-8000-000000000000").header("if-none-match", "*");
-    check_problem(&peace.ask(&gone), 404, "there is nothing to have");
+    check_problem(&peace.ask_told(&gone), 404, "there is nothing to have");
+}
+
+/// What a request is meant for is looked at before what the client has (RFC 9110 section 13.2.2).
+#[test]
+fn a_read_is_answered_only_if_it_is_meant_for_what_is_there() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let ann = sign_up(&peace, "ann");
+    let item = add_item(&peace, &ann, "thing");
+    let table = [
+        ("\"1\"", None, 200),
+        ("\"7\", \"1\"", None, 200),
+        ("*", None, 200),
+        ("\"2\"", None, 412),
+        ("W/\"1\"", None, 412),
+        ("\"01\"", None, 412),
+        ("\"1\"", Some("\"2\""), 200),
+        ("\"1\"", Some("\"1\""), 304),
+        ("\"1\"", Some("*"), 304),
+        ("*", Some("W/\"1\""), 304),
+        ("\"2\"", Some("\"1\""), 412),
+        ("\"2\"", Some("*"), 412),
+        ("1", None, 400),
+        ("\"1\"", Some("1"), 400),
+        ("\"2\"", Some("1"), 400),
+    ];
+    for place in [&ann.place, &item] {
+        for (if_match, if_none_match, status) in table {
+            for method in ["GET", "HEAD"] {
+                let mut asked = request(method, place).header("if-match", if_match);
+                if let Some(tags) = if_none_match {
+                    asked = asked.header("if-none-match", tags);
+                }
+                let reply = peace.ask_told(&asked);
+                assert_eq!(reply.status, status, "{asked:?}");
+                assert_eq!(reply.header("etag").is_some(), status < 400, "{asked:?}");
+            }
+        }
+    }
+    let gone = get("/users/00000000-0000-7000-8000-000000000000").header("if-match", "*");
+    check_problem(&peace.ask_told(&gone), 404, "there is nothing to be meant");
+    let with_items = get(format!("{}?incl_items=true", ann.place)).header("if-match", "\"9\"");
+    assert_eq!(peace.ask_told(&with_items).status, 200, "what has no tag is under no condition");
+}
+
+/// What each pair of conditions lets happen to a row of version 3.
+const CONDITIONS: [(Option<&str>, Option<&str>, bool); 18] = [
+    (None, None, true),
+    (None, Some("*"), false),
+    (None, Some("\"3\""), false),
+    (None, Some("W/\"3\""), false),
+    (None, Some("\"1\", \"3\""), false),
+    (None, Some("\"2\""), true),
+    (None, Some("\"03\", \"\""), true),
+    (Some("*"), None, true),
+    (Some("*"), Some("*"), false),
+    (Some("*"), Some("\"3\""), false),
+    (Some("*"), Some("\"2\""), true),
+    (Some("\"3\""), None, true),
+    (Some("\"3\""), Some("\"2\""), true),
+    (Some("\"3\", \"2\""), Some("\"3\""), false),
+    (Some("\"3\""), Some("*"), false),
+    (Some("\"2\""), None, false),
+    (Some("\"2\""), Some("\"1\""), false),
+    (Some("W/\"3\""), None, false),
+];
+
+#[test]
+fn a_write_is_made_only_to_what_both_conditions_mean() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let peace = one_worker(&turn, &database);
+    let (sql, ann) = (database.sql(), sign_up(&peace, "ann"));
+    let item = add_item(&peace, &ann, "thing");
+    let secret = json!({"current": PASSWORD, "new": PASSWORD});
+    let writes = [
+        (put(&ann.place).json(&json!({"fullname": "Ann"})), 200),
+        (request("PATCH", &ann.place).json(&json!({"fullname": "Ann"})), 200),
+        (request("PATCH", &ann.place).json(&json!({})), 200),
+        (put(&item).json(&json!({"added": "2024-12-12"})), 200),
+        (put(&item).json(&json!({})), 200),
+        (request("PATCH", &item).json(&json!({"added": "2024-12-12"})), 200),
+        (request("DELETE", &item), 200),
+        (put(format!("{}/password", ann.place)).json(&secret), 204),
+        (request("DELETE", &ann.place), 200),
+    ];
+    let keep = r#"update "user" set version = 3; update item set version = 3;
+        create table users as select * from "user"; create table items as select * from item"#;
+    sql.run(keep);
+    let back = r#"delete from "user"; insert into "user" select * from users;
+        insert into item select * from items"#;
+    for (write, done) in writes {
+        for (if_match, if_none_match, is_meant) in CONDITIONS {
+            let mut write = write.clone().bearer(&ann.token);
+            for (name, tags) in [("if-match", if_match), ("if-none-match", if_none_match)] {
+                write = tags.into_iter().fold(write, |write, tags| write.header(name, tags));
+            }
+            let reply = peace.ask_told(&write);
+            assert_eq!(reply.status, if is_meant { done } else { 412 }, "{write:?}");
+            if is_meant {
+                sql.run(back);
+                continue;
+            }
+            let changed = r#"select (select count(*) from (select * from "user" except select * from users) a)
+                + (select count(*) from (select * from item except select * from items) b)
+                + (select count(*) from items) - (select count(*) from item)"#;
+            assert_eq!(sql.value::<i64>(changed, &[]), 0, "{write:?} has changed something");
+        }
+        let write = write.bearer(&ann.token).header("if-none-match", "*");
+        sql.run(r#"delete from "user""#);
+        check_problem(&peace.ask_told(&write), 404, &format!("{write:?}: there is none to match"));
+        sql.run(back);
+    }
 }
 
 /// A write that each of these conditions lets pass or not.
@@ -209,39 +333,39 @@ fn a_write_under_a_condition_is_made_only_if_that_holds() {
             request("DELETE", &item),
         ]
     };
-    let before = (peace.ask(&get(&ann.place)), peace.ask(&get(&item)));
+    let before = (peace.ask_told(&get(&ann.place)), peace.ask_told(&get(&item)));
     for write in writes(&ann).map(|write| write.bearer(&ann.token)) {
         for (tags, status) in
             [("\"2\"", 412), ("W/\"1\"", 412), ("\"\"", 412), ("1", 400), ("*, *", 400)]
         {
             let what = format!("{write:?} if-match {tags}");
-            check_problem(&peace.ask(&write.clone().header("if-match", tags)), status, &what);
+            check_problem(&peace.ask_told(&write.clone().header("if-match", tags)), status, &what);
         }
     }
     for (place, before) in [(&ann.place, before.0), (&item, before.1)] {
-        let now = peace.ask(&get(place));
+        let now = peace.ask_told(&get(place));
         assert_eq!((now.json(), etag(&now)), (before.json(), etag(&before)), "nothing was written");
     }
     // Whose it is comes first, and what is not there has no version.
     let foreign = put(&item).bearer(&bob.token).json(&json!({})).header("if-match", "\"9\"");
-    check_problem(&peace.ask(&foreign), 403, "somebody else's");
+    check_problem(&peace.ask_told(&foreign), 403, "somebody else's");
     for (tags, name) in [("*", "any"), ("\"1\", \"7\"", "one of two")] {
         for write in [put(&item).json(&json!({})), put(&ann.place).json(&json!({}))] {
-            let reply = peace.ask(&write.bearer(&ann.token).header("if-match", tags));
+            let reply = peace.ask_told(&write.bearer(&ann.token).header("if-match", tags));
             assert_eq!(reply.status, 200, "{name}: {}", String::from_utf8_lossy(&reply.body));
         }
         database.sql().run(r#"update "user" set version = 7"#);
     }
     let delete = |place: &str, tags: &str| {
-        peace.ask(&request("DELETE", place).bearer(&ann.token).header("if-match", tags)).status
+        peace.ask_told(&request("DELETE", place).bearer(&ann.token).header("if-match", tags)).status
     };
     assert_eq!((delete(&item, "\"1\""), delete(&item, "*")), (200, 412));
-    let current = peace.ask(&get(&ann.place));
+    let current = peace.ask_told(&get(&ann.place));
     assert_eq!(delete(&ann.place, etag(&current)), 200);
     for write in writes(&ann).map(|write| write.bearer(&ann.token)) {
-        let status = peace.ask(&write.clone()).status;
+        let status = peace.ask_told(&write.clone()).status;
         assert_eq!(status, 404, "{write:?}");
-        let reply = peace.ask(&write.clone().header("if-match", "*"));
+        let reply = peace.ask_told(&write.clone().header("if-match", "*"));
         check_problem(&reply, 412, &format!("{write:?} on what is gone"));
     }
 }
@@ -254,11 +378,11 @@ fn a_tag_is_the_version_of_the_row_and_nothing_of_the_body() {
     let peace = one_worker(&turn, &database);
     let ann = sign_up(&peace, "ann");
     database.sql().run(r#"update "user" set version = 9223372036854775806, fullname = 'Ann'"#);
-    assert_eq!(etag(&peace.ask(&get(&ann.place))), "\"9223372036854775806\"");
+    assert_eq!(etag(&peace.ask_told(&get(&ann.place))), "\"9223372036854775806\"");
     let change = patch(&ann, &ann.place, &json!({"fullname": "Ann"}));
-    let reply = peace.ask(&change.header("if-match", "\"9223372036854775806\""));
+    let reply = peace.ask_told(&change.header("if-match", "\"9223372036854775806\""));
     assert_eq!((reply.status, etag(&reply)), (200, "\"9223372036854775807\""));
     let created = post("/items").bearer(&ann.token);
-    let created = peace.ask(&created.json(&json!({"name": "a", "user_pubid": ann.pubid})));
+    let created = peace.ask_told(&created.json(&json!({"name": "a", "user_pubid": ann.pubid})));
     assert_eq!(etag(&created), "\"1\"");
 }

@@ -23,6 +23,7 @@ use crate::body::Body;
 use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::first_look::FirstLook;
+use crate::media::ACCEPT_PATCH;
 use crate::problem::Problem;
 use crate::request::Call;
 use crate::request_id::{RequestId, X_REQUEST_ID};
@@ -98,6 +99,9 @@ async fn respond(body: Body, visit: &mut Visit) -> Result<Response, Problem> {
 fn options(resource: &Resource) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     response.headers_mut().insert(ALLOW, resource.allow().clone());
+    if let Some(media_types) = resource.accept_patch() {
+        response.headers_mut().insert(ACCEPT_PATCH, media_types.clone());
+    }
     response
 }
 

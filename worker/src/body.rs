@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use crate::config::Limits;
 use crate::connection::Connection;
 use crate::error::HttpError;
-use crate::media::MediaType;
+use crate::media::MediaTypes;
 
 /// The body of one request. Dropped before its end, it goes back to its connection.
 pub(crate) struct Body {
@@ -67,7 +67,7 @@ impl Body {
     /// too much beside the bodies of others.
     pub(crate) async fn receive(
         mut self,
-        want: &MediaType,
+        want: &'static MediaTypes,
         max: usize,
     ) -> Result<Bytes, HttpError> {
         let Some(incoming) = &mut self.incoming else { return Ok(Bytes::new()) };
@@ -86,11 +86,11 @@ impl Body {
 }
 
 impl Form {
-    fn check(&self, want: &MediaType) -> Result<(), HttpError> {
+    fn check(&self, want: &'static MediaTypes) -> Result<(), HttpError> {
         let content_type = self.content_type.as_ref().and_then(|value| value.to_str().ok());
         match content_type {
             Some(content_type) if !self.encoded && want.matches(content_type) => Ok(()),
-            _ => Err(HttpError::UnsupportedMediaType { want: want.name }),
+            _ => Err(HttpError::UnsupportedMediaType { want }),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Conditions: which entity tags a client has, and what it wants only because of them.
 //!
-//! Handlers take [`IfMatch`] or [`IfNoneMatch`] and read it when they want to; they answer with [`Tagged`].
+//! Handlers take [`Conditions`] and read them when they want to; they answer with [`Tagged`].
 //! Promises: a field that is no list of entity tags is a 400 and never taken for an absent one; reading costs
 //! nothing where there is none; a client that has what it asks for gets a 304 without a body.
-//! Does not know: what a tag stands for. The application makes them, of versions of rows.
-//! Source: RFC 9110 sections 8.8.3, 13.1.1 and 13.1.2.
+//! Does not know: what a tag stands for (the application makes them, of versions of rows), nor `If-Range`:
+//! no answer of ours is in parts. Times are no conditions either: no answer has a `Last-Modified`.
+//! Source: RFC 9110 sections 8.8.3 and 13.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -26,12 +27,12 @@ const TAGS_MAX: usize = 100;
 /// Of a number in quotes: its sign and 19 digits.
 const QUOTED_MAX_BYTES: usize = 22;
 
-/// The entity tag of what is answered: a strong one.
+/// The entity tag of what is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityTag(HeaderValue);
 
 impl EntityTag {
-    /// The tag of this number: that of a version, for example.
+    /// The strong tag of this number: that of a version, for example.
     #[must_use]
     pub fn of(number: i64) -> Self {
         let mut quoted = [0; QUOTED_MAX_BYTES];
@@ -41,10 +42,32 @@ impl EntityTag {
         Self(value.expect("it has room").expect("digits in quotes are a value"))
     }
 
+    /// The weak tag of this text, for what means the same and may be other bytes.
+    ///
+    /// # Panics
+    /// Where the text has anything but letters, digits and dashes: a mistake of the application.
+    #[must_use]
+    pub fn weak(text: &str) -> Self {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        assert!(is_plain, "{text} is no tag of ours");
+        Self(HeaderValue::try_from(format!("W/\"{text}\"")).expect("it is plain text"))
+    }
+
     /// As the `ETag` header has it.
     #[must_use]
     pub fn value(&self) -> &HeaderValue {
         &self.0
+    }
+
+    fn is_weak(&self) -> bool {
+        self.0.as_bytes().starts_with(b"W/")
+    }
+
+    /// What stands in its quotes.
+    fn text(&self) -> &[u8] {
+        let value = self.0.as_bytes();
+        let quoted = value.strip_prefix(b"W/").unwrap_or(value);
+        &quoted[1..quoted.len() - 1]
     }
 }
 
@@ -65,22 +88,36 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// What stands in its quotes; `None` for a weak one, which is equal to no other where it matters that
-    /// every byte is.
+    /// What stands in its quotes, if that is text; of weak ones, too.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        str::from_utf8(&self.text).ok()
+    }
+
+    /// The same; `None` for a weak one, which is equal to no other where it matters that every byte is.
     #[must_use]
     pub fn strong(&self) -> Option<&str> {
-        str::from_utf8(&self.text).ok().filter(|_| !self.weak)
+        self.text().filter(|_| !self.weak)
     }
 }
 
 impl Tags {
     /// Whether a client that names them has what is tagged so; weak ones count.
-    #[must_use]
-    pub fn include(&self, etag: &EntityTag) -> bool {
-        let value = etag.0.as_bytes();
+    fn include(&self, etag: &EntityTag) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(tags) => tags.iter().any(|tag| *tag.text == value[1..value.len() - 1]),
+            Self::Of(tags) => tags.iter().any(|tag| *tag.text == *etag.text()),
+        }
+    }
+
+    /// Whether they name what is tagged so, byte by byte; weak ones do not count.
+    fn include_strongly(&self, etag: &EntityTag) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(tags) => {
+                let is_it = |tag: &Tag| !tag.weak && *tag.text == *etag.text();
+                !etag.is_weak() && tags.iter().any(is_it)
+            }
         }
     }
 
@@ -139,62 +176,73 @@ fn is_in_tag(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x7e | 0x80..)
 }
 
-fn spec<T>(name: &'static str, about: &'static str) -> InputSpec {
-    let tag = r#"(W/)?"[!#-~]*""#;
-    // No example: what tries the API would send it, and nobody has that version.
-    let schema = json!({"type": "string", "pattern": format!(r"^(\*|{tag}( *, *{tag})*)$")});
-    InputSpec::header::<T>(name, about, schema)
-}
+/// `If-Match` and `If-None-Match`: what a request is meant for, and what not.
+pub struct Conditions(Rc<Parts>);
 
-/// `If-Match`: do it only if what is there has one of these tags.
-pub struct IfMatch(Rc<Parts>);
-
-impl IfMatch {
-    /// Read it; `None` where it is not there.
+impl Conditions {
+    /// Read them.
     ///
     /// # Errors
     /// [`HttpError::Field`].
-    pub fn read(&self) -> Result<Option<Tags>, HttpError> {
-        Tags::read(&self.0.headers, IF_MATCH)
+    pub fn read(&self) -> Result<Preconditions, HttpError> {
+        Preconditions::of(&self.0.headers)
     }
 }
 
-impl Input for IfMatch {
+impl Input for Conditions {
     fn take(call: &mut Call) -> Self {
         Self(Rc::clone(&call.head))
     }
 
     fn spec() -> InputSpec {
         const PROBLEMS: &[&Kind] = &[&BAD_REQUEST, &PRECONDITION_FAILED];
-        let about =
-            "The `ETag` of what is to be changed: it is refused (412) when that has changed.";
-        InputSpec { problems: PROBLEMS, ..spec::<Self>("If-Match", about) }
+        const FIELDS: &[(&str, &str)] = &[
+            (
+                "If-Match",
+                "The `ETag` of what the request is meant for: refused (412) where that has changed.",
+            ),
+            (
+                "If-None-Match",
+                "The `ETag` of what the request is not meant for, `*` for whatever is there: a read of \
+                that is a 304, a change of it is refused (412).",
+            ),
+        ];
+        let tag = r#"(W/)?"[!#-~]*""#;
+        // No example: what tries the API would send it, and nobody has that version.
+        let schema = json!({"type": "string", "pattern": format!(r"^(\*|{tag}( *, *{tag})*)$")});
+        InputSpec { problems: PROBLEMS, ..InputSpec::headers::<Self>(FIELDS, &schema) }
     }
 }
 
-/// `If-None-Match`: answer only if what is there has none of these tags.
-pub struct IfNoneMatch(Rc<Parts>);
+/// The conditions of a request, each `None` where there is no such field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preconditions {
+    /// `If-Match`: do it only if what is there has one of these tags.
+    pub if_match: Option<Tags>,
+    /// `If-None-Match`: do it only if what is there has none of these tags.
+    pub if_none_match: Option<Tags>,
+}
 
-impl IfNoneMatch {
-    /// Read it; `None` where it is not there.
+impl Preconditions {
+    /// Those of a request with these headers.
     ///
     /// # Errors
     /// [`HttpError::Field`].
-    pub fn read(&self) -> Result<Option<Tags>, HttpError> {
-        Tags::read(&self.0.headers, IF_NONE_MATCH)
-    }
-}
-
-impl Input for IfNoneMatch {
-    fn take(call: &mut Call) -> Self {
-        Self(Rc::clone(&call.head))
+    pub fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
+        let if_match = Tags::read(headers, IF_MATCH)?;
+        Ok(Self { if_match, if_none_match: Tags::read(headers, IF_NONE_MATCH)? })
     }
 
-    fn spec() -> InputSpec {
-        spec::<Self>(
-            "If-None-Match",
-            "The `ETag` of what the client has: 304 if that is all there is.",
-        )
+    /// Whether the request is not meant for what has this tag. That is looked at before all else.
+    #[must_use]
+    pub fn rule_out(&self, etag: &EntityTag) -> bool {
+        self.if_match.as_ref().is_some_and(|tags| !tags.include_strongly(etag))
+    }
+
+    /// Whether who reads what has this tag has it already.
+    #[must_use]
+    pub fn know(&self, etag: &EntityTag) -> bool {
+        self.if_none_match.as_ref().is_some_and(|tags| tags.include(etag))
     }
 }
 
@@ -304,8 +352,32 @@ mod tests {
         {
             assert_eq!(read(&[text]).unwrap().unwrap().include(&etag), is_named, "{text}");
         }
+        for (text, is_named) in
+            [(r#""7""#, true), (r#"W/"7""#, false), ("*", true), (r#"W/"7", "7""#, true)]
+        {
+            let tags = read(&[text]).unwrap().unwrap();
+            assert_eq!(tags.include_strongly(&etag), is_named, "{text}");
+        }
         let Some(Tags::Of(tags)) = read(&[r#"W/"7", "7""#]).unwrap() else { panic!("two tags") };
         assert_eq!((tags[0].strong(), tags[1].strong()), (None, Some("7")));
+        assert_eq!((tags[0].text(), tags[1].text()), (Some("7"), Some("7")));
+    }
+
+    #[test]
+    fn what_has_a_weak_tag_is_known_by_it_and_meant_by_none() {
+        let etag = EntityTag::weak("7f");
+        assert_eq!(etag.value(), "W/\"7f\"");
+        for (text, is_known, is_meant) in
+            [(r#""7f""#, true, false), (r#"W/"7f""#, true, false), ("*", true, true)]
+        {
+            let tags = read(&[text]).unwrap();
+            let wanted = Preconditions { if_match: tags.clone(), if_none_match: tags };
+            assert_eq!(
+                (wanted.know(&etag), !wanted.rule_out(&etag)),
+                (is_known, is_meant),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `kinds.rs` beside it, this is the one place of this crate that chooses status codes.
 //! Does not know: the application's own errors.
 
-use hyper::header::{ACCEPT, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use thiserror::Error;
 
 use crate::fields::Invalid;
@@ -13,6 +13,7 @@ use crate::kinds::{
     METHOD_NOT_ALLOWED, NOT_FOUND, NOT_IMPLEMENTED, REQUEST_TIMEOUT, UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE, URI_TOO_LONG,
 };
+use crate::media::MediaTypes;
 use crate::problem::{Kind, Problem};
 
 /// A request that did not get as far as its handler's own logic.
@@ -60,8 +61,8 @@ pub enum HttpError {
     /// The body is of another type than the route reads.
     #[error("the body must be {want}")]
     UnsupportedMediaType {
-        /// The type it reads.
-        want: &'static str,
+        /// The types it reads.
+        want: &'static MediaTypes,
     },
     /// A header is not what it has to be.
     #[error("the header {name} has to be {want}")]
@@ -121,7 +122,9 @@ impl From<HttpError> for Problem {
         let problem = Self::new(error.kind()).detail(error.to_string());
         match error {
             HttpError::MethodNotAllowed { allow } => problem.header(ALLOW, allow),
-            HttpError::UnsupportedMediaType { want } => problem.header(ACCEPT, want),
+            HttpError::UnsupportedMediaType { want } => {
+                problem.header(want.told_in.clone(), want.names.join(", "))
+            }
             HttpError::Invalid(errors) => problem.errors(errors),
             // What the client may still send belongs to this request: no other can follow it.
             HttpError::BodyTimeout | HttpError::BodyBroken => problem.header(CONNECTION, "close"),

@@ -60,9 +60,10 @@ pub static PRECONDITION_FAILED: Kind = Kind {
     code: "precondition-failed",
     status: 412,
     title: "Precondition Failed",
-    about: "The request names with If-Match what it means to change, and that is not there (any more): \
-        somebody has changed or deleted it meanwhile. Nothing was changed.",
-    mend: "Read it again, decide whether the change is still right, and send it with the ETag of what you \
+    about: "The request says with If-Match what it is meant for, or with If-None-Match what it is not meant \
+        for, and what is there is something else: somebody has changed or deleted it meanwhile. Nothing \
+        was changed.",
+    mend: "Read it again, decide whether the request is still right, and send it with the ETag of what you \
         have just read.",
 };
 /// The body is longer than the limit.

@@ -70,7 +70,7 @@ mod watch;
 pub use hyper::header;
 pub use hyper::{Method, StatusCode};
 
-pub use crate::conditions::{EntityTag, IfMatch, IfNoneMatch, Tag, Tagged, Tags};
+pub use crate::conditions::{Conditions, EntityTag, Preconditions, Tag, Tagged, Tags};
 pub use crate::config::{Config, Limits};
 pub use crate::cors::Cors;
 pub use crate::cpu_thread::{CpuThread, JobError};
@@ -85,7 +85,9 @@ pub use crate::fields::{
 };
 pub use crate::problem::{Kind, Problem};
 pub use crate::repeats::{IdempotencyKey, Kept, Repeatable};
-pub use crate::request::{Call, Context, Form, Input, InputSpec, Json, Path, Query, both};
+pub use crate::request::{
+    Call, Context, Form, Input, InputSpec, Json, MergePatch, Path, Query, both,
+};
 pub use crate::response::{
     Created, Empty, Linked, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
 };

@@ -1,43 +1,50 @@
 //! Media types of bodies: which ones a route reads.
 //!
-//! `body.rs` asks before it receives anything.
-//! Source: RFC 9110 section 8.3, RFC 6839 (`+json`).
+//! `body.rs` asks before it receives anything; `router.rs` tells which ones a PATCH takes.
+//! Promises: a type is one of those named or it is not: what ends with `+json` is JSON to look at, and a
+//! format of its own, as `application/json-patch+json` is.
+//! Source: RFC 9110 section 8.3, RFC 5789 (`Accept-Patch`), RFC 7396 (merge patches).
 
-/// A media type that bodies may have.
-pub(crate) struct MediaType {
-    /// Its name, as answered and documented.
-    pub(crate) name: &'static str,
-    /// A structured-syntax suffix that counts as the same.
-    suffix: Option<&'static str>,
+use std::fmt;
+
+use hyper::header::{ACCEPT, HeaderName};
+
+/// The media types that a body may have.
+#[derive(Debug)]
+pub struct MediaTypes {
+    /// Their names, as answered and documented.
+    pub(crate) names: &'static [&'static str],
+    /// The header that tells them to who has sent another.
+    pub(crate) told_in: HeaderName,
 }
 
-/// JSON, also as `application/*+json`.
-pub(crate) static JSON: MediaType = MediaType { name: "application/json", suffix: Some("+json") };
-/// HTML forms and OAuth 2.
-pub(crate) static FORM: MediaType =
-    MediaType { name: "application/x-www-form-urlencoded", suffix: None };
+/// The header that tells which bodies a PATCH may have.
+pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-impl MediaType {
-    /// Whether a `Content-Type` says this type, in UTF-8.
+/// JSON.
+pub(crate) static JSON: MediaTypes = MediaTypes { names: &["application/json"], told_in: ACCEPT };
+/// JSON of which what is left out stays as it is, under its own name or the plain one.
+pub(crate) static MERGE_PATCH: MediaTypes = MediaTypes {
+    names: &["application/merge-patch+json", "application/json"],
+    told_in: ACCEPT_PATCH,
+};
+/// HTML forms and OAuth 2.
+pub(crate) static FORM: MediaTypes =
+    MediaTypes { names: &["application/x-www-form-urlencoded"], told_in: ACCEPT };
+
+impl MediaTypes {
+    /// Whether a `Content-Type` says one of them, in UTF-8.
     pub(crate) fn matches(&self, content_type: &str) -> bool {
         let mut parts = content_type.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| self.is_name(name));
-        named && parts.all(|parameter| !is_other_charset(parameter))
-    }
-
-    fn is_name(&self, name: &str) -> bool {
-        name.eq_ignore_ascii_case(self.name)
-            || self.suffix.is_some_and(|suffix| ends_with(name, suffix) && starts_application(name))
+        let is_ours = |name: &str| self.names.iter().any(|ours| name.eq_ignore_ascii_case(ours));
+        parts.next().is_some_and(is_ours) && parts.all(|parameter| !is_other_charset(parameter))
     }
 }
 
-fn starts_application(name: &str) -> bool {
-    name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("application/"))
-}
-
-fn ends_with(name: &str, suffix: &str) -> bool {
-    let at = name.len().saturating_sub(suffix.len());
-    name.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+impl fmt::Display for MediaTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names.join(" or "))
+    }
 }
 
 fn is_other_charset(parameter: &str) -> bool {
@@ -53,17 +60,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_read_with_a_utf8_charset_and_as_a_suffix() {
+    fn json_is_read_with_a_utf8_charset_and_other_parameters() {
         let yes = [
             "application/json",
             "Application/JSON",
             "application/json; charset=utf-8",
             "application/json;charset=\"UTF-8\"",
-            "application/merge-patch+json",
-            "application/problem+json ; v=1",
+            "application/json ; v=1",
         ];
         for content_type in yes {
             assert!(JSON.matches(content_type), "{content_type}");
+            assert!(MERGE_PATCH.matches(content_type), "{content_type}");
+            let own_name = content_type.to_lowercase().replace("json", "merge-patch+json");
+            assert!(MERGE_PATCH.matches(&own_name), "{own_name}");
+            assert!(!JSON.matches(&own_name), "{own_name}");
         }
     }
 
@@ -77,10 +87,24 @@ mod tests {
             "application/json; charset=latin-1",
             "application/x-www-form-urlencoded",
             "+json",
+            "application/x+json",
+            "application/json-patch+json",
+            "application/problem+json",
+            "application/merge-patch",
         ];
         for content_type in no {
             assert!(!JSON.matches(content_type), "{content_type}");
+            assert!(!MERGE_PATCH.matches(content_type), "{content_type}");
         }
+    }
+
+    #[test]
+    fn who_is_refused_is_told_in_one_line() {
+        let text = "application/merge-patch+json or application/json";
+        assert_eq!(
+            (MERGE_PATCH.to_string(), JSON.to_string()),
+            (text.into(), "application/json".into())
+        );
     }
 
     #[test]

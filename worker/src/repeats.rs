@@ -62,7 +62,7 @@ impl Input for IdempotencyKey {
         // No example: what tries the API would send it each time.
         let pattern = r#"^("[ !#-~]{1,255}"|[!#-+\--:<-~]{1,255})$"#;
         let schema = json!({"type": "string", "pattern": pattern});
-        InputSpec::header::<Self>("Idempotency-Key", about, schema)
+        InputSpec::headers::<Self>(&[("Idempotency-Key", about)], &schema)
     }
 }
 

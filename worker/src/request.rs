@@ -22,7 +22,7 @@ use crate::fields::{self, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Sour
 use crate::given::Given;
 use crate::json;
 use crate::kinds::{BAD_REQUEST, CONTENT_TOO_LARGE, INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE};
-use crate::media::{FORM, JSON};
+use crate::media::{FORM, JSON, MERGE_PATCH, MediaTypes};
 use crate::problem::Kind;
 use crate::request_id::RequestId;
 use crate::rules::Fault;
@@ -112,8 +112,8 @@ pub trait Input: 'static {
 pub struct InputSpec {
     /// The part of the request it is read from.
     pub source: Source,
-    /// The media type, for bodies.
-    pub media_type: Option<&'static str>,
+    /// The media types, for bodies.
+    pub media_types: &'static [&'static str],
     /// Full path of the Rust type of the payload.
     pub payload: &'static str,
     /// What the payload asks for.
@@ -123,22 +123,35 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
-    fn of<T: Payload>(source: Source, media_type: Option<&'static str>) -> Self {
-        const BODY: &[&Kind] = &[&INVALID_INPUT, &CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
+    fn of<T: Payload>(source: Source) -> Self {
+        const PROBLEMS: &[&Kind] = &[&INVALID_INPUT];
         let spec = Fields::describe::<T>();
-        let problems = if media_type.is_some() { BODY } else { &BODY[..1] };
-        Self { source, media_type, payload: std::any::type_name::<T>(), spec, problems }
+        let payload = std::any::type_name::<T>();
+        Self { source, media_types: &[], payload, spec, problems: PROBLEMS }
     }
 
-    /// A header that may be left out, and is refused with a 400 when it is malformed.
-    pub(crate) fn header<T>(name: &'static str, about: &'static str, schema: Value) -> Self {
+    fn body<T: Payload>(media_types: &'static MediaTypes) -> Self {
+        const PROBLEMS: &[&Kind] = &[&INVALID_INPUT, &CONTENT_TOO_LARGE, &UNSUPPORTED_MEDIA_TYPE];
+        let spec = Self::of::<T>(Source::Body);
+        Self { media_types: media_types.names, problems: PROBLEMS, ..spec }
+    }
+
+    /// Headers (name, and what it is for) that may be left out, and are refused with a 400 when they are
+    /// malformed.
+    pub(crate) fn headers<T>(fields: &[(&'static str, &'static str)], schema: &Value) -> Self {
         const PROBLEMS: &[&Kind] = &[&BAD_REQUEST];
-        let field = FieldSpec { name, about, schema, required: false, nullable: false };
+        let field = |(name, about): &(&'static str, &'static str)| FieldSpec {
+            name,
+            about,
+            schema: schema.clone(),
+            required: false,
+            nullable: false,
+        };
         Self {
             source: Source::Header,
-            media_type: None,
+            media_types: &[],
             payload: std::any::type_name::<T>(),
-            spec: PayloadSpec { fields: vec![field], closed: false },
+            spec: PayloadSpec { fields: fields.iter().map(field).collect(), closed: false },
             problems: PROBLEMS,
         }
     }
@@ -185,7 +198,7 @@ impl<T: Payload> Input for Path<T> {
     }
 
     fn spec() -> InputSpec {
-        InputSpec::of::<T>(Source::Path, None)
+        InputSpec::of::<T>(Source::Path)
     }
 }
 
@@ -213,7 +226,7 @@ impl<T: Payload> Input for Query<T> {
     }
 
     fn spec() -> InputSpec {
-        InputSpec::of::<T>(Source::Query, None)
+        InputSpec::of::<T>(Source::Query)
     }
 }
 
@@ -240,12 +253,19 @@ impl<T: Payload> Json<T> {
     /// # Errors
     /// As [`Json::read`].
     pub async fn read_with_bytes(self) -> Result<(T, Bytes), HttpError> {
-        let Limits { body_max_bytes, json_depth_max, .. } = *self.body.limits();
-        let received = self.body.receive(&JSON, body_max_bytes).await?;
-        let members = json::object(&received, json_depth_max).map_err(invalid)?;
-        let read = fields::read(Source::Body, Given::Object(&members));
-        Ok((read.map_err(HttpError::Invalid)?, received))
+        read_json(self.body, &JSON).await
     }
+}
+
+async fn read_json<T: Payload>(
+    body: Body,
+    want: &'static MediaTypes,
+) -> Result<(T, Bytes), HttpError> {
+    let Limits { body_max_bytes, json_depth_max, .. } = *body.limits();
+    let received = body.receive(want, body_max_bytes).await?;
+    let members = json::object(&received, json_depth_max).map_err(invalid)?;
+    let read = fields::read(Source::Body, Given::Object(&members));
+    Ok((read.map_err(HttpError::Invalid)?, received))
 }
 
 impl<T: Payload> Input for Json<T> {
@@ -254,7 +274,35 @@ impl<T: Payload> Input for Json<T> {
     }
 
     fn spec() -> InputSpec {
-        InputSpec::of::<T>(Source::Body, Some(JSON.name))
+        InputSpec::body::<T>(&JSON)
+    }
+}
+
+/// A JSON merge patch: what is left out stays, null clears. Its payload says so, with `set` and `change`.
+pub struct MergePatch<T> {
+    body: Body,
+    payload: PhantomData<fn() -> T>,
+}
+
+impl<T: Payload> MergePatch<T> {
+    /// Receive and read it.
+    ///
+    /// # Errors
+    /// As [`Json::read`].
+    ///
+    /// Waits for the client, under the limits of a body.
+    pub async fn read(self) -> Result<T, HttpError> {
+        Ok(read_json(self.body, &MERGE_PATCH).await?.0)
+    }
+}
+
+impl<T: Payload> Input for MergePatch<T> {
+    fn take(call: &mut Call) -> Self {
+        Self { body: call.body.take(&call.head.headers), payload: PhantomData }
+    }
+
+    fn spec() -> InputSpec {
+        InputSpec::body::<T>(&MERGE_PATCH)
     }
 }
 
@@ -287,7 +335,7 @@ impl<T: Payload> Input for Form<T> {
     }
 
     fn spec() -> InputSpec {
-        InputSpec::of::<T>(Source::Body, Some(FORM.name))
+        InputSpec::body::<T>(&FORM)
     }
 }
 

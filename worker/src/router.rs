@@ -27,6 +27,7 @@ pub(crate) struct Resource {
     pub(crate) pattern: &'static str,
     endpoints: [Option<Endpoint>; METHODS.len()],
     allow: HeaderValue,
+    accept_patch: Option<HeaderValue>,
 }
 
 /// The methods an operation may have, in the order `Allow` lists them.
@@ -122,7 +123,7 @@ impl Router {
 impl Resource {
     fn new(pattern: &'static str) -> Self {
         let allow = HeaderValue::from_static("OPTIONS");
-        Self { pattern, endpoints: std::array::from_fn(|_| None), allow }
+        Self { pattern, endpoints: std::array::from_fn(|_| None), allow, accept_patch: None }
     }
 
     fn add(&mut self, operation: &Operation, endpoint: Endpoint) -> Result<(), RouteConflict> {
@@ -135,6 +136,11 @@ impl Resource {
             }
         }
         self.allow = self.allowed();
+        if operation.method == Method::PATCH {
+            let bodies = operation.inputs.iter().flat_map(|input| input.media_types).copied();
+            let bodies: Vec<&str> = bodies.collect();
+            self.accept_patch = HeaderValue::try_from(bodies.join(", ")).ok();
+        }
         Ok(())
     }
 
@@ -164,6 +170,11 @@ impl Resource {
     /// The methods this path takes, as the header lists them.
     pub(crate) fn allow(&self) -> &HeaderValue {
         &self.allow
+    }
+
+    /// The media types that a PATCH of this path takes, if there is one.
+    pub(crate) fn accept_patch(&self) -> Option<&HeaderValue> {
+        self.accept_patch.as_ref()
     }
 }
 

@@ -68,7 +68,7 @@ impl Schemas {
     /// What is read from a body.
     pub(super) fn payload(&mut self, input: &InputSpec) -> Node {
         let name = input.payload.rsplit("::").next().unwrap_or_default();
-        let is_json = input.media_type.is_some_and(|name| name.ends_with("json"));
+        let is_json = input.media_types.iter().any(|name| name.ends_with("json"));
         let fields = &input.spec.fields;
         let property = |field: &FieldSpec| (field.name.into(), of_field(field, is_json));
         let required = fields.iter().filter(|field| field.required);

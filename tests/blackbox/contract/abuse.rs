@@ -4,7 +4,8 @@
 //! Routes, fields and declared problems are read from the table that the router is made of, so a new
 //! resource is abused as soon as it is there. All it needs is a row in [`RESOURCES`] and a right value
 //! for each new field, in `Abuser::sample`. Of every answer: the status is the expected one, the body
-//! is a problem of the one shape, its kind is declared by the route, and none is a 500.
+//! is a problem of the one shape, its kind is declared by the route and in the API document, as are its
+//! headers, and none is a 500.
 //! Where several parts are wrong at once, the answer is about the one that is looked at first.
 //!
 //! `contract` runs it on the database itself, the external tests behind a pooler.
@@ -148,7 +149,7 @@ impl<'a> Abuser<'a> {
 
     fn cases(&self, operation: &Operation) -> Vec<Case> {
         let right = self.right(operation);
-        let spoilt = |input: &InputSpec| match (input.source, input.media_type) {
+        let spoilt = |input: &InputSpec| match (input.source, input.media_types.first().copied()) {
             (Source::Path, _) => bad_paths(operation, &right),
             (Source::Query, _) => bad_queries(input, &right),
             (Source::Header, _) => bad_headers(input, &right),
@@ -254,7 +255,7 @@ impl<'a> Abuser<'a> {
                 // Those that are told here may be left out.
                 Source::Header => {}
                 Source::Body => {
-                    parts.media_type = input.media_type;
+                    parts.media_type = input.media_types.first().copied();
                     let value = |field: &FieldSpec| (field.name, self.sample(field));
                     parts.body = Body::Fields(input.spec.fields.iter().map(value).collect());
                 }
@@ -395,7 +396,7 @@ impl<'a> Abuser<'a> {
         if let Some(media_type) = parts.media_type {
             asked = asked.body(media_type, parts.text());
         }
-        self.peace.ask(&asked)
+        self.peace.ask_told(&asked)
     }
 }
 

@@ -140,15 +140,19 @@ fn not_a_parameter(field: &FieldSpec) -> Vec<String> {
 
 /// Headers that are no list of tags and no key.
 pub(super) fn bad_headers(input: &InputSpec, right: &Parts) -> Vec<Case> {
-    let field = &input.spec.fields[0];
     let values =
         ["", ",", "\"", "\"a", "a\"", "\"a\" \"b\"", "\"a\";b", "a b", "ä"].map(str::to_owned);
-    let values = values.into_iter().chain(["x".repeat(300)]);
-    let case = |value: String| {
-        let what = format!("{}: {value}", field.name);
-        Case::new(what, Parts { header: Some((field.name, value)), ..right.clone() }, 400)
+    let values: Vec<String> = values.into_iter().chain(["x".repeat(300)]).collect();
+    let pairs = input
+        .spec
+        .fields
+        .iter()
+        .flat_map(|field| values.iter().map(|value| (field.name, value.clone())));
+    let case = |(name, value): (&'static str, String)| {
+        let what = format!("{name}: {value}");
+        Case::new(what, Parts { header: Some((name, value)), ..right.clone() }, 400)
     };
-    values.map(case).collect()
+    pairs.map(case).collect()
 }
 
 pub(super) fn bad_forms(input: &InputSpec, right: &Parts) -> Vec<Case> {
@@ -179,6 +183,11 @@ pub(super) fn bad_bodies(input: &InputSpec, right: &Parts) -> Vec<Case> {
     let text = Parts { media_type: Some("text/plain"), ..right.clone() };
     let form = Parts { media_type: Some(FORM), ..right.with_text("a=b") };
     let mut cases = vec![Case::new("another type", text, 415), Case::new("a form", form, 415)];
+    // Each is JSON to look at, and means something else.
+    for other in ["application/json-patch+json", "application/vnd.api+json", "text/json"] {
+        let parts = Parts { media_type: Some(other), ..right.clone() };
+        cases.push(Case::new(format!("a body of {other}"), parts, 415));
+    }
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     for text in ["", "[]", "null", "7", "{", "{\"a\": }", "{} {}", &deep] {
         cases.push(Case::new(format!("the body {text}"), right.with_text(text), 422));

@@ -64,6 +64,15 @@ impl Request {
         self.header("content-type", media_type)
     }
 
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Path and query.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
     /// Sends this over a connection of its own.
     pub(crate) fn fresh(&self, address: SocketAddr) -> io::Result<Reply> {
         let once = self.clone().header("connection", "close");

@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod declared;
 pub(crate) mod folder;
 pub(crate) mod jwt;
 pub(crate) mod launch;

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use peace::embedded::Cluster;
 
 use super::client::{Reply, Request};
+use super::declared;
 use super::launch::Launch;
 use super::log::{Event, Log};
 use super::proc::{self, Process};
@@ -95,6 +96,13 @@ impl Peace {
     /// One request over a connection of its own, which has to be answered.
     pub(crate) fn ask(&self, request: &Request) -> Reply {
         self.try_ask(request).unwrap_or_else(|error| panic!("{request:?}: {error}"))
+    }
+
+    /// The same; the API document has to have declared what comes.
+    pub(crate) fn ask_told(&self, request: &Request) -> Reply {
+        let reply = self.ask(request);
+        declared::check(request, &reply);
+        reply
     }
 
     pub(crate) fn try_ask(&self, request: &Request) -> io::Result<Reply> {
