@@ -105,6 +105,8 @@ has_valgrind() { command -v valgrind >/dev/null; }
 
 has_strace() { command -v strace >/dev/null; }
 
+has_slowhttptest() { command -v slowhttptest >/dev/null; }
+
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
@@ -119,6 +121,7 @@ missing_more() {
     ! lacks wrk || missing+=', wrk'
     ! lacks valgrind || missing+=', valgrind'
     ! lacks strace || missing+=', strace'
+    ! lacks slowhttptest || missing+=', slowhttptest'
     ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
@@ -138,6 +141,7 @@ install_more_command() {
         ! lacks wrk || packages+=(wrk)
         ! lacks valgrind || packages+=(valgrind)
         ! lacks strace || packages+=(strace)
+        ! lacks slowhttptest || packages+=(slowhttptest)
         ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
         # Last and by itself: Ubuntu has it as a snap only.
         ! lacks chromium || steps+=("$apt chromium")
@@ -148,6 +152,7 @@ install_more_command() {
         ! lacks wrk || packages+=(wrk)
         ! lacks valgrind || packages+=(valgrind)
         ! lacks strace || packages+=(strace)
+        ! lacks slowhttptest || packages+=(slowhttptest)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -156,7 +161,7 @@ install_more_command() {
 }
 
 # Sees to what its arguments name: python (3, with venv), pgbouncer, wrk, valgrind, strace,
-# chromium (or Chrome).
+# slowhttptest, chromium (or Chrome).
 provide_more() {
     local wanted=("$@") missing command
     missing=$(missing_more)

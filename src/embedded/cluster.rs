@@ -16,8 +16,8 @@ use tokio_postgres::Config;
 
 use super::{Binaries, EmbeddedError, Owner, Place};
 
-/// The user of the cluster, and the name of its database.
-const NAME: &str = "peace";
+/// The user of the cluster, and the name of its database: one that SQL does not have to quote.
+const NAME: &str = env!("CARGO_CRATE_NAME");
 
 /// How long what a killed copy has left may hold the lock before a new one gives up.
 const LOCK_WAIT: Duration = Duration::from_millis(1_500);

@@ -403,6 +403,7 @@ mod tests {
 
     #[test]
     fn bash_completes_at_every_level() {
+        let function = format!("_{}", NAME.replace('-', "__"));
         for (words, expected) in [
             ("--wor", "--workers"),
             ("conf", "config"),
@@ -415,7 +416,7 @@ mod tests {
         ] {
             let script = format!(
                 "{}\nCOMP_WORDS=({NAME} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
-                 _peace__supervisor {NAME} \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\" \
+                 {function} {NAME} \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\" \
                  2>/dev/null; echo ${{COMPREPLY[*]}}",
                 completions("bash")
             );

@@ -17,6 +17,9 @@ use crate::scoreboard::Cell;
 use crate::state::Role;
 use crate::sys;
 
+/// What the kernel keeps of a process's name.
+const NAME_MAX_BYTES: usize = 15;
+
 /// A child's place: what it is for, and all it may use.
 #[derive(Debug)]
 pub struct Post {
@@ -87,12 +90,35 @@ fn die_with(supervisor: Pid, signal: Signal) -> io::Result<()> {
     }
 }
 
-/// What ps(1) and top(1) show: at most 15 bytes.
+/// What ps(1) and top(1) show.
 fn name(role: Role) -> CString {
     let name = match role {
-        Role::Worker { slot, .. } => format!("peace/{slot}"),
+        Role::Worker { slot, .. } => worker_name("peace", &format!("/{slot}")),
         Role::Step { program } => format!("peace-step/{program}"),
         Role::Service { program } => format!("peace-service/{program}"),
     };
     CString::new(name).expect("digits and letters hold no NUL")
+}
+
+/// Its slot is shown whole, whatever the program is called.
+fn worker_name(program: &str, slot: &str) -> String {
+    let room = NAME_MAX_BYTES.saturating_sub(slot.len());
+    format!("{program:.room$}{slot}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_a_long_name_still_shows_its_slot() {
+        for (program, slot, shown) in [
+            ("short", "/0", "short/0"),
+            ("thirteen-long", "/9", "thirteen-long/9"),
+            ("thirteen-long", "/10", "thirteen-lon/10"),
+            ("longer-than-all-of-it", "/0", "longer-than-a/0"),
+        ] {
+            assert_eq!(worker_name(program, slot), shown);
+        }
+    }
 }

@@ -78,13 +78,13 @@ fn a_debian_server_package_starts_no_cluster_of_its_own() {
 #[test]
 fn what_only_some_tests_need_is_asked_for_by_name() {
     // Where the system keeps its pgbouncer is looked at whatever PATH says.
-    let without =
-        "has_pgbouncer() { false; }; provide_more python pgbouncer wrk valgrind strace chromium";
-    let all = "Python 3 with venv, pgbouncer, wrk, valgrind, strace, Chromium";
-    let apt = "wrk valgrind strace && apt-get install -y --no-install-recommends chromium";
+    let without = "has_pgbouncer() { false; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium";
+    let all = "Python 3 with venv, pgbouncer, wrk, valgrind, strace, slowhttptest, Chromium";
+    let apt =
+        "wrk valgrind strace slowhttptest && apt-get install -y --no-install-recommends chromium";
     for (manager, packages) in [
         ("apt-get", format!("python3-venv pgbouncer {apt}")),
-        ("dnf", "python3 pgbouncer chromium wrk valgrind strace".to_owned()),
+        ("dnf", "python3 pgbouncer chromium wrk valgrind strace slowhttptest".to_owned()),
     ] {
         let (output, said) = run(without, &[manager]);
         assert!(!output.status.success(), "{said}");
@@ -92,9 +92,9 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
         assert!(said.contains(&format!("{packages}\n")), "{said}");
         assert!(said.contains("neither root nor sudo"), "{said}");
     }
-    let with = "has_pgbouncer() { true; }; has_python() { true; }; provide_more python pgbouncer wrk valgrind strace chromium";
+    let with = "has_pgbouncer() { true; }; has_python() { true; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium";
     for browser in ["chromium", "chromium-browser", "google-chrome"] {
-        let (output, said) = run(with, &["wrk", "valgrind", "strace", browser]);
+        let (output, said) = run(with, &["wrk", "valgrind", "strace", "slowhttptest", browser]);
         assert!(output.status.success() && said.is_empty(), "{said}");
     }
 }
@@ -102,8 +102,8 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
 #[test]
 fn what_the_packages_do_not_have_is_said_in_one_line() {
     // The manager cannot get it; what else it was asked for is there by then.
-    let line = "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more python pgbouncer wrk valgrind strace chromium";
-    let (output, said) = run(line, &["dnf", "valgrind", "strace", "chromium"]);
+    let line = "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium";
+    let (output, said) = run(line, &["dnf", "valgrind", "strace", "slowhttptest", "chromium"]);
     assert!(!output.status.success(), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("still missing: wrk. "), "{said}");
@@ -112,7 +112,7 @@ fn what_the_packages_do_not_have_is_said_in_one_line() {
 #[test]
 fn a_debian_pooler_package_brings_no_service() {
     let (_, said) = run(
-        "has_pgbouncer() { false; }; provide_more python pgbouncer wrk valgrind strace chromium",
+        "has_pgbouncer() { false; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium",
         &["apt-get"],
     );
     for file in ["'*/pgbouncer.service'", "'/etc/init.d/pgbouncer'"] {

@@ -79,7 +79,7 @@ fn a_worker_has_one_thread_for_requests_and_one_for_passwords() {
     assert_eq!(proc::threads(peace.pid()).len(), 1, "the supervisor has one thread");
     for (slot, pid) in peace.workers() {
         // A thread gives itself its name, when it first runs.
-        let mut names = ["passwords".to_owned(), format!("peace/{slot}")];
+        let mut names = ["passwords".to_owned(), format!("{:.13}/{slot}", "peace")];
         names.sort();
         until_true("the threads of a worker", Duration::from_secs(10), || {
             proc::threads(pid) == names

@@ -23,7 +23,11 @@ const KEPT: [&str; 6] =
     ["HOME", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Nobody debugs a copy, and its programs are much smaller then.
-const SMALL: &str = "\n[profile.dev.package.peace]\ndebug = false\nstrip = \"debuginfo\"\n";
+const SMALL: &str = concat!(
+    "\n[profile.dev.package.",
+    env!("CARGO_PKG_NAME"),
+    "]\ndebug = false\nstrip = \"debuginfo\"\n"
+);
 
 /// The project's files, and a folder for what is built of them.
 pub(crate) struct Copied {

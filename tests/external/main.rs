@@ -1,5 +1,5 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk,
-//! valgrind and strace, a real Chromium, tools that judge an API by its document, and copies of the
+//! valgrind, strace and slowhttptest, a real Chromium, tools that judge an API by its document, and copies of the
 //! project that are edited and built.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
@@ -44,6 +44,8 @@ mod rename;
 mod resource;
 /// Clients that take their time, and large bodies, on the release build.
 mod slow;
+/// slowhttptest's four modes, on the release build.
+mod slowhttptest;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
 /// A developer edits this project, and builds it.
