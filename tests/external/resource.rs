@@ -47,6 +47,10 @@ fn a_resource_is_added_by_one_file_two_lines_and_a_generated_revision() {
         assert!(printed.contains(&format!(" {operation}\n")), "routes: {printed}");
     }
     run(&mut project.shell("cargo fmt --all --check"));
+    // What knows all resources.
+    for all in ["--test tidy", "--lib", "--test blackbox -- docs:: settings::"] {
+        run(&mut project.shell(&format!("cargo test --quiet --locked {all}")));
+    }
     check_documents(&turn, &database, &project);
 }
 

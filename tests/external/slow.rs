@@ -6,6 +6,7 @@
 
 mod crowd;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::crowd::{Crowd, Kind};
 use crate::harness::wait::pause;
-use crate::harness::{Connection, Database, Launch, Peace, Turn, get, proc};
+use crate::harness::{Connection, Database, Launch, Peace, Turn, get};
 use crate::wrk::release;
 
 const SLOW: usize = 2_000;
@@ -42,14 +43,14 @@ fn two_thousand_slow_clients_are_cut_in_time_and_hold_nobody_up() {
     let database = Database::new(&turn);
     let (peace, other) = (one_worker(&turn, &database), one_worker(&turn, &database));
     let worker = worker(&peace);
-    let before_bytes = proc::memory_bytes(worker);
+    let before_bytes = memory_bytes(worker, HELD);
     let over = AtomicBool::new(false);
     let (mut crowd, mut most_bytes) = (Crowd::new(peace.address(), SLOW), before_bytes);
     let (beside_many, beside_nobody) = thread::scope(|scope| {
         let timed = scope.spawn(|| timed(peace.address(), other.address(), &over));
         while !crowd.is_gone() {
             crowd.go_on();
-            most_bytes = most_bytes.max(proc::memory_bytes(worker));
+            most_bytes = most_bytes.max(memory_bytes(worker, HELD));
         }
         over.store(true, Ordering::Relaxed);
         timed.join().unwrap()
@@ -75,7 +76,7 @@ fn a_thousand_large_bodies_at_once_stay_within_their_memory() {
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = one_worker(&turn, &database);
-    let before_bytes = proc::memory_bytes(worker(&peace));
+    let before_bytes = memory_bytes(worker(&peace), HELD);
     let address = peace.address();
     let mut uploads: Vec<TcpStream> = thread::scope(|scope| {
         let upload = || (0..UPLOADS / UPLOADERS).map(|_| all_but_one_byte(address)).collect();
@@ -85,7 +86,7 @@ fn a_thousand_large_bodies_at_once_stay_within_their_memory() {
             .flat_map(|thread| -> Vec<TcpStream> { thread.join().unwrap() })
             .collect()
     });
-    let most_bytes = proc::memory_peak_bytes(worker(&peace));
+    let most_bytes = memory_bytes(worker(&peace), MOST_HELD);
     let statuses: Vec<u16> = uploads.iter_mut().map(finish).collect();
 
     let count = |status: u16| statuses.iter().filter(|one| **one == status).count();
@@ -148,6 +149,16 @@ fn p99_ratio(ones: &[Duration], others: &[Duration]) -> f64 {
         parts.map(|(one, other)| p99(one).as_secs_f64() / p99(other).as_secs_f64()).collect();
     ratios.sort_unstable_by(f64::total_cmp);
     ratios[ratios.len() / 2]
+}
+
+/// What a process holds of the machine's memory, and the most that it held. Source: proc(5).
+const HELD: &str = "VmRSS:";
+const MOST_HELD: &str = "VmHWM:";
+
+fn memory_bytes(pid: i32, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let text = status.lines().find_map(|one| one.strip_prefix(line)).unwrap();
+    text.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// The last byte of an upload.

@@ -74,22 +74,6 @@ pub(crate) fn descriptors(pid: i32) -> usize {
     numbers_in(&format!("/proc/{pid}/fd")).count()
 }
 
-/// How much memory of the machine a process holds.
-pub(crate) fn memory_bytes(pid: i32) -> u64 {
-    memory(pid, "VmRSS:")
-}
-
-/// The most that it has held.
-pub(crate) fn memory_peak_bytes(pid: i32) -> u64 {
-    memory(pid, "VmHWM:")
-}
-
-fn memory(pid: i32, line: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let text = status.lines().find_map(|one| one.strip_prefix(line)).unwrap_or_default();
-    text.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
-}
-
 /// The children of `pid`, theirs, and so on.
 pub(crate) fn descendants(pid: i32) -> Vec<Process> {
     let mut family: Vec<Process> = children(pid).into_iter().filter_map(Process::of).collect();
