@@ -66,7 +66,7 @@ pub(crate) async fn list(
     state: State,
     Query(ListItems { user_pubid, limit, cursor }): Query<ListItems>,
 ) -> Result<Json<ItemsResponse>> {
-    let page = Page::new("items", limit, cursor.as_deref())?;
+    let page = Page::new("items", Some(&user_pubid.to_string()), limit, cursor.as_deref())?;
     let values: [&(dyn ToSql + Sync); 3] = [&user_pubid, &page.after, &page.rows_max()];
     let rows = database::rows(&state.pool, SELECT_PAGE, &values).await?;
     let mut items: Vec<ItemResponse> = rows.iter().map(ItemResponse::from).collect();

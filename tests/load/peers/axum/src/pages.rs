@@ -11,7 +11,7 @@ const LIMIT_MAX: i64 = 200;
 
 /// A page of one list.
 pub(crate) struct Page {
-    list: &'static str,
+    list: List,
     limit: i64,
     /// The id that it starts after.
     pub(crate) after: Uuid,
@@ -25,9 +25,10 @@ pub(crate) struct PageResponse {
 }
 
 impl Page {
-    /// As the query of the list has asked for it.
+    /// As the query of the list has asked for it, of the rows that `value` keeps.
     pub(crate) fn new(
-        list: &'static str,
+        name: &'static str,
+        value: Option<&str>,
         limit: Option<i64>,
         cursor: Option<&str>,
     ) -> Result<Self> {
@@ -35,9 +36,10 @@ impl Page {
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(ApiError::Invalid("limit: from 1 to 200"));
         }
+        let list = List { name, kept: sum_of(value) };
         let after = match cursor {
             Some(cursor) => {
-                id_of(list, cursor).ok_or(ApiError::Invalid("cursor: not of this list"))?
+                list.id_of(cursor).ok_or(ApiError::Invalid("cursor: not of this list"))?
             }
             None => Uuid::nil(),
         };
@@ -55,19 +57,40 @@ impl Page {
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| has_more);
-        let next_cursor = last.map(|row| cursor_after(self.list, id(row)));
+        let next_cursor = last.map(|row| self.list.cursor(id(row)));
         PageResponse { limit: self.limit, next_cursor }
     }
 }
 
-/// The digits of an id behind a check over them and the list's name.
-fn cursor_after(list: &str, id: Uuid) -> String {
-    let sum = Sha256::new().chain_update(list).chain_update(id).finalize();
-    let check = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]);
-    format!("{check:08x}{}", id.simple())
+/// Whose rows a cursor is of.
+#[derive(Clone, Copy)]
+struct List {
+    name: &'static str,
+    kept: u32,
 }
 
-fn id_of(list: &str, cursor: &str) -> Option<Uuid> {
-    let id = Uuid::try_parse(cursor.get(8..)?).ok()?;
-    (cursor_after(list, id) == cursor).then_some(id)
+/// Of an order, of which there is one here.
+const ORDER: &str = "1a";
+
+impl List {
+    /// The digits of an id behind the order, a check over all of it and the list, and which rows are kept.
+    fn cursor(self, id: Uuid) -> String {
+        let sum = Sha256::new().chain_update(self.name).chain_update(ORDER);
+        let sum = sum.chain_update(self.kept.to_be_bytes()).chain_update(id).finalize();
+        let check = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]);
+        format!("{ORDER}{check:08x}{:08x}{}", self.kept, id.simple())
+    }
+
+    fn id_of(self, cursor: &str) -> Option<Uuid> {
+        let id = Uuid::try_parse(cursor.get(18..)?).ok()?;
+        (self.cursor(id) == cursor).then_some(id)
+    }
+}
+
+fn sum_of(value: Option<&str>) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&[value.is_some().into()]);
+    sum.update(value.unwrap_or_default().as_bytes());
+    sum.update(&[0]);
+    sum.finalize()
 }

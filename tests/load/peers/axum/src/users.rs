@@ -44,7 +44,7 @@ pub(crate) async fn list(
     state: State,
     Query(ListUsers { limit, cursor }): Query<ListUsers>,
 ) -> Result<Json<UsersResponse>> {
-    let page = Page::new("users", limit, cursor.as_deref())?;
+    let page = Page::new("users", None, limit, cursor.as_deref())?;
     let rows = database::rows(&state.pool, SELECT_PAGE, &[&page.after, &page.rows_max()]).await?;
     let mut users: Vec<UserResponse> = rows.iter().map(UserResponse::from).collect();
     let page = page.cut(&mut users, |user| user.pubid);
