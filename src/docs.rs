@@ -32,8 +32,8 @@ use worker::{
 use self::served::{HTML, Served};
 use crate::app::App;
 use crate::errors::{ApiError, ONE, Result};
-use crate::resources;
 use crate::settings::ItemWrites;
+use crate::{resources, versions};
 
 /// Adds the routes; with `root`, also the page of links.
 pub fn routes(routes: &mut Routes<App>, root: bool) {
@@ -152,11 +152,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// As the client can read it, unless it has it. Its name may mean something else after an upgrade, so
 /// the client is to ask each time.
 fn serve(cx: &Context<App>, served: &Served) -> Answer {
-    let conditions = Preconditions::of(cx.headers())?;
-    if conditions.rule_out(served.etag()) {
-        return Err(ApiError::PreconditionFailed);
-    }
-    let is_known = conditions.know(served.etag());
+    let is_known = versions::is_known(&Preconditions::of(cx.headers())?, served.etag())?;
     let packed = cx.header(ACCEPT_ENCODING).is_some_and(served::takes_gzip);
     let answer = served
         .representation(packed, is_known)

@@ -45,11 +45,8 @@ impl<T> Versioned<T> {
     ///
     /// **Errors**: a field that is no list of entity tags; another version is meant.
     pub fn reply_to<R: From<T>>(self, conditions: &Conditions) -> Result<Tagged<Reply<R>>> {
-        let (etag, conditions) = (EntityTag::of(self.version), conditions.read()?);
-        if conditions.rule_out(&etag) {
-            return Err(ApiError::PreconditionFailed);
-        }
-        let is_known = conditions.know(&etag);
+        let etag = EntityTag::of(self.version);
+        let is_known = is_known(&conditions.read()?, &etag)?;
         Ok(Tagged { success: Reply(self.row.into()), etag: Some(etag), is_known })
     }
 
@@ -58,6 +55,16 @@ impl<T> Versioned<T> {
         let etag = EntityTag::of(self.version);
         let success = Created { location, body: self.row.into() };
         Tagged { success, etag: Some(etag), is_known: false }
+    }
+}
+
+/// Whether the client of a read has what has this tag already.
+///
+/// **Errors**: the read is not meant for it.
+pub fn is_known(conditions: &Preconditions, etag: &EntityTag) -> Result<bool> {
+    match conditions.rule_out(etag) {
+        true => Err(ApiError::PreconditionFailed),
+        false => Ok(conditions.know(etag)),
     }
 }
 

@@ -10,14 +10,12 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
-use futures_util::FutureExt;
-use http_body_util::{BodyExt, Collected};
 use tokio::net::TcpStream;
 
 use crate::error::HttpError;
 use crate::problem::Problem;
 use crate::request_id::{RequestId, X_REQUEST_ID};
-use crate::response::Response;
+use crate::response::{Response, whole};
 use crate::security_headers;
 use crate::shared::Shared;
 
@@ -79,9 +77,7 @@ fn response(error: HttpError, request_id: &RequestId, shared: &Shared) -> Respon
 /// A response as HTTP/1.1 writes it, behind the `start` of its head.
 fn bytes(start: String, response: Response) -> Vec<u8> {
     let (head, body) = response.into_parts();
-    // The body is complete, so it is there at once.
-    let body = body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes);
-    let body = body.unwrap_or_default();
+    let body = whole(body);
     let mut bytes = start.into_bytes();
     for (name, value) in &head.headers {
         bytes.extend_from_slice(name.as_str().as_bytes());

@@ -10,8 +10,6 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http_body_util::{BodyExt, Collected};
 use hyper::StatusCode;
 use hyper::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
@@ -21,7 +19,7 @@ use crate::error::HttpError;
 use crate::kinds::INTERNAL;
 use crate::problem::Problem;
 use crate::request::{Call, Input, InputSpec};
-use crate::response::{Response, Success, SuccessSpec, json_bytes};
+use crate::response::{Response, Success, SuccessSpec, json_bytes, whole};
 
 /// The header of a request that is not to be done twice.
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -99,13 +97,11 @@ impl Kept {
     /// As [`Success::respond`].
     pub fn of(success: impl Success) -> Result<Self, Problem> {
         let (head, body) = success.respond()?.into_parts();
-        // The body is complete, so it is there at once.
-        let body = body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes);
         Ok(Self {
             status: head.status.as_u16(),
             location: text(&head.headers, &LOCATION),
             etag: text(&head.headers, &ETAG),
-            body: body.unwrap_or_default(),
+            body: whole(body),
         })
     }
 

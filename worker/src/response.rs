@@ -6,7 +6,8 @@
 //! Does not know: headers that every response carries (`answer.rs` adds them).
 
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, LOCATION};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -201,6 +202,12 @@ impl<S: Success> Success for WithHeaders<S> {
         response.headers_mut().extend(self.headers);
         Ok(response)
     }
+}
+
+/// All of a body. It is complete, so it is there at once.
+pub(crate) fn whole(body: Full<Bytes>) -> Bytes {
+    let whole = body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes);
+    whole.unwrap_or_default()
 }
 
 /// A response without a body.
