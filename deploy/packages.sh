@@ -99,6 +99,8 @@ has_python() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 # It is where only root has it in PATH.
 has_pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; }
 
+has_prometheus() { command -v prometheus && command -v promtool; } >/dev/null
+
 has_wrk() { command -v wrk >/dev/null; }
 
 has_valgrind() { command -v valgrind >/dev/null; }
@@ -106,6 +108,8 @@ has_valgrind() { command -v valgrind >/dev/null; }
 has_strace() { command -v strace >/dev/null; }
 
 has_slowhttptest() { command -v slowhttptest >/dev/null; }
+
+has_tmux() { command -v tmux >/dev/null; }
 
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
@@ -118,10 +122,12 @@ missing_more() {
     local missing=''
     ! lacks python || missing+=', Python 3 with venv'
     ! lacks pgbouncer || missing+=', pgbouncer'
+    ! lacks prometheus || missing+=', Prometheus with promtool'
     ! lacks wrk || missing+=', wrk'
     ! lacks valgrind || missing+=', valgrind'
     ! lacks strace || missing+=', strace'
     ! lacks slowhttptest || missing+=', slowhttptest'
+    ! lacks tmux || missing+=', tmux'
     ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
@@ -132,27 +138,35 @@ install_more_command() {
     if command -v apt-get >/dev/null; then
         steps=("apt-get update")
         ! lacks python || packages+=(python3-venv)
-        # Debian's package starts a service, now and with each boot; without its files it cannot.
+        # Debian's packages start services, now and with each boot; without its files it cannot.
         if lacks pgbouncer; then
             packages+=(pgbouncer)
-            options=(-o "DPkg::Options::=--path-exclude='*/pgbouncer.service'"
+            options+=(-o "DPkg::Options::=--path-exclude='*/pgbouncer.service'"
                 -o "DPkg::Options::=--path-exclude='/etc/init.d/pgbouncer'")
+        fi
+        if lacks prometheus; then
+            packages+=(prometheus)
+            options+=(-o "DPkg::Options::=--path-exclude='*/prometheus.service'"
+                -o "DPkg::Options::=--path-exclude='/etc/init.d/prometheus'")
         fi
         ! lacks wrk || packages+=(wrk)
         ! lacks valgrind || packages+=(valgrind)
         ! lacks strace || packages+=(strace)
         ! lacks slowhttptest || packages+=(slowhttptest)
+        ! lacks tmux || packages+=(tmux)
         ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
         # Last and by itself: Ubuntu has it as a snap only.
         ! lacks chromium || steps+=("$apt chromium")
     elif command -v dnf >/dev/null; then
         ! lacks python || packages+=(python3)
         ! lacks pgbouncer || packages+=(pgbouncer)
+        ! lacks prometheus || packages+=(golang-github-prometheus)
         ! lacks chromium || packages+=(chromium)
         ! lacks wrk || packages+=(wrk)
         ! lacks valgrind || packages+=(valgrind)
         ! lacks strace || packages+=(strace)
         ! lacks slowhttptest || packages+=(slowhttptest)
+        ! lacks tmux || packages+=(tmux)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -160,8 +174,8 @@ install_more_command() {
     joined "${steps[@]}"
 }
 
-# Sees to what its arguments name: python (3, with venv), pgbouncer, wrk, valgrind, strace,
-# slowhttptest, chromium (or Chrome).
+# Sees to what its arguments name: python (3, with venv), pgbouncer, prometheus, wrk, valgrind, strace,
+# slowhttptest, tmux, chromium (or Chrome).
 provide_more() {
     local wanted=("$@") missing command
     missing=$(missing_more)

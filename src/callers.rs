@@ -2,36 +2,50 @@
 //!
 //! A handler of a protected route asks before anything else: `callers::caller(&cx)?` answers 401,
 //! then `.must_be(pubid)?` answers 403. Both are calls one can see in the handler; no
-//! middleware runs unseen. Asks no database: a deleted user's token is good, and finds no row.
+//! middleware runs unseen. Neither asks a database: of a session that is over the token may be good
+//! still. So what writes has the session in its WHERE, and where nothing was written
+//! `.must_be_logged_in(database)` comes before all other reasons (401).
 //! Source: RFC 6750 (bearer tokens).
 
 use uuid::Uuid;
 use worker::header::AUTHORIZATION;
-use worker::{Context, DbError, Source};
+use worker::{Context, Database, DbError, Source};
 
 use crate::app::App;
-use crate::errors::ApiError;
-use crate::security::tokens::TokenKind;
+use crate::errors::{ApiError, Result};
+use crate::security::tokens::Holder;
+use crate::sessions;
 
 /// The user whose access token came with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// Their id; the row may be gone by now.
     pub user: Uuid,
+    /// What they have logged in to; it may be over by now.
+    pub session: Uuid,
 }
 
 impl Caller {
-    /// Refuses everyone but this user; gives them back.
-    pub fn must_be(self, user: Uuid) -> Result<Uuid, ApiError> {
-        if self.user == user { Ok(user) } else { Err(ApiError::Forbidden) }
+    /// Refuses everyone but this user.
+    pub fn must_be(self, user: Uuid) -> Result<Self> {
+        if self.user == user { Ok(self) } else { Err(ApiError::Forbidden) }
+    }
+
+    /// Refuses whose session is over; for where nothing was written, before other reasons.
+    pub async fn must_be_logged_in(self, database: &Database) -> Result<()> {
+        match sessions::is_there(database, self.session).await? {
+            true => Ok(()),
+            false => Err(ApiError::LoggedOut),
+        }
     }
 }
 
 /// Who is calling, by the access token of the request.
-pub fn caller(cx: &Context<App>) -> Result<Caller, ApiError> {
+pub fn caller(cx: &Context<App>) -> Result<Caller> {
     let token = token(cx).ok_or(ApiError::NoToken)?;
-    let user = cx.app().tokens.user_of(TokenKind::Access, token)?;
-    Ok(Caller { user })
+    let Holder { user, session } = cx.app().tokens.holder(token)?;
+    cx.note_user(user);
+    Ok(Caller { user, session })
 }
 
 /// What it means that a new row's user is not there, of whom `constraint` wants to know: an owner who
@@ -58,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_caller_is_nobody_else() {
-        let caller = Caller { user: Uuid::from_u128(1) };
+        let caller = Caller { user: Uuid::from_u128(1), session: Uuid::nil() };
         assert!(caller.must_be(Uuid::from_u128(1)).is_ok());
         assert!(matches!(caller.must_be(Uuid::from_u128(2)), Err(ApiError::Forbidden)));
     }

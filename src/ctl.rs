@@ -1,6 +1,6 @@
 //! `peace-supervisor ctl`: asks the supervisor that runs, and puts its answer into words.
 //!
-//! Called by `main`, which prints the text; speaks with `supervisor::control` over its socket, in the
+//! Called by `main`, which prints the text, and by `top`; speaks with `supervisor::control` over its socket, in the
 //! words of [`Request`] and [`Answer`]. It promises to end: at the answer, at the supervisor's end, and
 //! after [`PATIENCE`] unless it was told to wait. It knows no setting but the socket's path.
 
@@ -74,17 +74,41 @@ impl CtlError {
 /// # Errors
 /// When nobody is there, or the supervisor refuses or fails.
 pub fn run(ask: &Ask) -> Result<String, CtlError> {
-    let stream = reach(&ask.control)
-        .map_err(|source| CtlError::Nobody { path: ask.control.clone(), source })?;
-    let line = converse(&stream, ask.request)?;
-    match Answer::from_json(&line) {
-        Ok(Answer::Done) => Ok(String::new()),
+    let line = say(&ask.control, ask.request)?;
+    match understood(&line)? {
+        Answer::Status(_) if ask.json => Ok(line),
+        Answer::Status(status) => Ok(for_people(&status)),
+        Answer::Done | Answer::Failed(_) => Ok(String::new()),
+    }
+}
+
+/// Asks how everything is.
+///
+/// **Blocks** until the answer, at most 5 s.
+///
+/// # Errors
+/// When nobody is there, or the supervisor refuses.
+pub fn status(control: &Path) -> Result<Status, CtlError> {
+    match understood(&say(control, Request::Status)?)? {
+        Answer::Status(status) => Ok(*status),
+        Answer::Done | Answer::Failed(_) => Err(CtlError::failed(OTHER_VERSION)),
+    }
+}
+
+const OTHER_VERSION: &str = "not the answer of this version: use the running one's ctl";
+
+/// Says a request; the line that answers it.
+fn say(control: &Path, request: Request) -> Result<String, CtlError> {
+    let nobody = |source| CtlError::Nobody { path: control.to_owned(), source };
+    converse(&reach(control).map_err(nobody)?, request)
+}
+
+/// An answer, unless it says no.
+fn understood(line: &str) -> Result<Answer, CtlError> {
+    match Answer::from_json(line) {
         Ok(Answer::Failed(why)) => Err(CtlError::Failed(one_line(&why))),
-        Ok(Answer::Status(_)) if ask.json => Ok(line),
-        Ok(Answer::Status(status)) => Ok(for_people(&status)),
-        Err(_) => {
-            Err(CtlError::failed("not the answer of this version: use the running one's ctl"))
-        }
+        Ok(answer) => Ok(answer),
+        Err(_) => Err(CtlError::failed(OTHER_VERSION)),
     }
 }
 
@@ -117,7 +141,10 @@ fn converse(mut stream: &UnixStream, request: Request) -> Result<String, CtlErro
 }
 
 fn waits(request: Request) -> bool {
-    matches!(request, Request::Reload { wait: true } | Request::Scale { wait: true, .. })
+    match request {
+        Request::Reload { wait } | Request::Scale { wait, .. } | Request::Upgrade { wait } => wait,
+        Request::Status | Request::Stop => false,
+    }
 }
 
 /// A status as people read it.
@@ -198,7 +225,7 @@ fn table<const N: usize>(head: &[&str; N], rows: impl Iterator<Item = [String; N
 }
 
 /// In the largest unit that is whole at least once.
-fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     match seconds {
         _ if seconds < 60.0 => format!("{seconds:.1}s"),
         _ if seconds < 3_600.0 => format!("{:.0}m", (seconds / 60.0).floor()),
@@ -207,12 +234,12 @@ fn age(seconds: f64) -> String {
     }
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 /// Texts of others may hold what a terminal obeys.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
@@ -345,6 +372,7 @@ mod tests {
         let status = Status {
             version: "0.1.0".to_owned(),
             pid: 1,
+            age_s: None,
             generation: 1,
             target: 1,
             ready: 0,

@@ -73,6 +73,9 @@ pub enum EmbeddedError {
         /// What is in the way.
         why: String,
     },
+    /// An upgrade keeps the database where it is.
+    #[error("database-url has changed: that needs a restart")]
+    Changed,
     /// A file operation failed.
     #[error("cannot {what}: {source}")]
     Files {

@@ -23,7 +23,8 @@ pub static UNAUTHENTICATED: Kind = Kind {
     status: 401,
     title: "Unauthorized",
     about: "This route is for users who are logged in, and the request has no access token, or one \
-        that is expired or not ours.",
+        that is expired, not ours, or of a session that is over: somebody has logged out, changed \
+        the password or deleted the user.",
     mend: "Get a token from POST /auth/token (or a new one from /auth/refresh) and send it as \
         `Authorization: Bearer …`. A refresh token opens no other route.",
 };
@@ -40,8 +41,19 @@ pub static REFRESH_REFUSED: Kind = Kind {
     code: "refresh-refused",
     status: 401,
     title: "Unauthorized",
-    about: "The refresh token is expired, not ours, or no refresh token, or its user is gone.",
+    about: "The refresh token is expired, not ours, or was used before, or its session is over. Each \
+        one is good once; who uses one again ends the session, unless that is within seconds.",
     mend: "Log in again, with name and password.",
+};
+/// Passwords were guessed too often.
+pub static TOO_MANY_TRIES: Kind = Kind {
+    code: "too-many-tries",
+    status: 429,
+    title: "Too Many Requests",
+    about: "There were too many wrong passwords for this name from this address, or from this \
+        address altogether, or as many are being looked at. Nothing else is until they are \
+        forgotten, not even a right one.",
+    mend: "Wait for as many seconds as the Retry-After header says. Who is elsewhere can log in.",
 };
 /// The access token is good, but this is another user's.
 pub static FORBIDDEN: Kind = Kind {
@@ -120,7 +132,7 @@ pub const OWN: &[&Kind] = &[&UNAUTHENTICATED, &FORBIDDEN];
 pub const ONCE: &[&Kind] = &[&IDEMPOTENCY_KEY_IN_USE, &IDEMPOTENCY_KEY_REUSED];
 
 /// When a client may try again, in seconds: the pool is back within one or two.
-const RETRY_AFTER_S: &str = "1";
+const RETRY_AFTER_S: u64 = 1;
 
 /// What handlers and queries return.
 pub type Result<T> = std::result::Result<T, ApiError>;
@@ -176,9 +188,18 @@ pub enum ApiError {
     /// A login failed, for whatever cause.
     #[error("wrong user name or password")]
     WrongCredentials,
-    /// The refresh token proves nothing; without a cause, its user is gone.
+    /// The access token was good, but its session is over.
+    #[error("the session of the bearer token is over")]
+    LoggedOut,
+    /// The refresh token proves nothing.
     #[error("the refresh token is not valid")]
-    InvalidRefresh(Option<BadToken>),
+    InvalidRefresh,
+    /// No more passwords are looked at for a while.
+    #[error("too many wrong passwords")]
+    TooManyTries {
+        /// In so many seconds they are.
+        retry_after_s: u64,
+    },
     /// The current password is not the one given.
     #[error("the current password is another one")]
     WrongPassword,
@@ -207,10 +228,11 @@ impl ApiError {
             Self::KeyReused => &IDEMPOTENCY_KEY_REUSED,
             Self::KeyInUse => &IDEMPOTENCY_KEY_IN_USE,
             Self::Unanswerable(_) => &INTERNAL,
-            Self::NoToken | Self::InvalidToken(_) => &UNAUTHENTICATED,
+            Self::NoToken | Self::InvalidToken(_) | Self::LoggedOut => &UNAUTHENTICATED,
             Self::Forbidden => &FORBIDDEN,
             Self::WrongCredentials => &WRONG_CREDENTIALS,
-            Self::InvalidRefresh(_) => &REFRESH_REFUSED,
+            Self::InvalidRefresh => &REFRESH_REFUSED,
+            Self::TooManyTries { .. } => &TOO_MANY_TRIES,
             Self::WrongPassword => &WRONG_PASSWORD,
             Self::Password(PasswordError::Busy) => &UNAVAILABLE,
             Self::Password(PasswordError::Failed(_)) => &INTERNAL,
@@ -221,9 +243,7 @@ impl ApiError {
     fn private(&self) -> Option<String> {
         match self {
             Self::Database(error) => Some(error.to_string()),
-            Self::InvalidToken(error) | Self::InvalidRefresh(Some(error)) => {
-                Some(error.to_string())
-            }
+            Self::InvalidToken(error) => Some(error.to_string()),
             Self::Password(error) => Some(error.to_string()),
             Self::Unanswerable(why) => Some((*why).to_owned()),
             _ => None,
@@ -233,9 +253,18 @@ impl ApiError {
     /// The header that tells a client how to authenticate, for answers with 401.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::WrongCredentials | Self::InvalidRefresh(_) => Some("Bearer"),
-            Self::InvalidToken(_) => Some(r#"Bearer error="invalid_token""#),
+            Self::NoToken | Self::WrongCredentials | Self::InvalidRefresh => Some("Bearer"),
+            Self::InvalidToken(_) | Self::LoggedOut => Some(r#"Bearer error="invalid_token""#),
             _ => None,
+        }
+    }
+
+    /// When it is worth another try, in seconds.
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::TooManyTries { retry_after_s } => Some(*retry_after_s),
+            Self::KeyInUse => Some(RETRY_AFTER_S),
+            other => (other.kind().status == 503).then_some(RETRY_AFTER_S),
         }
     }
 }
@@ -251,8 +280,8 @@ impl From<ApiError> for Problem {
         if let Some(challenge) = error.challenge() {
             problem = problem.header(WWW_AUTHENTICATE, challenge);
         }
-        if error.kind().status == 503 || matches!(error, ApiError::KeyInUse) {
-            problem = problem.header(RETRY_AFTER, RETRY_AFTER_S);
+        if let Some(seconds) = error.retry_after_s() {
+            problem = problem.header(RETRY_AFTER, seconds);
         }
         if matches!(error, ApiError::KeyReused) {
             let fault = Fault::value("give another request another key");
@@ -314,7 +343,7 @@ mod tests {
     use worker::Refusal;
 
     use super::*;
-    use crate::security::tokens::{TokenKind, Tokens};
+    use crate::security::tokens::Tokens;
 
     const SECRET: &str = "only for the log";
 
@@ -401,8 +430,8 @@ mod tests {
     fn every_401_says_how_to_authenticate() {
         assert_eq!(ApiError::NoToken.challenge(), Some("Bearer"));
         assert_eq!(ApiError::Forbidden.challenge(), None);
-        let refused =
-            Tokens::new(&"secret".into(), None).user_of(TokenKind::Access, "no token").unwrap_err();
+        assert_eq!(ApiError::LoggedOut.challenge(), Some(r#"Bearer error="invalid_token""#));
+        let refused = Tokens::new(&"secret".into(), None).holder("no token").unwrap_err();
         let challenge = ApiError::InvalidToken(refused).challenge();
         assert_eq!(challenge, Some(r#"Bearer error="invalid_token""#));
     }

@@ -8,7 +8,7 @@
 //! password and no token, and nothing that one could be guessed from: the request is kept as an
 //! HMAC under a key of the server. A refusal is not kept: the request may be mended and sent again.
 //! What is kept goes with the user whose data it holds.
-//! Answers count for 24 hours. Nothing here deletes what is older; the index on `created` finds it.
+//! Answers count for 24 hours; `housekeeping` deletes what is older.
 //! Source: draft-ietf-httpapi-idempotency-key-header-07.
 
 use serde::Serialize;
@@ -87,7 +87,8 @@ impl Attempt {
 
     /// Inserts a row that has `id`, `version` and `user_id` (whose data it is: with the user goes what
     /// is kept of the answer) and answers with it, unless that was done before. `refusal` says what it
-    /// means that the database refuses the row.
+    /// means that the database refuses the row; where it asks for the caller's session and that is
+    /// over, there is no row.
     pub async fn insert<T, R>(
         self,
         database: &Database,
@@ -106,15 +107,15 @@ impl Attempt {
             Versioned::from_row(row, read).created(location)
         };
         let Some(request) = request else {
-            let row = database.insert_row(sql, values).await.map_err(refusal)?;
-            return Ok(Repeatable::Fresh(answer(&row)));
+            let row = database.write_row(sql, values).await.map_err(refusal)?;
+            return Ok(Repeatable::Fresh(answer(&row.ok_or(ApiError::LoggedOut)?)));
         };
         let once = async move |tx: &Transaction<'_>| {
             if let Some(answered) = request.claim(tx).await? {
                 return Ok(answered);
             }
             let inserted = tx.row(sql, &values.params()).await.map_err(&refusal)?;
-            let row = inserted.ok_or(ApiError::Unanswerable("the insert gave no row"))?;
+            let row = inserted.ok_or(ApiError::LoggedOut)?;
             request.keep(tx, row.get("user_id"), answer(&row)).await
         };
         database.transaction(once).await

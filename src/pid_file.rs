@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,9 @@ pub enum PidFileError {
         /// What stands in it, if that is a process id.
         pid: Option<u32>,
     },
+    /// An upgrade keeps it as it is.
+    #[error("pid-file has changed: that needs a restart")]
+    Changed,
     /// It cannot be opened or written.
     #[error("cannot write the pid file {}: {source}: give another --pid-file", path.display())]
     Refused {
@@ -69,6 +73,25 @@ impl PidFile {
             }
         }
         Err(refused(io::Error::other("others keep removing it")))
+    }
+
+    /// Takes over the one that a program before this one has claimed for process `claimer`.
+    ///
+    /// # Errors
+    /// When it is another file than the one at `path`.
+    pub fn adopt(path: &Path, file: File, claimer: u32) -> Result<Self, PidFileError> {
+        match is_named(&file, path) {
+            true => Ok(Self { path: path.to_owned(), file, claimer }),
+            false => Err(PidFileError::Changed),
+        }
+    }
+
+    /// A copy that shares the lock, for a program after this one.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
     }
 
     fn write(path: &Path, file: File) -> io::Result<Self> {
@@ -165,6 +188,25 @@ mod tests {
             fs::write(&path, left).unwrap();
             assert!(matches!(PidFile::claim(&path), Err(PidFileError::Held { .. })), "{left}");
         }
+    }
+
+    #[test]
+    fn an_heir_keeps_the_lock_and_removes_the_file_at_its_own_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peace.pid");
+        let claimed = PidFile::claim(&path).unwrap();
+        let shared = claimed.share().unwrap();
+        // As an exec does.
+        std::mem::forget(claimed);
+        let other = folder.path().join("other");
+        fs::write(&other, "").unwrap();
+        let copy = shared.try_clone().unwrap();
+        let changed = PidFile::adopt(&other, copy.into(), std::process::id()).unwrap_err();
+        assert!(matches!(changed, PidFileError::Changed));
+        let adopted = PidFile::adopt(&path, shared.into(), std::process::id()).unwrap();
+        assert!(matches!(PidFile::claim(&path), Err(PidFileError::Held { .. })));
+        drop(adopted);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Config};
 use tracing::{info, warn};
 use worker::DbError;
 
-use crate::embedded::{Cluster, EmbeddedError, MAJOR_MIN, Tuning};
+use crate::embedded::{Cluster, EmbeddedError, Lock, MAJOR_MIN, Tuning};
 use crate::settings::{self, DatabaseUrl};
 use crate::tls::TlsError;
 
@@ -84,35 +84,37 @@ pub fn server_of(cluster: &Cluster) -> Config {
 }
 
 /// Makes the data of the embedded cluster, unless it is there: becomes initdb.
-pub fn initdb(post: &Post, cluster: &Cluster) -> u8 {
+pub fn initdb(post: &Post, cluster: &Cluster, lock: &Lock) -> u8 {
     if cluster.is_made() {
         return 0;
     }
     info!(data = %cluster.place().data.display(), "making the embedded database");
     let command = cluster.initdb();
-    become_command(post, cluster, command, SIGKILL)
+    become_command(post, cluster, lock, command, SIGKILL)
 }
 
 /// Serves the embedded cluster: becomes postgres, which ends with the supervisor whatever happens.
-pub fn postgres(post: &Post, cluster: &Cluster, need: Need) -> u8 {
+pub fn postgres(post: &Post, cluster: &Cluster, lock: &Lock, need: Need) -> u8 {
     // Some connections stay free for people who look around.
     let connections_max = (need.connections() + 20).max(100);
     let command = cluster
         .adopt()
         .and_then(|()| cluster.server(&Tuning { connections_max, settings: Vec::new() }));
-    become_command(post, cluster, command, SIGQUIT)
+    become_command(post, cluster, lock, command, SIGQUIT)
 }
 
 /// Execs `command` as the cluster's owner, so that `death_signal` reaches it when the supervisor dies.
 fn become_command(
     post: &Post,
     cluster: &Cluster,
+    lock: &Lock,
     command: Result<Command, EmbeddedError>,
     death_signal: i32,
 ) -> u8 {
     let attempt = || {
         let mut command = command?;
         cluster.become_owner()?;
+        lock.hand_on().map_err(|source| refused("hand on the lock", source))?;
         post.die_with_supervisor(death_signal).map_err(|source| refused("outlive", source))?;
         Err(refused(&format!("run {}", command.get_program().display()), command.exec()))
     };

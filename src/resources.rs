@@ -11,8 +11,8 @@ use worker::{Operation, Routes, payload};
 
 use crate::app::App;
 use crate::errors::OWN;
-use crate::idempotency;
 use crate::settings::ItemWrites;
+use crate::{housekeeping, idempotency, login_limits, sessions};
 
 /// The statements of a resource, by the names of their constants.
 macro_rules! statements {
@@ -29,11 +29,13 @@ mod auth;
 mod debug;
 mod health;
 mod items;
+mod logout;
 mod password;
 mod users;
 
 const RESOURCES: &[Resource] = &[
-    auth::RESOURCE,     // /auth
+    auth::RESOURCE,     // /auth/token, /auth/refresh
+    logout::RESOURCE,   // /auth/logout, /auth/logout-all
     health::RESOURCE,   // /health, /version
     items::RESOURCE,    // /items
     password::RESOURCE, // /users/{pubid}/password
@@ -114,13 +116,21 @@ pub fn chapters() -> Vec<Chapter> {
 /// The schema as this program declares it.
 pub fn tables() -> Vec<Table> {
     let tables = RESOURCES.iter().flat_map(|resource| resource.tables);
-    tables.chain(&[idempotency::Answer::TABLE]).copied().collect()
+    let others =
+        &[idempotency::Answer::TABLE, login_limits::Tries::TABLE, sessions::Session::TABLE];
+    tables.chain(others).copied().collect()
 }
 
 /// Every statement that requests execute.
 pub fn statements() -> Vec<Statement> {
     let statements = RESOURCES.iter().flat_map(|resource| resource.statements);
-    statements.chain(idempotency::STATEMENTS).copied().collect()
+    let others = [
+        housekeeping::STATEMENTS,
+        idempotency::STATEMENTS,
+        login_limits::STATEMENTS,
+        sessions::STATEMENTS,
+    ];
+    statements.chain(others.into_iter().flatten()).copied().collect()
 }
 
 /// The routes as a table for a terminal: method, path, name.

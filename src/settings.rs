@@ -27,6 +27,8 @@ mod tests;
 mod value;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
 
 pub use config::{Config, Database, Environment, ItemWrites, LogFormat};
 pub use database::DatabaseUrl;
@@ -39,12 +41,15 @@ pub use table::SETTINGS;
 pub use value::Wrong;
 
 use crate::ctl::Ask;
+use crate::healthcheck::Healthcheck;
+use crate::top::{Form, Source, Top};
 use command::Verb;
 use found::{Found, Origin};
 use problem::Problem;
 use resolve::{Resolved, resolve};
 use sources::Gathered;
 use supervisor::Request;
+use value::Value;
 
 /// The program, as its messages call it.
 pub const NAME: &str = "peace-supervisor";
@@ -65,6 +70,10 @@ pub enum Command {
     Serve(Box<Config>),
     /// Ask the supervisor that runs.
     Ctl(Ask),
+    /// Show how the workers are.
+    Top(Top),
+    /// Ask the server how it is.
+    Healthcheck(Healthcheck),
     /// Print the routes of the API.
     Routes,
     /// Print the API document, as it is where these may write items.
@@ -99,6 +108,8 @@ pub fn load(
         Verb::Routes => Ok(Loaded { command: Command::Routes, warnings: Vec::new() }),
         Verb::OpenApi => Ok(openapi(&resolve(gather()))),
         Verb::Serve => serve(resolve(gather())),
+        Verb::Healthcheck { live } => healthcheck(resolve(gather()), live),
+        Verb::Top { once, admin, interval } => top(gather(), once, admin.as_deref(), &interval),
         Verb::Ctl { request, json } => ctl(gather(), request, json),
         Verb::ConfigCheck => check(resolve(gather())),
         Verb::ConfigShow => Ok(show(&resolve(gather()))),
@@ -114,6 +125,12 @@ fn serve(mut resolved: Resolved) -> Result<Loaded, Refusal> {
 /// What is wrong with other settings keeps nobody from asking. A source that cannot be read may have
 /// named the socket, so it is told unless a stronger one did.
 fn ctl(gathered: Gathered, request: Request, json: bool) -> Result<Loaded, Refusal> {
+    let (control, warnings) = control(gathered)?;
+    Ok(Loaded { command: Command::Ctl(Ask { control, request, json }), warnings })
+}
+
+/// The control socket, and what makes it doubtful.
+fn control(gathered: Gathered) -> Result<(PathBuf, Vec<String>), Refusal> {
     let doubts = lines(&gathered.problems);
     let mut resolved = resolve(gathered);
     if ["control", "env"].iter().any(|name| resolved.values.get(name).is_none()) {
@@ -124,8 +141,51 @@ fn ctl(gathered: Gathered, request: Request, json: bool) -> Result<Loaded, Refus
         let wrong = Wrong::new("off, so nobody can be asked", "give the path of the socket");
         Refusal::from(Problem::new("--control", &wrong))
     })?;
-    let command = Command::Ctl(Ask { control, request, json });
-    Ok(Loaded { command, warnings: if is_given { Vec::new() } else { doubts } })
+    Ok((control, if is_given { Vec::new() } else { doubts }))
+}
+
+/// Looks at the control socket unless an admin process is named; keys change something only where it is known
+/// whose socket it is.
+fn top(
+    gathered: Gathered,
+    once: Option<Form>,
+    admin: Option<&str>,
+    interval: &str,
+) -> Result<Loaded, Refusal> {
+    let interval = INTERVAL.parse(interval);
+    let interval = match interval.map_err(|wrong| Problem::new("--interval", &wrong))? {
+        Value::Time(interval) => interval,
+        other => panic!("--interval is {other:?}"),
+    };
+    let top = |source, control| Top { source, control, interval, once };
+    let Some(admin) = admin else {
+        let (control, warnings) = control(gathered)?;
+        let command = Command::Top(top(Source::Control(control.clone()), Some(control)));
+        return Ok(Loaded { command, warnings });
+    };
+    let address = Kind::Address.parse(admin);
+    let address = match address.map_err(|wrong| Problem::new("--admin", &wrong))? {
+        Value::Address(address) => address,
+        other => panic!("--admin is {other:?}"),
+    };
+    let is_given = gathered.found.contains_key("control");
+    let control = if is_given { Some(control(gathered)?.0) } else { None };
+    let command = Command::Top(top(Source::Admin(address), control));
+    Ok(Loaded { command, warnings: Vec::new() })
+}
+
+/// Between two looks of `top`.
+const INTERVAL: Kind = Kind::Time { min: Duration::from_millis(100), max: Duration::from_secs(60) };
+
+/// What is wrong with other settings keeps nobody from asking.
+fn healthcheck(mut resolved: Resolved, live: bool) -> Result<Loaded, Refusal> {
+    let Some(bind) = config::bind(&resolved) else {
+        Refusal::unless_empty(std::mem::take(&mut resolved.problems))?;
+        let wrong = Wrong::new("not known", "give the address of the server");
+        return Err(Problem::new("--bind", &wrong).into());
+    };
+    let command = Command::Healthcheck(Healthcheck { bind, live });
+    Ok(Loaded { command, warnings: Vec::new() })
 }
 
 fn check(mut resolved: Resolved) -> Result<Loaded, Refusal> {

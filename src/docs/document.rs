@@ -194,7 +194,7 @@ fn problem(operation: &Operation, kinds: &[&'static Kind]) -> Node {
         415 if operation.method == Method::PATCH => Some("Accept-Patch"),
         415 => Some("Accept"),
         409 if kinds.contains(&&IDEMPOTENCY_KEY_IN_USE) => Some("Retry-After"),
-        503 => Some("Retry-After"),
+        429 | 503 => Some("Retry-After"),
         _ => None,
     };
     let mut headers = object! { "X-Request-Id" => header("X-Request-Id") };

@@ -4,6 +4,8 @@
 //! PostgreSQL manual on initdb, on postgres, and on shutting down the server.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
@@ -34,7 +36,7 @@ pub struct Cluster {
 
 /// Held by the one program that may run this cluster's server.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held, not read: closing it unlocks")] File);
+pub struct Lock(File);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -43,6 +45,31 @@ pub struct Tuning {
     pub connections_max: usize,
     /// Further settings, as postgres' own `-c` takes them: `("fsync", "off")`.
     pub settings: Vec<(&'static str, &'static str)>,
+}
+
+impl Lock {
+    /// Of a descriptor that shares it.
+    #[must_use]
+    pub fn adopt(left: OwnedFd) -> Self {
+        Self(left.into())
+    }
+
+    /// A descriptor that shares it.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+
+    /// Lets a program that this process execs hold it, too.
+    ///
+    /// # Errors
+    /// When the system refuses; it never does.
+    pub fn hand_on(&self) -> io::Result<()> {
+        fcntl(&self.0, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        Ok(())
+    }
 }
 
 impl Cluster {
@@ -70,18 +97,16 @@ impl Cluster {
         &self.place
     }
 
-    /// Takes the cluster for this process and its children, initdb and the server among them, until
-    /// the last of them is gone. Blocks for up to 1.5 s: what a killed copy has left needs a moment.
+    /// Takes the cluster for this process and the children that [`Lock::hand_on`] it, initdb and the
+    /// server, until the last of them is gone. Blocks for up to 1.5 s: what a killed copy has left needs a moment.
     ///
     /// # Errors
     /// When another program has it.
     pub fn lock(&self) -> Result<Lock, EmbeddedError> {
         let path = self.place.base().join("lock");
         let file = self.place.open(&path)?;
-        let refused = |source: std::io::Error| {
-            EmbeddedError::files(format!("lock {}", path.display()))(source)
-        };
-        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| refused(error.into()))?;
+        let refused =
+            |source: io::Error| EmbeddedError::files(format!("lock {}", path.display()))(source);
         let started = Instant::now();
         loop {
             match file.try_lock() {
@@ -260,6 +285,7 @@ mod tests {
         let lock = cluster.lock().unwrap();
         assert!(matches!(cluster.lock(), Err(EmbeddedError::InUse { .. })));
         // Holds the lock for as long as its input is open.
+        lock.hand_on().unwrap();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         drop(lock);
         assert!(matches!(cluster.lock(), Err(EmbeddedError::InUse { .. })));

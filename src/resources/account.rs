@@ -1,9 +1,9 @@
 //! Accounts: what users do with their own: change it, delete it.
 //!
 //! Checked in this order: the token (401), the id in the path (422), whose it is (403), the
-//! conditions (400), the body (422), then the database (404, or 412 where versions were named).
+//! conditions (400), the body (422), then in the database whether the session is over (401), and
+//! whether the version is the one that is meant (412).
 
-use uuid::Uuid;
 use worker::{
     Change, Conditions, Context, Database, Json, MergePatch, Path, Reply, Routes, payload,
 };
@@ -11,7 +11,7 @@ use worker::{
 use super::users::{Answer, FULLNAME, User, select};
 use super::{Resource, RowPath};
 use crate::app::App;
-use crate::callers;
+use crate::callers::{self, Caller};
 use crate::errors::{ApiError, CHANGE, ONE, OWN, Result};
 use crate::versions::{Expected, Versioned};
 
@@ -51,10 +51,10 @@ async fn replace(
     conditions: Conditions,
     body: Json<ReplaceUser>,
 ) -> Answer {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
+    let caller = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let expected = Expected::of(&conditions)?; // 400
     let ReplaceUser { fullname } = body.read().await?;
-    Ok(update(&cx.app().database, pubid, &expected, fullname).await?.reply())
+    Ok(update(&cx.app().database, caller, &expected, fullname).await?.reply())
 }
 
 async fn patch(
@@ -63,14 +63,17 @@ async fn patch(
     conditions: Conditions,
     body: MergePatch<PatchUser>,
 ) -> Answer {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
+    let caller = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let expected = Expected::of(&conditions)?; // 400
     let PatchUser { fullname } = body.read().await?;
     let database = &cx.app().database;
     let user = match fullname {
-        Change::Keep => expected.allow(select(database, pubid).await)?,
-        Change::Clear => update(database, pubid, &expected, None).await?,
-        Change::Set(fullname) => update(database, pubid, &expected, Some(fullname)).await?,
+        Change::Keep => {
+            caller.must_be_logged_in(database).await?;
+            expected.allow(select(database, caller.user).await)?
+        }
+        Change::Clear => update(database, caller, &expected, None).await?,
+        Change::Set(fullname) => update(database, caller, &expected, Some(fullname)).await?,
     };
     Ok(user.reply())
 }
@@ -80,11 +83,12 @@ async fn delete(
     path: Path<RowPath>,
     conditions: Conditions,
 ) -> Result<Reply<()>> {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
+    let caller = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let expected = Expected::of(&conditions)?; // 400
-    let (database, (versions, is_one)) = (&cx.app().database, expected.versions());
-    match database.write(DELETE, (pubid, versions, is_one)).await? {
-        0 => Err(why_not(database, pubid, &expected).await),
+    let (database, Caller { user, session }) = (&cx.app().database, caller);
+    let (versions, is_one) = expected.versions();
+    match database.write(DELETE, (user, versions, is_one, session)).await? {
+        0 => Err(why_not(database, caller, &expected).await),
         _ => Ok(Reply(())),
     }
 }
@@ -93,24 +97,30 @@ async fn delete(
 
 const UPDATE: &str = r#"
     update "user" set fullname = $2, version = version + 1
-    where id = $1 and (version = any($3)) = $4
+    where id = $1 and (version = any($3)) = $4 and exists (select from session where id = $5)
     returning id, name, fullname, version"#;
 
 async fn update(
     database: &Database,
-    id: Uuid,
+    caller: Caller,
     expected: &Expected,
     fullname: Option<String>,
 ) -> Result<Versioned<User>> {
-    let (versions, is_one) = expected.versions();
-    match database.write_row(UPDATE, (id, fullname, versions, is_one)).await? {
+    let (Caller { user, session }, (versions, is_one)) = (caller, expected.versions());
+    let values = (user, fullname, versions, is_one, session);
+    match database.write_row(UPDATE, values).await? {
         Some(row) => Ok(Versioned::from_row(&row, User::from_row)),
-        None => Err(why_not(database, id, expected).await),
+        None => Err(why_not(database, caller, expected).await),
     }
 }
 
-const DELETE: &str = r#"delete from "user" where id = $1 and (version = any($2)) = $3"#;
+const DELETE: &str = r#"
+    delete from "user" where id = $1 and (version = any($2)) = $3
+        and exists (select from session where id = $4)"#;
 
-async fn why_not(database: &Database, id: Uuid, expected: &Expected) -> ApiError {
-    expected.why_not(select(database, id).await, |_| true)
+async fn why_not(database: &Database, caller: Caller, expected: &Expected) -> ApiError {
+    match caller.must_be_logged_in(database).await {
+        Ok(()) => expected.why_not(select(database, caller.user).await, |_| true),
+        Err(logged_out) => logged_out,
+    }
 }

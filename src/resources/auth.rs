@@ -1,8 +1,8 @@
-//! Logging in: a name and a password for tokens, and a refresh token for new ones.
+//! Logging in: a name and a password for tokens, a refresh token for new ones.
 //!
 //! | route | success | its own problems |
 //! |---|---|---|
-//! | `POST /auth/token` (form: `username`, `password`, `grant_type?`) | 200, tokens | 401 |
+//! | `POST /auth/token` (form: `username`, `password`, `grant_type?`) | 200, tokens | 401, 429 |
 //! | `POST /auth/refresh` (form: `refresh_token`, `grant_type?`) | 200, tokens | 401 |
 //!
 //! Tokens are `{access_token, refresh_token, token_type, expires_in}`.
@@ -11,7 +11,7 @@
 //! Source: RFC 6749 sections 4.3, 5.1, 5.2 and 6, but for its status: 401 and 422 where it says 400,
 //! as the clients of this API expect.
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tracing::{info, warn};
 use uuid::Uuid;
 use worker::header::{CACHE_CONTROL, PRAGMA};
@@ -20,16 +20,21 @@ use worker::{
     Value, WithHeaders, payload, response,
 };
 
-use super::{Resource, password, users};
+use super::{Resource, password};
 use crate::app::App;
-use crate::errors::{ApiError, DATABASE, REFRESH_REFUSED, Result, WRONG_CREDENTIALS};
-use crate::security::passwords::{Secret, TOKEN, Verdict};
-use crate::security::tokens::{TokenKind, Tokens};
+use crate::errors::{
+    ApiError, DATABASE, REFRESH_REFUSED, Result, TOO_MANY_TRIES, WRONG_CREDENTIALS,
+};
+use crate::login_limits::Try;
+use crate::security::passwords::{PasswordPlace, REFRESH_TOKEN, Secret, TOKEN, Verdict};
+use crate::security::refresh_tokens::RefreshToken;
+use crate::security::tokens::{LIFETIME, Tokens};
+use crate::sessions::{self, Granted};
 
 pub(super) const RESOURCE: Resource = Resource {
     chapter: (
         "auth",
-        "Logging in: a name and a password for tokens, and a refresh token for new ones.",
+        "Logging in and out: a name and a password for tokens, a refresh token for new ones.",
     ),
     routes,
     tables: &[],
@@ -41,7 +46,7 @@ fn routes(routes: &mut Routes<App>) {
         .post("/auth/token", "auth-token", token)
         .about("Log in")
         .fails(DATABASE)
-        .fails(&[&WRONG_CREDENTIALS]);
+        .fails(&[&WRONG_CREDENTIALS, &TOO_MANY_TRIES]);
     routes
         .post("/auth/refresh", "auth-refresh", refresh)
         .about("Get new tokens")
@@ -63,7 +68,7 @@ payload! {
 
     struct Refresh {
         /// As the last answer with tokens gave it.
-        refresh_token: SecretString = required(Secret::token()),
+        refresh_token: SecretString = required(Secret::refresh_token()),
         grant_type: Option<()> = optional(Grant("refresh_token")),
     }
 }
@@ -90,8 +95,8 @@ response! {
     struct TokenResponse {
         /// For the header `Authorization: Bearer …`.
         access_token: String = TOKEN,
-        /// For `/auth/refresh`; it opens no other route.
-        refresh_token: String = TOKEN,
+        /// For `/auth/refresh`, once; it opens no other route.
+        refresh_token: String = REFRESH_TOKEN,
         token_type: &'static str = "bearer",
         /// Seconds from now until the access token expires.
         expires_in: u64 = 900,
@@ -99,12 +104,12 @@ response! {
 }
 
 impl TokenResponse {
-    fn new(tokens: &Tokens, user: Uuid) -> Self {
+    fn new(tokens: &Tokens, granted: &Granted) -> Self {
         Self {
-            access_token: tokens.issue(TokenKind::Access, user),
-            refresh_token: tokens.issue(TokenKind::Refresh, user),
+            access_token: tokens.issue(granted.holder),
+            refresh_token: granted.refresh_token.text().to_owned(),
             token_type: "bearer",
-            expires_in: TokenKind::Access.lifetime().as_secs(),
+            expires_in: LIFETIME.as_secs(),
         }
     }
 }
@@ -117,7 +122,7 @@ impl TokenError {
     fn code(&self) -> Option<&'static str> {
         let is_grant = |one: &Invalid| one.loc.contains(&Place::Name("grant_type".into()));
         match &self.0 {
-            ApiError::WrongCredentials | ApiError::InvalidRefresh(_) => Some("invalid_grant"),
+            ApiError::WrongCredentials | ApiError::InvalidRefresh => Some("invalid_grant"),
             ApiError::Request(HttpError::Invalid(errors)) if errors.iter().any(is_grant) => {
                 Some("unsupported_grant_type")
             }
@@ -144,35 +149,74 @@ impl From<TokenError> for Problem {
 type Answer = std::result::Result<WithHeaders<Reply<TokenResponse>>, TokenError>;
 
 async fn token(cx: Context<App>, form: Form<Login>) -> Answer {
-    answer(&cx, log_in(&cx, form).await)
+    answer(log_in(cx, form).await)
 }
 
 async fn refresh(cx: Context<App>, form: Form<Refresh>) -> Answer {
-    answer(&cx, refreshed(&cx, form).await)
+    answer(refreshed(&cx, form).await)
 }
 
-/// New tokens for the user, if there is one, and in no cache.
-fn answer(cx: &Context<App>, user: Result<Uuid>) -> Answer {
-    let response = TokenResponse::new(&cx.app().tokens, user.map_err(TokenError)?);
+/// What was granted, in no cache.
+fn answer(granted: Result<TokenResponse>) -> Answer {
+    let response = granted.map_err(TokenError)?;
     Ok(Reply(response).with_header(CACHE_CONTROL, "no-store").with_header(PRAGMA, "no-cache"))
 }
 
-async fn log_in(cx: &Context<App>, form: Form<Login>) -> Result<Uuid> {
+/// Goes on when the client has left: a try that has begun is told how it ended.
+async fn log_in(cx: Context<App>, form: Form<Login>) -> Result<TokenResponse> {
     let Login { username, password, .. } = form.read().await?;
-    let app = cx.app();
-    let known = password::select_credentials(&app.database, &username).await?;
-    let (user, stored) = known.unzip();
-    let stored = stored.flatten();
-    let verdict = app.passwords.verify(password, stored.clone()).await?;
-    let (Some(user), Verdict::Right | Verdict::Outdated { .. }) = (user, &verdict) else {
-        // Not the name that was given: people type passwords there. No user: there is none.
-        info!(user = user.map(display), request_id = cx.request_id(), "a login was refused");
-        return Err(ApiError::WrongCredentials);
+    let database = cx.app().database.clone();
+    let to_its_end = async move {
+        let mut guess = Try::begin(&cx, &username).await?;
+        let granted = begin_session(&cx, &mut guess.place, &username, &password).await;
+        guess.ended(&cx, &granted).await;
+        granted.map(|granted| TokenResponse::new(&cx.app().tokens, &granted))
     };
-    if let (Verdict::Outdated { new_hash }, Some(old)) = (verdict, stored) {
-        upgrade(cx, user, old, new_hash).await;
+    database.to_its_end(to_its_end).await
+}
+
+async fn begin_session(
+    cx: &Context<App>,
+    place: &mut PasswordPlace,
+    username: &str,
+    password: &SecretString,
+) -> Result<Granted> {
+    // The hash may be another one by the time it was compared: so once more.
+    for _ in 0..2 {
+        let (user, stored, new_hash) = check(cx, place, username, password).await?;
+        let database = &cx.app().database;
+        if let Some(granted) = sessions::begin(database, user, stored.clone()).await? {
+            if let Some(new_hash) = new_hash {
+                upgrade(cx, user, stored, new_hash).await;
+            }
+            return Ok(granted);
+        }
     }
-    Ok(user)
+    Err(ApiError::WrongCredentials)
+}
+
+/// Whose name and password these are; also the hash that it fitted, and the one to store instead.
+async fn check(
+    cx: &Context<App>,
+    place: &mut PasswordPlace,
+    username: &str,
+    password: &SecretString,
+) -> Result<(Uuid, String, Option<String>)> {
+    let database = &cx.app().database;
+    let (user, stored) = password::select_credentials(database, username).await?.unzip();
+    let stored = stored.flatten();
+    let verdict = place.verify(password.clone(), stored.clone()).await?;
+    match (user, stored, verdict) {
+        (Some(user), Some(stored), Verdict::Right) => Ok((user, stored, None)),
+        (Some(user), Some(stored), Verdict::Outdated { new_hash }) => {
+            Ok((user, stored, Some(new_hash)))
+        }
+        _ => {
+            // Not the name that was given: people type passwords there. No user: there is none.
+            info!(user = user.map(display), request_id = cx.request_id(), "a login was refused");
+            Err(ApiError::WrongCredentials)
+        }
+    }
 }
 
 /// The login is right, whether its hash can be stored anew or not: the next one tries again.
@@ -185,13 +229,9 @@ async fn upgrade(cx: &Context<App>, user: Uuid, old: String, new: String) {
     }
 }
 
-async fn refreshed(cx: &Context<App>, form: Form<Refresh>) -> Result<Uuid> {
+async fn refreshed(cx: &Context<App>, form: Form<Refresh>) -> Result<TokenResponse> {
     let Refresh { refresh_token, .. } = form.read().await?;
-    let app = cx.app();
-    let user = app.tokens.user_of(TokenKind::Refresh, refresh_token.expose_secret());
-    let user = user.map_err(|error| ApiError::InvalidRefresh(Some(error)))?;
-    match users::exists(&app.database, user).await? {
-        true => Ok(user),
-        false => Err(ApiError::InvalidRefresh(None)),
-    }
+    let token = RefreshToken::read(refresh_token).ok_or(ApiError::InvalidRefresh)?;
+    let granted = sessions::refresh(cx, &token).await?.ok_or(ApiError::InvalidRefresh)?;
+    Ok(TokenResponse::new(&cx.app().tokens, &granted))
 }

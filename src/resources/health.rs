@@ -12,11 +12,12 @@
 //! pool of all requests, and so waits its turn behind them: a worker whose pool stays in use for
 //! longer than the pool wait is not ready either.
 
-use worker::{Context, DbError, Reply, Routes, response};
+use worker::{Context, Reply, Routes, response};
 
 use super::Resource;
 use crate::app::App;
 use crate::errors::{ApiError, DATABASE, Result};
+use crate::readiness::{self, Revision};
 
 pub(super) const RESOURCE: Resource = Resource {
     chapter: ("health", "Is this process alive, may it be sent requests, and what is it?"),
@@ -57,17 +58,12 @@ async fn ready(cx: Context<App>) -> Result<Reply<StatusResponse>> {
     if cx.app().leaving.get() {
         return Err(ApiError::Leaving);
     }
-    let needed = migrations::head().id.as_str();
-    let row = match cx.app().database.row(migrations::READINESS_SQL, &[&needed]).await {
-        // Not even the table of the revisions is there.
-        Err(DbError::SchemaBehind(_)) => None,
-        row => row?,
-    };
-    let (newest, applied) = row.map_or((None, false), |row| (row.get(0), row.get(1)));
-    if applied {
-        return Ok(Reply(StatusResponse { status: "ready" }));
+    match readiness::ask(&cx.app().database, &cx.app().meters).await? {
+        Revision::Applied => Ok(Reply(StatusResponse { status: "ready" })),
+        Revision::Behind(newest) => {
+            Err(ApiError::SchemaBehind { needed: readiness::needed(), newest })
+        }
     }
-    Err(ApiError::SchemaBehind { needed, newest })
 }
 
 async fn version(_cx: Context<App>) -> Result<Reply<VersionResponse>> {

@@ -1,11 +1,11 @@
 //! Items: everyone may read them, their owner may write them.
 //!
 //! Whoever writes an item is checked in this order: the token (401), the conditions (400), the id in
-//! the path and the body (422), then in the database whether the item is there (404), whose it is
-//! (403), and whether it is the one that is meant (412).
+//! the path and the body (422), then in the database whether the session is over (401), whether the
+//! item is there (404), whose it is (403), and whether it is the one that is meant (412).
 //! With `PEACE_ITEM_WRITES=anyone` nobody is asked for a token, as in the Python template. Only
-//! items know this switch: a copy of this file for another resource leaves `item_owner` out, and
-//! writes `callers::caller(&cx)?.user` where it stands; its owner is a `Uuid` then, never none.
+//! items know this switch: a copy of this file for another resource leaves `item_writer` out, and
+//! writes `callers::caller(&cx)?` where it stands; its writer is a `Caller` then, never none.
 
 use uuid::Uuid;
 use worker::{
@@ -15,7 +15,7 @@ use worker::{
 
 use super::{Resource, RowPath};
 use crate::app::App;
-use crate::callers;
+use crate::callers::{self, Caller};
 use crate::datetimes::{DateTime, UtcDateTime};
 use crate::errors::{ApiError, CHANGE, DATABASE, ONCE, ONE, OWN, Result};
 use crate::idempotency::Attempt;
@@ -111,11 +111,11 @@ impl From<Item> for ItemResponse {
 
 type Answer = Result<Tagged<Reply<ItemResponse>>>;
 
-/// Whose items the caller may write: their own, or (none) anyone's where the settings say so.
+/// Who writes: the owner, or (none) anyone where the settings say so.
 /// For items only: not to be copied, see the head of the file.
-fn item_owner(cx: &Context<App>) -> Result<Option<Uuid>> {
+fn item_writer(cx: &Context<App>) -> Result<Option<Caller>> {
     match cx.app().item_writes {
-        ItemWrites::Owner => Ok(Some(callers::caller(cx)?.user)),
+        ItemWrites::Owner => Ok(Some(callers::caller(cx)?)),
         ItemWrites::Anyone => Ok(None),
     }
 }
@@ -129,8 +129,7 @@ async fn list(cx: Context<App>, query: Query<ListItems>) -> Result<Linked<Reply<
 }
 
 async fn read(cx: Context<App>, path: Path<RowPath>, conditions: Conditions) -> Answer {
-    let RowPath { pubid } = path.read()?;
-    select(&cx.app().database, pubid).await?.reply_to(&conditions)
+    select(&cx.app().database, path.read()?.pubid).await?.reply_to(&conditions)
 }
 
 async fn create(
@@ -138,12 +137,11 @@ async fn create(
     key: IdempotencyKey,
     body: Json<CreateItem>,
 ) -> Result<Repeatable<Tagged<Created<ItemResponse>>>> {
-    let owner = item_owner(&cx)?;
+    let writer = item_writer(&cx)?;
     let (CreateItem { name, user_pubid }, bytes) = body.read_with_bytes().await?;
-    if owner.is_some_and(|owner| owner != user_pubid) {
-        return Err(ApiError::Forbidden);
-    }
-    let new = (Uuid::now_v7(), user_pubid, name, UtcDateTime::now());
+    writer.map(|caller| caller.must_be(user_pubid)).transpose()?;
+    let (owner, session) = (writer.map(|caller| caller.user), writer.map(|caller| caller.session));
+    let new = (Uuid::now_v7(), user_pubid, name, UtcDateTime::now(), session);
     let attempt = Attempt::of(&cx, &key, owner, &bytes)?;
     let refusal = move |error| callers::no_such_user(error, "item_user_id_fkey", owner);
     attempt.insert(&cx.app().database, INSERT, new, Item::from_row, refusal).await
@@ -155,7 +153,7 @@ async fn replace(
     conditions: Conditions,
     body: Json<ReplaceItem>,
 ) -> Answer {
-    let by = (item_owner(&cx)?, Expected::of(&conditions)?);
+    let by = (item_writer(&cx)?, Expected::of(&conditions)?);
     let (RowPath { pubid }, ReplaceItem { added }) = both(path.read(), body.read().await)?;
     update(&cx.app().database, pubid, by, added).await
 }
@@ -166,7 +164,7 @@ async fn patch(
     conditions: Conditions,
     body: MergePatch<PatchItem>,
 ) -> Answer {
-    let by = (item_owner(&cx)?, Expected::of(&conditions)?);
+    let by = (item_writer(&cx)?, Expected::of(&conditions)?);
     let (RowPath { pubid }, PatchItem { added }) = both(path.read(), body.read().await)?;
     update(&cx.app().database, pubid, by, added).await
 }
@@ -176,18 +174,18 @@ async fn delete(
     path: Path<RowPath>,
     conditions: Conditions,
 ) -> Result<Reply<()>> {
-    let (owner, expected) = (item_owner(&cx)?, Expected::of(&conditions)?);
-    let RowPath { pubid } = path.read()?;
-    let (database, (versions, is_one)) = (&cx.app().database, expected.versions());
-    match database.write(DELETE, (pubid, owner, versions, is_one)).await? {
-        0 => Err(why_not(database, pubid, (owner, expected)).await),
+    let by = (item_writer(&cx)?, Expected::of(&conditions)?);
+    let (RowPath { pubid }, database) = (path.read()?, &cx.app().database);
+    let (session, (versions, is_one)) = (by.0.map(|caller| caller.session), by.1.versions());
+    match database.write(DELETE, (pubid, session, versions, is_one)).await? {
+        0 => Err(why_not(database, pubid, by).await),
         _ => Ok(Reply(())),
     }
 }
 
-// Queries: where an owner is given, the item must be theirs.
+// Queries: where a session is given, the item must be its user's, and the session must not be over.
 
-type Writer = (Option<Uuid>, Expected);
+type Writer = (Option<Caller>, Expected);
 
 const SELECT_PAGE: &str = "
     select id, user_id, name, added from item
@@ -210,28 +208,35 @@ async fn select(database: &Database, id: Uuid) -> Result<Versioned<Item>> {
 }
 
 const INSERT: &str = "
-    insert into item (id, user_id, name, added) values ($1, $2, $3, $4)
+    insert into item (id, user_id, name, added) select $1, $2, $3, $4
+    where $5::uuid is null or exists (select from session where id = $5)
     returning id, user_id, name, added, version";
 
 /// Without a new `added` nothing changes, and the version stays.
 const UPDATE: &str = "
     update item set added = coalesce($5, added), version = version + ($5 is not null)::int
-    where id = $1 and user_id = coalesce($2, user_id) and (version = any($3)) = $4
+    where id = $1 and (version = any($3)) = $4
+        and ($2::uuid is null or user_id = (select user_id from session where id = $2))
     returning id, user_id, name, added, version";
 
 async fn update(database: &Database, id: Uuid, by: Writer, added: Option<UtcDateTime>) -> Answer {
-    let (versions, is_one) = by.1.versions();
-    match database.write_row(UPDATE, (id, by.0, versions, is_one, added)).await? {
+    let (session, (versions, is_one)) = (by.0.map(|caller| caller.session), by.1.versions());
+    match database.write_row(UPDATE, (id, session, versions, is_one, added)).await? {
         Some(row) => Ok(Versioned::from_row(&row, Item::from_row).reply()),
         None => Err(why_not(database, id, by).await),
     }
 }
 
 const DELETE: &str = "
-    delete from item
-    where id = $1 and user_id = coalesce($2, user_id) and (version = any($3)) = $4";
+    delete from item where id = $1 and (version = any($3)) = $4
+        and ($2::uuid is null or user_id = (select user_id from session where id = $2))";
 
-async fn why_not(database: &Database, id: Uuid, (owner, expected): Writer) -> ApiError {
-    let is_own = |item: &Item| owner.is_none_or(|owner| owner == item.user_id);
-    expected.why_not(select(database, id).await, is_own)
+async fn why_not(database: &Database, id: Uuid, (writer, expected): Writer) -> ApiError {
+    let look = async {
+        if let Some(caller) = writer {
+            caller.must_be_logged_in(database).await?;
+        }
+        select(database, id).await
+    };
+    expected.why_not(look.await, |item| writer.is_none_or(|caller| caller.user == item.user_id))
 }

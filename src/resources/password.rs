@@ -2,11 +2,12 @@
 //!
 //! | route | success | its own problems |
 //! |---|---|---|
-//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (or wrong `current`), 404, 412 |
+//! | `PUT /users/{pubid}/password` `{current, new}` | 204 | 401, 403 (wrong `current`), 412, 429 |
 //!
 //! Checked in this order: the token (401), the id in the path (422), whose it is (403), the
-//! conditions (400), the body (422), whether there is such a user (404), the current password
-//! (403), the user's version (412).
+//! conditions (400), the body (422), whether passwords were guessed too often (429), whether the
+//! session is over (401), the current password (403), the user's version (412). With the password
+//! all other sessions of the user end.
 //! Who can read a stored hash, and how long that takes, is in `security::passwords`.
 
 use secrecy::SecretString;
@@ -14,12 +15,14 @@ use tracing::warn;
 use uuid::Uuid;
 use worker::{Conditions, Context, Database, Empty, Json, Path, Routes, Transaction, payload};
 
-use super::users::NO_USER;
 use super::{Resource, RowPath};
 use crate::app::App;
-use crate::callers;
-use crate::errors::{ApiError, CHANGE, ONE, OWN, Result, WRONG_PASSWORD};
-use crate::security::passwords::{self, Secret};
+use crate::callers::{self, Caller};
+use crate::errors::{ApiError, CHANGE, OWN, Result, TOO_MANY_TRIES, WRONG_PASSWORD};
+use crate::login_limits::Try;
+use crate::security::passwords::{self, PasswordPlace, Secret};
+use crate::security::tokens::Holder;
+use crate::sessions;
 use crate::versions::Expected;
 
 pub(super) const RESOURCE: Resource = Resource {
@@ -39,8 +42,8 @@ fn routes(routes: &mut Routes<App>) {
     routes
         .put("/users/{pubid}/password", "users-password", change)
         .about("Change a user's password")
-        .fails(&[OWN, ONE, CHANGE].concat())
-        .fails(&[&WRONG_PASSWORD]);
+        .fails(&[OWN, CHANGE].concat())
+        .fails(&[&WRONG_PASSWORD, &TOO_MANY_TRIES]);
 }
 
 // Payload
@@ -60,39 +63,60 @@ async fn change(
     conditions: Conditions,
     body: Json<ChangePassword>,
 ) -> Result<Empty> {
-    let pubid = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
+    let caller = callers::caller(&cx)?.must_be(path.read()?.pubid)?; // 401, 422, 403
     let expected = Expected::of(&conditions)?; // 400
     let payload = body.read().await?;
+    let database = cx.app().database.clone();
+    // Goes on when the client has left: a try that has begun is told how it ended.
+    let to_its_end = async move {
+        let mut guess = Try::begin(&cx, &caller.user.to_string()).await?;
+        let done =
+            change_as(&cx.app().database, &mut guess.place, caller, &expected, &payload).await;
+        guess.ended(&cx, &done).await;
+        done
+    };
+    database.to_its_end(to_its_end).await
+}
+
+async fn change_as(
+    database: &Database,
+    place: &mut PasswordPlace,
+    caller: Caller,
+    expected: &Expected,
+    payload: &ChangePassword,
+) -> Result<Empty> {
     // A login may store the same password, hashed anew, after the hash was read here: so once more.
-    let done = try_change(cx.app(), pubid, &expected, &payload).await?
-        || try_change(cx.app(), pubid, &expected, &payload).await?;
+    let done = try_change(database, place, caller, expected, payload).await?
+        || try_change(database, place, caller, expected, payload).await?;
     if done { Ok(Empty) } else { Err(ApiError::WrongPassword) }
 }
 
 /// Whether the hash was still the one that `current` was compared with, and is replaced.
 async fn try_change(
-    app: &App,
-    user: Uuid,
+    database: &Database,
+    place: &mut PasswordPlace,
+    caller: Caller,
     expected: &Expected,
     payload: &ChangePassword,
 ) -> Result<bool> {
     let ChangePassword { current, new } = payload;
-    let stored =
-        select_hash(&app.database, user).await?.ok_or_else(|| expected.refusal(NO_USER))?;
-    let new_hash = app.passwords.replace(current.clone(), stored.clone(), new.clone()).await?;
+    let stored = select_hash(database, caller).await?.ok_or(ApiError::LoggedOut)?;
+    let new_hash = place.replace(current.clone(), stored.clone(), new.clone()).await?;
     let new_hash = new_hash.ok_or(ApiError::WrongPassword)?;
-    replace_hash(&app.database, user, expected.clone(), stored, new_hash).await
+    replace_hash(database, caller, expected.clone(), stored, new_hash).await
 }
 
 // Queries
 
-const SELECT_HASH: &str = r#"select password_hash from "user" where id = $1"#;
+const SELECT_HASH: &str = r#"
+    select password_hash from "user" where id = (select user_id from session where id = $1)"#;
 
-/// The user's hash, if there is such a user, and if there is a hash.
-async fn select_hash(database: &Database, id: Uuid) -> Result<Option<Option<String>>> {
-    let Some(row) = database.row(SELECT_HASH, &[&id]).await? else { return Ok(None) };
+/// The caller's hash, if their session is not over, and if there is a hash.
+async fn select_hash(database: &Database, caller: Caller) -> Result<Option<Option<String>>> {
+    let Caller { user, session } = caller;
+    let Some(row) = database.row(SELECT_HASH, &[&session]).await? else { return Ok(None) };
     let hash = row.get::<Option<String>>("password_hash");
-    Ok(Some(hash.filter(|hash| is_readable(id, hash))))
+    Ok(Some(hash.filter(|hash| is_readable(user, hash))))
 }
 
 const SELECT_CREDENTIALS: &str = r#"select id, password_hash from "user" where name = $1"#;
@@ -116,8 +140,10 @@ fn is_readable(user: Uuid, hash: &str) -> bool {
     readable
 }
 
-const SELECT_HASH_FOR_UPDATE: &str =
-    r#"select password_hash, version from "user" where id = $1 for update"#;
+/// The lock keeps logins out until the password is another one, see `sessions`.
+const SELECT_HASH_FOR_UPDATE: &str = r#"
+    select password_hash, version from "user"
+    where id = $1 and exists (select from session where id = $2) for update"#;
 
 const UPDATE_HASH: &str =
     r#"update "user" set password_hash = $2, version = version + 1 where id = $1"#;
@@ -127,22 +153,24 @@ const UPDATE_HASH: &str =
 /// before: no row is locked meanwhile.
 async fn replace_hash(
     database: &Database,
-    id: Uuid,
+    caller: Caller,
     expected: Expected,
     old: Option<String>,
     new: String,
 ) -> Result<bool> {
+    let Caller { user, session } = caller;
     database
         .transaction(async move |tx: &Transaction<'_>| {
-            let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&id]).await?;
-            let row = row.ok_or_else(|| expected.refusal(NO_USER))?;
+            let row = tx.row(SELECT_HASH_FOR_UPDATE, &[&user, &session]).await?;
+            let row = row.ok_or(ApiError::LoggedOut)?;
             if !expected.includes(row.get("version")) {
                 return Err(ApiError::PreconditionFailed);
             }
             if row.get::<Option<String>>("password_hash") != old {
                 return Ok(false);
             }
-            tx.execute(UPDATE_HASH, &[&id, &new]).await?;
+            tx.execute(UPDATE_HASH, &[&user, &new]).await?;
+            sessions::end_others(tx, Holder { user, session }).await?;
             Ok(true)
         })
         .await

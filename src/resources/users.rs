@@ -162,7 +162,7 @@ async fn create(
 
 // Queries
 
-pub(super) const NO_USER: ApiError = ApiError::NotFound("user");
+const NO_USER: ApiError = ApiError::NotFound("user");
 
 const SELECT_PAGE: &str =
     r#"select id, name, fullname from "user" where id > $1 order by id limit $2"#;
@@ -190,11 +190,6 @@ const SELECT: &str = r#"select id, name, fullname, version from "user" where id 
 pub(super) async fn select(database: &Database, id: Uuid) -> Result<Versioned<User>> {
     let row = database.row(SELECT, &[&id]).await?.ok_or(NO_USER)?;
     Ok(Versioned::from_row(&row, User::from_row))
-}
-
-/// For `auth`: a token may outlive its user.
-pub(super) async fn exists(database: &Database, id: Uuid) -> Result<bool> {
-    Ok(database.row(SELECT, &[&id]).await?.is_some())
 }
 
 /// The user in every row, with one of their items; without any, one row whose item is null.

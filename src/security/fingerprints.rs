@@ -1,9 +1,11 @@
 //! Fingerprints: which request it was, told from any other, and nothing else about it.
 //!
-//! `idempotency` keeps one of each request with a key. It is an HMAC under a key of the server, so that
-//! a short secret in a body, as the password of a new user, cannot be guessed from what is kept.
-//! Keys are derived from the secrets that sign tokens; a fingerprint under the previous one still
-//! counts, so that a change of the secret does not turn a repeated request into another one.
+//! `idempotency` keeps one of each request with a key, `login_limits` of names and addresses. It is
+//! an HMAC under a key of the server, so that a short secret in a body, as the password of a new
+//! user, cannot be guessed from what is kept. Keys are derived from the secrets that sign tokens; a
+//! fingerprint under the previous one still counts, so that a change of the secret does not turn a
+//! repeated request into another one. Tries to log in are counted under the current one only: a change
+//! begins their counts anew, and while workers are replaced both have their own.
 //! Source: RFC 2104 (HMAC).
 
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +37,15 @@ impl Fingerprints {
         let request = [method.as_bytes(), path.as_bytes(), body].join(&0);
         let under = |key: &[u8; 32]| hs256::mac(key, &request);
         Fingerprint { current: under(&self.current), previous: self.previous.as_ref().map(under) }
+    }
+}
+
+impl Fingerprints {
+    /// The fingerprint of tries to log in from a network, under a name where there is one.
+    pub fn of_try(&self, network: &str, name: Option<&str>) -> Vec<u8> {
+        let name = name.map_or_else(Vec::new, |name| [b"\0", name.as_bytes()].concat());
+        // No method begins with a space, so no request is the same text.
+        hs256::mac(&self.current, &[b" ", network.as_bytes(), &name].concat()).to_vec()
     }
 }
 

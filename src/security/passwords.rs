@@ -2,7 +2,8 @@
 //!
 //! `users` hashes and replaces, `auth` verifies. Each takes some 20 ms of one CPU and 19 MiB,
 //! which would hold up every other request of the worker, so it runs on one low-priority thread
-//! behind a queue of 32; beyond it the caller hears `Busy` at once.
+//! behind a queue of 32; beyond it the caller hears `Busy` at once. Who has to ask a database
+//! before takes a [`PasswordPlace`] in the queue first.
 //! Hashes of bcrypt (`$2a$`, `$2b$`, `$2y$`), which the Python template stored, can be verified; so
 //! can those of argon2 made otherwise than ours, up to a limit. A password that fits one comes back
 //! with the hash to store instead, computed in the same job: `Verdict::Outdated`. A bcrypt hash of
@@ -16,15 +17,18 @@
 
 use std::ops::RangeInclusive;
 
+use crate::metrics::{PasswordMeters, Queued};
 use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
     password_hash,
 };
 use bcrypt::HashParts;
+use passwords::analyzer::is_common_password;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Schema;
 use thiserror::Error;
-use worker::{CpuThread, Fault, JobError, Rule, Text, Value};
+use tracing::debug;
+use worker::{CpuPlace, CpuThread, Fault, Rule, Text, Value};
 
 /// Shortest password, in characters.
 const LENGTH_MIN: usize = 8;
@@ -33,27 +37,40 @@ const LENGTH_MAX: usize = 64;
 
 /// What people may think of, for the API document.
 const EXAMPLE: &str = "correct horse";
-/// What a token looks like, for the API document.
+/// What tokens look like, for the API document.
+pub const REFRESH_TOKEN: &str = concat!(
+    "6f2c1f0e5d8b4a79962d1b3c4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6071",
+    "0c9d8e7f6a5b4c3d2e1f00112233445566778899aabbccddeeff0123456789ab"
+);
+/// The same of access tokens.
 pub const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
 
 /// The rule for a field that holds a secret: judged as text, and kept as what no log shows.
 #[derive(Debug, Clone, Copy)]
-pub struct Secret(Text);
+pub struct Secret {
+    text: Text,
+    may_be_common: bool,
+}
 
 impl Secret {
     /// What a new password must be.
     pub fn new_password() -> Self {
-        Self(Text::between(LENGTH_MIN, LENGTH_MAX).like(EXAMPLE))
+        let text = Text::between(LENGTH_MIN, LENGTH_MAX).like(EXAMPLE);
+        Self { text, may_be_common: false }
     }
 
     /// One that is compared with what is known: too long for that is wrong, not malformed.
     pub fn to_compare() -> Self {
-        Self(Text::unbounded().like(EXAMPLE))
+        Self::plain(Text::unbounded().like(EXAMPLE))
     }
 
-    /// A token, which is long and of our own making.
-    pub fn token() -> Self {
-        Self(Text::unbounded().like(TOKEN))
+    /// A refresh token, which is of our own making.
+    pub fn refresh_token() -> Self {
+        Self::plain(Text::unbounded().like(REFRESH_TOKEN))
+    }
+
+    fn plain(text: Text) -> Self {
+        Self { text, may_be_common: true }
     }
 }
 
@@ -61,14 +78,23 @@ impl Rule for Secret {
     type Output = SecretString;
 
     fn check(&self, value: &Value<'_>) -> Result<SecretString, Fault> {
-        self.0.check(value).map(SecretString::from)
+        let text = self.text.check(value)?;
+        if !self.may_be_common && is_common(&text) {
+            return Err(Fault::value("this is one of the passwords that are guessed first"));
+        }
+        Ok(SecretString::from(text))
     }
 
     fn describe(&self) -> Schema {
-        let mut schema = self.0.describe();
+        let mut schema = self.text.describe();
         schema["format"] = "password".into();
         schema
     }
+}
+
+/// Whether many people have this password; capital letters make it no other one.
+fn is_common(password: &str) -> bool {
+    is_common_password(password) || is_common_password(password.to_lowercase())
 }
 
 /// No password is longer than this, in bytes: a longer text is wrong without being hashed, since
@@ -127,22 +153,59 @@ pub enum PasswordError {
 /// Hashes and verifies passwords, one after the other.
 pub struct Passwords {
     thread: CpuThread,
+    meters: PasswordMeters,
 }
 
 impl Passwords {
     /// Starts the thread. Only after the fork, which no thread survives.
     pub fn start() -> std::io::Result<Self> {
-        Ok(Self { thread: CpuThread::start("passwords", QUEUE_MAX)? })
+        let thread = CpuThread::start("passwords", QUEUE_MAX)?;
+        Ok(Self { thread, meters: PasswordMeters::default() })
+    }
+
+    /// Counts there what it does.
+    #[must_use]
+    pub fn counted_in(self, meters: PasswordMeters) -> Self {
+        Self { meters, ..self }
+    }
+
+    /// Whether a place can be had at this moment: for who has something to look up before.
+    ///
+    /// **Errors**: `Busy`, which is counted as a password that was turned away.
+    pub fn must_have_a_place(&self) -> Result<(), PasswordError> {
+        if self.thread.is_full() { Err(self.busy()) } else { Ok(()) }
+    }
+
+    /// Takes a place in the queue.
+    ///
+    /// **Errors**: `Busy` when too many others wait.
+    pub fn place(&self) -> Result<PasswordPlace, PasswordError> {
+        let place = self.thread.place().map_err(|_| self.busy())?;
+        Ok(PasswordPlace { place, meters: self.meters, _queued: self.meters.queued() })
     }
 
     /// What to store for this password.
     pub async fn hash(&self, password: SecretString) -> Result<String, PasswordError> {
-        self.run(move || hash(&password)).await
+        self.place()?.run(move || hash(&password)).await
     }
 
+    fn busy(&self) -> PasswordError {
+        self.meters.refused();
+        PasswordError::Busy
+    }
+}
+
+/// A place in the queue, for one password after the other.
+pub struct PasswordPlace {
+    place: CpuPlace,
+    meters: PasswordMeters,
+    _queued: Queued,
+}
+
+impl PasswordPlace {
     /// Whether this password is the one that was stored; without a stored one it is not.
     pub async fn verify(
-        &self,
+        &mut self,
         password: SecretString,
         stored: Option<String>,
     ) -> Result<Verdict, PasswordError> {
@@ -151,7 +214,7 @@ impl Passwords {
 
     /// What to store for `new`, or nothing if `current` is not the password that was stored.
     pub async fn replace(
-        &self,
+        &mut self,
         current: SecretString,
         stored: Option<String>,
         new: SecretString,
@@ -160,19 +223,21 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(
-        &self,
+        &mut self,
         work: impl FnOnce() -> Result<T, password_hash::Error> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        match self.thread.run(work).await {
+        let ended = self.place.run(work).await;
+        self.meters.done();
+        match ended {
             Ok(done) => done.map_err(|error| PasswordError::Failed(error.to_string())),
-            Err(JobError::Busy) => Err(PasswordError::Busy),
-            Err(error @ JobError::Panicked) => Err(PasswordError::Failed(error.to_string())),
+            Err(error) => Err(PasswordError::Failed(error.to_string())),
         }
     }
 }
 
 /// Hashes with a new salt from the kernel: no generator whose state a fork would copy.
 fn hash(password: &SecretString) -> Result<String, password_hash::Error> {
+    debug!("a password is hashed");
     let hash = Argon2::default().hash_password(password.expose_secret().as_bytes())?;
     Ok(hash.to_string())
 }
@@ -194,6 +259,7 @@ fn fitted<'a>(password: &SecretString, stored: Option<&'a str>) -> Option<Stored
     let stored = stored.and_then(Stored::parse);
     let can_fit = password.is_some() && stored.is_some();
     let hash = stored.unwrap_or_else(|| Stored::Argon2(nobody()));
+    debug!("a password is compared");
     let fits = hash.fits(password.unwrap_or_default());
     (fits && can_fit).then_some(hash)
 }
@@ -329,6 +395,34 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_of_64_characters_of_any_script_counts() {
+        for script in ["x", "é", "Ж", "中", "🕊"] {
+            let text = script.repeat(LENGTH_MAX);
+            let stored = hash(&password(&text)).unwrap();
+            assert_eq!(verdict(&text, &stored), Kind::Right, "{script}");
+            let last = text.len() - script.len();
+            for other in [&text[..last], &format!("{}y", &text[..last]), &format!("{text}{script}")]
+            {
+                assert_eq!(verdict(other, &stored), Kind::Wrong, "{script}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_many_people_choose_is_no_new_password() {
+        let judge = |rule: Secret, text: &str| rule.check(&Value::Text(text.into())).is_ok();
+        for common in
+            ["password", "12345678", "Password123", "PASSWORD123", "qwertyuiop", "iloveyou1"]
+        {
+            assert!(!judge(Secret::new_password(), common), "{common}");
+            assert!(judge(Secret::to_compare(), common), "{common}: who has it may log in");
+        }
+        for rare in [EXAMPLE, "pass word", "ein Hauch von Nichts", "中文密码也可以的"] {
+            assert!(judge(Secret::new_password(), rare), "{rare}");
+        }
+    }
+
+    #[test]
     fn the_same_password_has_another_hash_every_time() {
         assert_ne!(hash(&password("12345678")).unwrap(), hash(&password("12345678")).unwrap());
     }
@@ -393,8 +487,8 @@ mod tests {
     fn a_secret_is_judged_as_text_and_not_shown() {
         let check = |rule: Secret, text: &str| rule.check(&Value::Text(text.into()));
         let kind = |rule, text: &str| check(rule, text).unwrap_err().kind;
-        let secret = check(Secret::new_password(), "12345678").unwrap();
-        assert_eq!(secret.expose_secret(), "12345678");
+        let secret = check(Secret::new_password(), "1x3y5z78").unwrap();
+        assert_eq!(secret.expose_secret(), "1x3y5z78");
         assert!(!format!("{secret:?}").contains('1'));
         assert_eq!(kind(Secret::new_password(), "1234567"), "string_too_short");
         assert!(check(Secret::new_password(), &"x".repeat(64)).is_ok());
@@ -498,14 +592,15 @@ mod tests {
         let passwords = Passwords::start().unwrap();
         let (text, stored) = FROM_PYTHON[1];
         let stored = || Some(stored.to_owned());
-        let verdict = passwords.verify(password(text), stored()).await.unwrap();
+        let mut place = passwords.place().unwrap();
+        let verdict = place.verify(password(text), stored()).await.unwrap();
         assert!(matches!(verdict, Verdict::Outdated { .. }));
-        let verdict = passwords.verify(password(text), None).await.unwrap();
+        let verdict = place.verify(password(text), None).await.unwrap();
         assert!(matches!(verdict, Verdict::Wrong));
 
-        let new = passwords.replace(password(text), stored(), password("87654321")).await.unwrap();
+        let new = place.replace(password(text), stored(), password("87654321")).await.unwrap();
         assert!(fits("87654321", &new.unwrap()));
-        let new = passwords.replace(password("wrong"), stored(), password("87654321")).await;
+        let new = place.replace(password("wrong"), stored(), password("87654321")).await;
         assert!(new.unwrap().is_none());
     }
 }

@@ -1,14 +1,13 @@
-//! Tokens: who is calling, signed. Access tokens for 15 minutes, refresh tokens for 30 days.
+//! Access tokens: who is calling, signed. They are good for 15 minutes.
 //!
-//! `auth` issues both and reads refresh tokens, `callers` reads access tokens. A token is accepted
-//! when its signature is HS256 under the current or the previous key, it was issued by us (`iss`)
-//! for this API (`aud`), it is of the kind that is asked for (`typ`: no other kind of token opens a
-//! route) and it has not expired. No database is asked: a token of a deleted user is good, and
-//! finds no row. So a refresh token can be used more than once, and nothing but a change of both
-//! secrets revokes it before it expires.
+//! `auth` issues them, `callers` reads them. A token is accepted when its signature is HS256 under
+//! the current or the previous key, it was issued by us (`iss`) for this API (`aud`), it is an
+//! access token (`typ`), names no extension that has to be understood (`crit`: there is none that
+//! is) and has not expired. No database is asked: of a session that is over the token is good until
+//! then, so whatever writes asks for the session, too (`sessions`).
 //! It does not know where the secrets come from, nor how strong they are: the settings do.
-//! Source: RFC 7519 (claims), RFC 7515 (`kid`), RFC 8725 (pinned algorithm, checked claims, kinds
-//! of tokens told apart).
+//! Source: RFC 7519 (claims), RFC 7515 (`kid`, `crit`), RFC 8725 (pinned algorithm, checked claims,
+//! kinds of tokens told apart).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -20,29 +19,29 @@ use uuid::Uuid;
 
 use super::hs256;
 
+/// How long an access token is good.
+pub const LIFETIME: Duration = Duration::from_mins(15);
+
 /// How far the clocks of two of our machines may differ.
 const LEEWAY: Duration = Duration::from_secs(5);
 const ISSUER: &str = "peace";
 const AUDIENCE: &str = "app";
 
-/// What a token may be used for; `typ` among its claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenKind {
-    /// To call the API.
-    Access,
-    /// To get the next pair of tokens, and nothing else.
-    Refresh,
+/// Whom a token was given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The user.
+    pub user: Uuid,
+    /// What they have logged in to.
+    pub session: Uuid,
 }
 
-impl TokenKind {
-    /// How long a token of this kind is good.
-    pub fn lifetime(self) -> Duration {
-        match self {
-            Self::Access => Duration::from_mins(15),
-            Self::Refresh => Duration::from_hours(30 * 24),
-        }
-    }
+/// What a token may be used for; `typ` among its claims.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Use {
+    /// To call the API.
+    Access,
 }
 
 /// Why a token proves nothing. For the log; the client is told only that it is not valid.
@@ -64,31 +63,30 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Signs with `current`; tokens signed with `previous` stay good until they expire, so that
-    /// a change of the secret signs nobody out: if the previous one is kept for as long as the
-    /// last refresh token lives.
+    /// Signs with `current`; tokens signed with `previous` stay good until they expire, so that a
+    /// change of the secret is not noticed, if the previous one is kept for a [`LIFETIME`].
     pub fn new(current: &SecretString, previous: Option<&SecretString>) -> Self {
         hs256::install();
         Self { current: Key::new(current), previous: previous.map(Key::new), rules: rules() }
     }
 
-    /// A new token of this user, good for the [lifetime](TokenKind::lifetime) of its kind.
-    pub fn issue(&self, kind: TokenKind, user: Uuid) -> String {
-        self.current.sign(&Claims::new(kind, user, jsonwebtoken::get_current_timestamp()))
+    /// A new token, good for a [`LIFETIME`].
+    pub fn issue(&self, holder: Holder) -> String {
+        self.current.sign(&Claims::new(holder, jsonwebtoken::get_current_timestamp()))
     }
 
-    /// The user who was given this token.
+    /// Whom this token was given to.
     ///
     /// **Errors** when it was not signed by us, is of another kind, for another audience, or
     /// has expired.
-    pub fn user_of(&self, kind: TokenKind, token: &str) -> Result<Uuid, BadToken> {
-        let kid = jsonwebtoken::decode_header(token)?.kid;
+    pub fn holder(&self, token: &str) -> Result<Holder, BadToken> {
+        let Header { kid, crit, .. } = jsonwebtoken::decode_header(token)?;
+        if crit.is_some() {
+            return Err(BadToken("it names extensions, and none is known".to_owned()));
+        }
         let key = self.key(kid.as_deref()).ok_or_else(|| BadToken("unknown key".to_owned()))?;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.rules)?.claims;
-        if claims.typ != kind {
-            return Err(BadToken(format!("its kind is {:?}, not {kind:?}", claims.typ)));
-        }
-        Ok(claims.sub)
+        Ok(Holder { user: claims.sub, session: claims.sid })
     }
 
     /// The key of this name; the current one when the token names none.
@@ -102,6 +100,7 @@ impl Tokens {
 fn rules() -> Validation {
     let mut rules = Validation::new(Algorithm::HS256);
     rules.leeway = LEEWAY.as_secs();
+    rules.validate_nbf = true;
     rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
     rules.set_issuer(&[ISSUER]);
     rules.set_audience(&[AUDIENCE]);
@@ -144,25 +143,28 @@ struct Claims {
     iss: Cow<'static, str>,
     aud: Cow<'static, str>,
     sub: Uuid,
+    /// The session, so that it can be ended.
+    sid: Uuid,
     /// Seconds since 1970.
     iat: u64,
     /// Seconds since 1970.
     exp: u64,
     /// Makes every token different, and names it in an audit.
     jti: Uuid,
-    typ: TokenKind,
+    typ: Use,
 }
 
 impl Claims {
-    fn new(kind: TokenKind, user: Uuid, now_s: u64) -> Self {
+    fn new(holder: Holder, now_s: u64) -> Self {
         Self {
             iss: Cow::Borrowed(ISSUER),
             aud: Cow::Borrowed(AUDIENCE),
-            sub: user,
+            sub: holder.user,
+            sid: holder.session,
             iat: now_s,
-            exp: now_s + kind.lifetime().as_secs(),
+            exp: now_s + LIFETIME.as_secs(),
             jti: Uuid::new_v4(),
-            typ: kind,
+            typ: Use::Access,
         }
     }
 }
@@ -171,10 +173,12 @@ impl Claims {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::TokenKind::{Access, Refresh};
     use super::*;
 
-    const USER: Uuid = Uuid::from_u128(0x0193_a3a0_0000_7000_8000_0000_0000_0001);
+    const ANN: Holder = Holder {
+        user: Uuid::from_u128(0x0193_a3a0_0000_7000_8000_0000_0000_0001),
+        session: Uuid::from_u128(0x0193_a3a0_0000_7000_8000_0000_0000_0002),
+    };
 
     fn secret(text: &str) -> SecretString {
         SecretString::from(text)
@@ -189,8 +193,8 @@ mod tests {
     }
 
     /// A token as ours, but for the claims changed; `null` takes a claim away.
-    fn forged(kind: TokenKind, change: &Value) -> String {
-        let mut claims = serde_json::to_value(Claims::new(kind, USER, now_s())).unwrap();
+    fn forged(change: &Value) -> String {
+        let mut claims = serde_json::to_value(Claims::new(ANN, now_s())).unwrap();
         let members = claims.as_object_mut().unwrap();
         for (name, value) in change.as_object().unwrap() {
             members.insert(name.clone(), value.clone());
@@ -201,67 +205,54 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_back_as_its_user() {
+    fn a_token_comes_back_as_its_holder() {
         let tokens = tokens();
-        for kind in [Access, Refresh] {
-            assert_eq!(tokens.user_of(kind, &tokens.issue(kind, USER)).unwrap(), USER);
-            assert_ne!(tokens.issue(kind, USER), tokens.issue(kind, USER), "each is another one");
-        }
-    }
-
-    #[test]
-    fn a_token_of_one_kind_is_none_of_the_other() {
-        let tokens = tokens();
-        for (issued, asked) in [(Access, Refresh), (Refresh, Access)] {
-            let refused = tokens.user_of(asked, &tokens.issue(issued, USER)).unwrap_err();
-            let why = format!("the token was refused: its kind is {issued:?}, not {asked:?}");
-            assert_eq!(refused.to_string(), why);
-        }
+        assert_eq!(tokens.holder(&tokens.issue(ANN)).unwrap(), ANN);
+        assert_ne!(tokens.issue(ANN), tokens.issue(ANN), "each is another one");
     }
 
     #[test]
     fn the_claims_are_all_there() {
-        for (kind, typ, exp) in
-            [(Access, "access", 1_700_000_900), (Refresh, "refresh", 1_702_592_000)]
-        {
-            let claims = serde_json::to_value(Claims::new(kind, USER, 1_700_000_000)).unwrap();
-            assert_eq!(claims["sub"], USER.to_string());
-            assert_eq!(claims["iss"], "peace");
-            assert_eq!(claims["aud"], "app");
-            assert_eq!(claims["typ"], typ);
-            assert_eq!(claims["iat"], 1_700_000_000);
-            assert_eq!(claims["exp"], exp);
-            assert!(claims["jti"].is_string());
-        }
+        let claims = serde_json::to_value(Claims::new(ANN, 1_700_000_000)).unwrap();
+        assert_eq!(claims["sub"], ANN.user.to_string());
+        assert_eq!(claims["sid"], ANN.session.to_string());
+        assert_eq!(claims["iss"], "peace");
+        assert_eq!(claims["aud"], "app");
+        assert_eq!(claims["typ"], "access");
+        assert_eq!(
+            (&claims["iat"], &claims["exp"]),
+            (&json!(1_700_000_000), &json!(1_700_000_900))
+        );
+        assert!(claims["jti"].is_string());
     }
 
     #[test]
     fn a_foreign_signature_is_refused() {
         let stranger = Tokens::new(&secret("the secret of somebody else, as long"), None);
-        assert!(tokens().user_of(Access, &stranger.issue(Access, USER)).is_err());
+        assert!(tokens().holder(&stranger.issue(ANN)).is_err());
     }
 
     #[test]
     fn a_changed_token_is_refused() {
         let tokens = tokens();
-        let token = tokens.issue(Access, USER);
+        let token = tokens.issue(ANN);
         for at in 0..token.len() - 1 {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert!(tokens.user_of(Access, &changed).is_err(), "byte {at} of {token}");
+            assert!(tokens.holder(&changed).is_err(), "byte {at} of {token}");
         }
     }
 
     #[test]
     fn an_unsigned_token_is_refused() {
         // {"alg":"none"}, with and without a signature behind it.
-        let signed = tokens().issue(Access, USER);
+        let signed = tokens().issue(ANN);
         let claims = signed.split('.').nth(1).unwrap();
         for header in ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"] {
             for signature in ["", signed.split('.').nth(2).unwrap()] {
                 let token = format!("{header}.{claims}.{signature}");
-                assert!(tokens().user_of(Access, &token).is_err(), "{token}");
+                assert!(tokens().holder(&token).is_err(), "{token}");
             }
         }
     }
@@ -269,66 +260,72 @@ mod tests {
     #[test]
     fn another_algorithm_is_refused() {
         // {"alg":"HS512","typ":"JWT"} and {"alg":"RS256","typ":"JWT"}
-        let signed = tokens().issue(Access, USER);
+        let signed = tokens().issue(ANN);
         let rest = &signed[signed.find('.').unwrap()..];
         for header in
             ["eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9", "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9"]
         {
-            assert!(tokens().user_of(Access, &format!("{header}{rest}")).is_err(), "{header}");
+            assert!(tokens().holder(&format!("{header}{rest}")).is_err(), "{header}");
         }
     }
 
     #[test]
     fn text_that_is_no_token_is_refused() {
         for text in ["", ".", "..", "...", "a.b", "a.b.c", "null", "{}", "\u{0}", "Bearer x"] {
-            assert!(tokens().user_of(Access, text).is_err(), "{text:?}");
+            assert!(tokens().holder(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn a_wrong_or_missing_claim_is_refused() {
-        for kind in [Access, Refresh] {
-            let user_of = |change: &Value| tokens().user_of(kind, &forged(kind, change));
-            assert!(user_of(&json!({})).is_ok(), "the unchanged one is good");
-            for change in [
-                json!({ "typ": "another" }),
-                json!({ "typ": "" }),
-                json!({ "typ": ["access", "refresh"] }),
-                json!({ "typ": null }),
-                json!({ "aud": "another" }),
-                json!({ "aud": null }),
-                json!({ "iss": "another" }),
-                json!({ "iss": null }),
-                json!({ "sub": "asd" }),
-                json!({ "sub": null }),
-                json!({ "exp": null }),
-                json!({ "exp": "soon" }),
-                json!({ "iat": null }),
-                json!({ "jti": null }),
-            ] {
-                assert!(user_of(&change).is_err(), "{kind:?} {change}");
-            }
+        let holder = |change: &Value| tokens().holder(&forged(change));
+        assert!(holder(&json!({})).is_ok(), "the unchanged one is good");
+        for change in [
+            json!({ "typ": "another" }),
+            json!({ "typ": "refresh" }),
+            json!({ "typ": "" }),
+            json!({ "typ": ["access"] }),
+            json!({ "typ": null }),
+            json!({ "aud": "another" }),
+            json!({ "aud": null }),
+            json!({ "iss": "another" }),
+            json!({ "iss": null }),
+            json!({ "sub": "asd" }),
+            json!({ "sub": null }),
+            json!({ "sid": "asd" }),
+            json!({ "sid": null }),
+            json!({ "exp": null }),
+            json!({ "exp": "soon" }),
+            json!({ "iat": null }),
+            json!({ "jti": null }),
+            json!({ "nbf": now_s() + 60 }),
+        ] {
+            assert!(holder(&change).is_err(), "{change}");
         }
+    }
+
+    #[test]
+    fn an_extension_that_has_to_be_understood_is_refused() {
+        let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::HS256) };
+        let claims = Claims::new(ANN, now_s());
+        let token = jsonwebtoken::encode(&header, &claims, &tokens().current.encoding).unwrap();
+        assert!(tokens().holder(&token).is_err());
     }
 
     #[test]
     fn a_token_of_the_python_template_is_refused() {
         // Signed with the same secret for the same audience, and that is all it says.
-        let claims = json!({ "sub": USER, "aud": "app", "exp": now_s() + 900 });
+        let claims = json!({ "sub": ANN.user, "aud": "app", "exp": now_s() + 900 });
         let header = Header::new(Algorithm::HS256);
         let token = jsonwebtoken::encode(&header, &claims, &tokens().current.encoding).unwrap();
-        for kind in [Access, Refresh] {
-            assert!(tokens().user_of(kind, &token).is_err(), "{kind:?}");
-        }
+        assert!(tokens().holder(&token).is_err());
     }
 
     #[test]
     fn a_token_expires() {
-        for kind in [Access, Refresh] {
-            let user_of = |exp| tokens().user_of(kind, &forged(kind, &json!({ "exp": exp })));
-            assert!(user_of(now_s() - 60).is_err(), "{kind:?}");
-            assert!(user_of(now_s() - 1).is_ok(), "{kind:?}: leeway");
-        }
+        let holder = |exp| tokens().holder(&forged(&json!({ "exp": exp })));
+        assert!(holder(now_s() - 60).is_err());
+        assert!(holder(now_s() - 1).is_ok(), "leeway");
     }
 
     #[test]
@@ -337,14 +334,11 @@ mod tests {
         let before = Tokens::new(&old, None);
         let after = Tokens::new(&new, Some(&old));
         let later = Tokens::new(&new, None);
-        let token = before.issue(Access, USER);
-        assert_eq!(after.user_of(Access, &token).unwrap(), USER);
-        assert!(later.user_of(Access, &token).is_err(), "a key that is gone opens nothing");
-        assert!(
-            before.user_of(Access, &after.issue(Access, USER)).is_err(),
-            "new tokens are signed by the new"
-        );
-        assert!(later.user_of(Access, &after.issue(Access, USER)).is_ok());
+        let token = before.issue(ANN);
+        assert_eq!(after.holder(&token).unwrap(), ANN);
+        assert!(later.holder(&token).is_err(), "a key that is gone opens nothing");
+        assert!(before.holder(&after.issue(ANN)).is_err(), "new tokens are signed by the new");
+        assert!(later.holder(&after.issue(ANN)).is_ok());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::setting::{Flag, Kind, Setting};
 use super::table::{SETTINGS, setting};
 use super::value::{Value, Wrong};
+use crate::top::Form;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -27,10 +28,22 @@ pub(super) enum Verb {
     ConfigCheck,
     Routes,
     OpenApi,
+    Healthcheck {
+        /// Whether an answer is enough.
+        live: bool,
+    },
     Ctl {
         request: Request,
         /// Show the answer as it came.
         json: bool,
+    },
+    Top {
+        /// One frame, and how it is printed.
+        once: Option<Form>,
+        /// The admin process that is asked, as it was written.
+        admin: Option<String>,
+        /// As it was written.
+        interval: String,
     },
     /// Help, version or a completion script: a text, and that is all.
     Print(String),
@@ -50,7 +63,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Verb, L
         ["config", "check"] => Verb::ConfigCheck,
         ["routes"] => Verb::Routes,
         ["openapi"] => Verb::OpenApi,
+        ["healthcheck"] => Verb::Healthcheck { live: is_set(chain[chain.len() - 1].1, LIVE) },
         ["ctl", word] => ctl(word, chain[chain.len() - 1].1)?,
+        ["top"] => top(chain[chain.len() - 1].1),
         ["completions", shell] => Verb::Print(completions(shell)),
         _ => Verb::Serve,
     };
@@ -72,15 +87,30 @@ fn flags(chain: &[(&str, &ArgMatches)]) -> Layer {
 
 /// What to ask the supervisor for.
 fn ctl(word: &str, matches: &ArgMatches) -> Result<Verb, Problem> {
-    let is_set = |flag| matches.try_get_one(flag).ok().flatten().copied().unwrap_or(false);
-    let wait = is_set(WAIT);
+    let wait = is_set(matches, WAIT);
     let request = match word {
         "reload" => Request::Reload { wait },
         "scale" => Request::Scale { workers: workers(matches)?, wait },
+        "upgrade" => Request::Upgrade { wait },
         "stop" => Request::Stop,
         _ => Request::Status,
     };
-    Ok(Verb::Ctl { request, json: is_set(JSON) })
+    Ok(Verb::Ctl { request, json: is_set(matches, JSON) })
+}
+
+/// One frame as JSON is one frame.
+fn top(matches: &ArgMatches) -> Verb {
+    let text = |name| matches.get_one::<String>(name).cloned();
+    let once = match (is_set(matches, ONCE), is_set(matches, JSON)) {
+        (_, true) => Some(Form::Json),
+        (true, false) => Some(Form::Text),
+        (false, false) => None,
+    };
+    Verb::Top { once, admin: text(ADMIN), interval: text(INTERVAL).unwrap_or_default() }
+}
+
+fn is_set(matches: &ArgMatches, switch: &str) -> bool {
+    matches.try_get_one(switch).ok().flatten().copied().unwrap_or(false)
 }
 
 /// So many as `--workers` takes.
@@ -113,18 +143,45 @@ pub(super) fn command() -> Command {
         .subcommand(with_flags("serve", "Serve; the same as no command"))
         .subcommand(config)
         .subcommand(ctl_command())
+        .subcommand(top_command())
+        .subcommand(healthcheck_command())
         .subcommand(Command::new("routes").about("Print the routes of the API"))
         .subcommand(Command::new("openapi").about("Print the API document (OpenAPI, JSON)"))
         .subcommand(completions)
 }
 
+fn healthcheck_command() -> Command {
+    let live = Arg::new(LIVE).long(LIVE).action(ArgAction::SetTrue);
+    Command::new("healthcheck")
+        .about("Ask the server that listens at --bind whether it is ready; exit 1 if not")
+        .arg(flag(setting("bind")))
+        .arg(live.help("Ask only whether it answers, whatever its database does"))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn top_command() -> Command {
+    let admin = Arg::new(ADMIN).long(ADMIN).value_name("ADDRESS:PORT");
+    let interval = Arg::new(INTERVAL).long(INTERVAL).value_name("TIME").default_value("1s");
+    Command::new("top")
+        .about("Show how the workers are, on a screen that follows them")
+        .args_override_self(true)
+        .arg(flag(setting("control")))
+        .arg(admin.help("Ask the admin process there; keys then need --control"))
+        .arg(interval.help("Between two looks, and what rates are over"))
+        .arg(switch(ONCE, "Print one frame as text, and that is all"))
+        .arg(switch(JSON, "Print it as JSON, in one line"))
+}
+
 fn ctl_command() -> Command {
-    let switch =
-        |name: &'static str, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let wait = || switch(WAIT, "Wait for the end; exit 1 with the reason if it fails");
     let count = Arg::new(COUNT).value_name("N").required(true).help("Workers to run: 1 to 256");
     let status = Command::new("status").about("Print how the workers are");
     let reload = Command::new("reload").about("Read the settings again, replace every worker");
+    let upgrade = Command::new("upgrade")
+        .about("Become the program that now has the supervisor's name, replace every worker");
     let scale = Command::new("scale").about("Run so many workers");
     Command::new("ctl")
         .about("Ask the supervisor that runs")
@@ -132,14 +189,20 @@ fn ctl_command() -> Command {
         .arg(flag(setting("control")).global(true))
         .subcommand(status.arg(switch(JSON, "Print it as JSON, in one line")))
         .subcommand(reload.arg(wait()))
+        .subcommand(upgrade.arg(wait()))
         .subcommand(scale.arg(count).arg(wait()))
         .subcommand(Command::new("stop").about("Stop gracefully"))
 }
 
-/// Arguments of `ctl`; no setting may have their names.
+/// Arguments of `ctl` and `top`; no setting may have their names.
 const WAIT: &str = "wait";
 const JSON: &str = "json";
 const COUNT: &str = "count";
+const ONCE: &str = "once";
+const ADMIN: &str = "admin";
+const INTERVAL: &str = "interval";
+/// The one of `healthcheck`.
+const LIVE: &str = "live";
 
 const SHELLS: &[(&str, clap_complete::Shell)] = &[
     ("bash", clap_complete::Shell::Bash),
@@ -328,6 +391,15 @@ mod tests {
                 "peace-supervisor ctl scale 4 --wait",
                 "Ctl { request: Scale { workers: 4, wait: true }, json: false }",
             ),
+            ("peace-supervisor top", "Top { once: None, admin: None, interval: \"1s\" }"),
+            (
+                "peace-supervisor top --json --admin 1 --interval 2s",
+                "Top { once: Some(Json), admin: Some(\"1\"), interval: \"2s\" }",
+            ),
+            (
+                "peace-supervisor top --once",
+                "Top { once: Some(Text), admin: None, interval: \"1s\" }",
+            ),
             ("peace-supervisor ctl stop", "Ctl { request: Stop, json: false }"),
         ] {
             assert_eq!(format!("{:?}", parse_words(line).unwrap().0), verb, "{line}");
@@ -347,7 +419,12 @@ mod tests {
             let (_, flags) = parse_words(line).unwrap();
             assert_eq!(flags["workers"].as_ref().unwrap().text(), workers, "{line}");
         }
-        for line in ["--control a ctl stop", "ctl --control a stop", "ctl stop --control a"] {
+        for line in [
+            "--control a ctl stop",
+            "ctl --control a stop",
+            "ctl stop --control a",
+            "top --control a",
+        ] {
             let (_, flags) = parse_words(&format!("peace-supervisor {line}")).unwrap();
             assert_eq!(flags["control"].as_ref().unwrap().text(), "a", "{line}");
         }
@@ -362,8 +439,9 @@ mod tests {
             ("-x", "-x: no such flag; see `peace-supervisor --help`"),
             ("--workers", "--workers: no value; write one after it"),
             ("confg", "confg: no such command; did you mean config?"),
-            ("ctl", "half a command; go on with status or reload or scale or stop"),
-            ("ctl upgrade", "upgrade: no such command; see `peace-supervisor --help`"),
+            ("ctl", "half a command; go on with status or reload or upgrade or scale or stop"),
+            ("ctl upgrad", "upgrad: no such command; did you mean upgrade?"),
+            ("ctl zzz", "zzz: no such command; see `peace-supervisor --help`"),
             ("ctl scale", "half a command; write a number after it"),
             ("ctl stop --wait", "--wait: no such flag; see `peace-supervisor --help`"),
             ("config", "half a command; go on with show or check"),

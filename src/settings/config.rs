@@ -9,11 +9,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use supervisor::Bind;
+use worker::Collector;
 
 use super::database::DatabaseUrl;
 use super::faults::Faults;
 use super::resolve::Resolved;
 use super::value::Value;
+use crate::addresses::Network;
 
 /// Where development keeps what it makes.
 const DEVELOPMENT_FOLDER: &str = ".peace";
@@ -23,16 +26,22 @@ const DEVELOPMENT_FOLDER: &str = ".peace";
 pub struct Config {
     /// Worker processes: 1 to 256.
     pub workers: usize,
-    /// Address of the API. Port 0 lets the system choose one.
-    pub bind: SocketAddr,
+    /// Where the API is. Port 0 lets the system choose one.
+    pub bind: Bind,
     /// The control socket; `None` turns it off.
     pub control: Option<PathBuf>,
     /// Whether somebody named the control socket: a start without it is refused then.
     pub control_is_given: bool,
+    /// Who the children are to be, by name or number.
+    pub user: Option<String>,
+    /// And their group.
+    pub group: Option<String>,
     /// The file that holds the supervisor's process id.
     pub pid_file: Option<PathBuf>,
     /// Address of metrics and status; `None` turns them off.
     pub admin_bind: Option<SocketAddr>,
+    /// Whether somebody named that address: a start without it is refused then.
+    pub admin_bind_is_given: bool,
     /// Development or production.
     pub environment: Environment,
     /// Where the rows are.
@@ -43,6 +52,14 @@ pub struct Config {
     pub jwt_secret_previous: Option<SecretString>,
     /// Who may write items.
     pub item_writes: ItemWrites,
+    /// Whether passwords may be guessed so often and no more.
+    pub login_limits: bool,
+    /// Whose word about the client's address counts.
+    pub trusted_proxies: Vec<Network>,
+    /// A refresh token that is used again within this time does not end its session.
+    pub refresh_grace: Duration,
+    /// Between two looks for expired rows.
+    pub housekeeping: Duration,
     /// Connections of each worker to the database: 1 to 100.
     pub pool_size: usize,
     /// Whether a pooler stands between, which gives each transaction any session of the server.
@@ -57,6 +74,14 @@ pub struct Config {
     pub keepalive_grace: Duration,
     /// Time between a graceful stop and its drain.
     pub shutdown_delay: Duration,
+    /// Requests after which a worker is replaced.
+    pub max_requests: Option<usize>,
+    /// And up to so many more.
+    pub max_requests_jitter: Option<usize>,
+    /// Memory with which a worker is replaced.
+    pub max_rss_bytes: Option<u64>,
+    /// Age at which a worker is replaced.
+    pub max_lifetime: Option<Duration>,
     /// Connections a worker holds at once.
     pub max_connections: usize,
     /// Connections the kernel queues per worker.
@@ -67,8 +92,14 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Form of log lines; `None` means pretty on a terminal, else JSON.
     pub log_format: Option<LogFormat>,
+    /// The file that log lines go to; `None` is the standard error stream.
+    pub log_file: Option<PathBuf>,
     /// Which log lines are written, in the syntax of `RUST_LOG`; known to be well-formed.
     pub log_filter: String,
+    /// Who takes traces of requests; `None`: nobody.
+    pub collector: Option<Collector>,
+    /// The part of the requests that is traced where the caller says nothing.
+    pub trace_sample: f64,
     /// Whether every request writes a log line.
     pub access_log: bool,
     /// Whether the API shows its document, and pages about it.
@@ -119,20 +150,27 @@ impl Config {
     /// Takes the values over. Called only when there is no problem with any of them.
     pub(super) fn new(resolved: &Resolved) -> Self {
         let environment = environment(resolved);
-        let bind = resolved.address("bind").expect("--bind cannot be off");
+        let bind = bind(resolved).expect("--bind cannot be off");
         let backlog = u32::try_from(resolved.whole("backlog")).expect("the table caps it");
         Self {
             workers: resolved.whole("workers"),
+            admin_bind: admin_bind(resolved, &bind, environment),
             bind,
             control: control(resolved),
             control_is_given: resolved.found.contains_key("control"),
+            user: resolved.account("user"),
+            group: resolved.account("group"),
             pid_file: resolved.path("pid-file"),
-            admin_bind: admin_bind(resolved, bind, environment),
+            admin_bind_is_given: resolved.found.contains_key("admin-bind"),
             environment,
             database: database(resolved),
             jwt_secret: resolved.secret("jwt-secret-key"),
             jwt_secret_previous: resolved.secret("jwt-secret-key-previous"),
             item_writes: item_writes(resolved),
+            login_limits: resolved.switch("login-limits"),
+            trusted_proxies: trusted_proxies(resolved),
+            refresh_grace: resolved.time("refresh-grace"),
+            housekeeping: resolved.time("housekeeping-interval"),
             pool_size: resolved.whole("pool-size"),
             transaction_pooler: resolved.choice("database-pooler") == Some("transaction"),
             timeout: resolved.time("timeout"),
@@ -140,17 +178,33 @@ impl Config {
             graceful_timeout: resolved.time("graceful-timeout"),
             keepalive_grace: resolved.time("keepalive-grace"),
             shutdown_delay: resolved.time("shutdown-delay"),
+            max_requests: resolved.optional_whole("max-requests"),
+            max_requests_jitter: resolved.optional_whole("max-requests-jitter"),
+            max_rss_bytes: resolved.optional_size("max-rss"),
+            max_lifetime: resolved.optional_time("max-lifetime"),
             max_connections: resolved.whole("max-connections"),
             backlog,
             steering: resolved.switch("steering"),
             cors_origins: cors_origins(resolved),
             log_format: log_format(resolved),
+            log_file: resolved.path("log-file"),
             log_filter: resolved.log_filter("log-filter"),
+            collector: collector(resolved),
+            trace_sample: trace_sample(resolved),
             access_log: resolved.switch("access-log"),
             docs: resolved.switch("docs"),
             faults: faults(resolved),
             debug: resolved.switch("debug"),
         }
+    }
+}
+
+/// Where the server listens, if that is known.
+pub(super) fn bind(resolved: &Resolved) -> Option<Bind> {
+    match resolved.values.get("bind") {
+        Some(Value::Address(address)) => Some(Bind::Tcp(*address)),
+        Some(Value::UnixSocket(path)) => Some(Bind::Unix(path.clone())),
+        _ => None,
     }
 }
 
@@ -176,12 +230,11 @@ pub(super) fn control(resolved: &Resolved) -> Option<PathBuf> {
 }
 
 /// In development the port after the API's, on loopback, unless there is none or it is off.
-fn admin_bind(
-    resolved: &Resolved,
-    bind: SocketAddr,
-    environment: Environment,
-) -> Option<SocketAddr> {
-    let next_port = || bind.port().checked_add(1).filter(|_| bind.port() != 0);
+fn admin_bind(resolved: &Resolved, bind: &Bind, environment: Environment) -> Option<SocketAddr> {
+    let next_port = || match bind {
+        Bind::Tcp(address) if address.port() != 0 => address.port().checked_add(1),
+        _ => None,
+    };
     match environment {
         _ if resolved.found.contains_key("admin-bind") => resolved.address("admin-bind"),
         Environment::Development => next_port().map(|port| (Ipv4Addr::LOCALHOST, port).into()),
@@ -204,6 +257,13 @@ pub(super) fn item_writes(resolved: &Resolved) -> ItemWrites {
     }
 }
 
+fn trusted_proxies(resolved: &Resolved) -> Vec<Network> {
+    match resolved.value("trusted-proxies") {
+        Value::Networks(networks) => networks.clone(),
+        _ => Vec::new(),
+    }
+}
+
 fn cors_origins(resolved: &Resolved) -> Vec<String> {
     match resolved.value("cors-origins") {
         Value::Origins(origins) => origins.clone(),
@@ -216,6 +276,20 @@ fn log_format(resolved: &Resolved) -> Option<LogFormat> {
         "json" => LogFormat::Json,
         _ => LogFormat::Pretty,
     })
+}
+
+fn collector(resolved: &Resolved) -> Option<Collector> {
+    match resolved.value("otlp-endpoint") {
+        Value::Collector(collector) => Some(collector.clone()),
+        _ => None,
+    }
+}
+
+fn trace_sample(resolved: &Resolved) -> f64 {
+    match resolved.value("trace-sample") {
+        Value::Share(share) => *share,
+        other => panic!("trace-sample is {other:?}"),
+    }
 }
 
 fn faults(resolved: &Resolved) -> Option<Faults> {
@@ -244,6 +318,27 @@ impl Resolved {
         match self.value(name) {
             Value::Time(time) => *time,
             other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    fn optional_whole(&self, name: &str) -> Option<usize> {
+        match self.value(name) {
+            Value::Whole(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn optional_size(&self, name: &str) -> Option<u64> {
+        match self.value(name) {
+            Value::Size(bytes) => Some(*bytes),
+            _ => None,
+        }
+    }
+
+    fn optional_time(&self, name: &str) -> Option<Duration> {
+        match self.value(name) {
+            Value::Time(time) => Some(*time),
+            _ => None,
         }
     }
 
@@ -278,6 +373,13 @@ impl Resolved {
     fn path(&self, name: &str) -> Option<PathBuf> {
         match self.value(name) {
             Value::Path(path) => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    fn account(&self, name: &str) -> Option<String> {
+        match self.value(name) {
+            Value::Account(name) => Some(name.clone()),
             _ => None,
         }
     }

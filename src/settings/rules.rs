@@ -94,7 +94,8 @@ impl Rules<'_> {
 
     fn check_addresses(&self) -> Vec<Problem> {
         let (bind, admin) = (self.address("bind"), self.address("admin-bind"));
-        if bind.is_none() || bind != admin {
+        // Port 0 is another one each time.
+        if bind.is_none_or(|bind| bind.port() == 0) || bind != admin {
             return Vec::new();
         }
         let wrong = Wrong::new("the address of --bind", "give another port");

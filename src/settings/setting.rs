@@ -92,6 +92,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `ADDRESS:PORT`.
     Address,
+    /// That, or `unix:/PATH`.
+    Bind,
     /// A file.
     Path,
     /// A user or a group of the system.
@@ -104,6 +106,10 @@ pub enum Kind {
     LogFilter,
     /// Faults to inject, separated by commas.
     Faults,
+    /// A part of all, 0 to 1.
+    Share,
+    /// Who takes traces.
+    Collector,
     /// Where PostgreSQL is.
     DatabaseUrl,
     /// A signing key.

@@ -79,10 +79,6 @@ impl Gathered {
         let reader = Variables { values: &sources.environment, sources, file_mode: None };
         self.add(reader.layer(Origin::Environment));
         self.warnings.extend(reader.unknown(Origin::Environment));
-        if sources.environment.contains_key("LISTEN_FDS") {
-            let wrong = Wrong::new("accepted, but has no effect yet", "we open our own sockets");
-            self.warnings.push(Problem::new("LISTEN_FDS (environment)", &wrong));
-        }
     }
 
     fn add_credentials(&mut self, sources: &Sources) {

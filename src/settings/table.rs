@@ -56,17 +56,15 @@ pub const SETTINGS: &[Setting] = &[
         variables: &["PEACE_USER"],
         kind: Kind::Account,
         default: Fallback::Unset("unchanged"),
-        meaning: "user the children run as",
-        effect: Effect::Later,
+        meaning: "user the workers run as, by name or number; the supervisor stays root",
         ..PLAIN
     },
     Setting {
         name: "group",
         variables: &["PEACE_GROUP"],
         kind: Kind::Account,
-        default: Fallback::Unset("unchanged"),
-        meaning: "group the children run as",
-        effect: Effect::Later,
+        default: Fallback::Unset("that user's"),
+        meaning: "their one group",
         ..PLAIN
     },
     Setting {
@@ -90,9 +88,9 @@ pub const SETTINGS: &[Setting] = &[
         name: "bind",
         variables: &["PEACE_BIND", PORT],
         section: Section::Network,
-        kind: Kind::Address,
+        kind: Kind::Bind,
         default: Fallback::Text("127.0.0.1:8000"),
-        meaning: "address of the API; PORT alone means 0.0.0.0:PORT",
+        meaning: "address of the API, or unix:/PATH; PORT alone means 0.0.0.0:PORT",
         ..PLAIN
     },
     Setting {
@@ -101,8 +99,7 @@ pub const SETTINGS: &[Setting] = &[
         section: Section::Network,
         kind: Kind::Optional(&Kind::Address),
         default: Fallback::Unset("loopback, port of --bind + 1, in development; off in production"),
-        meaning: "address of metrics and status",
-        effect: Effect::Later,
+        meaning: "address of /metrics, /status and /health of all processes; for operators only",
         ..PLAIN
     },
     Setting {
@@ -146,8 +143,7 @@ pub const SETTINGS: &[Setting] = &[
         variables: &["PEACE_TRUSTED_PROXIES"],
         section: Section::Network,
         kind: Kind::Optional(&Kind::Networks),
-        meaning: "proxies whose word about the client's address counts",
-        effect: Effect::Later,
+        meaning: "proxies whose word about the client and the trace counts, as 10.0.0.0/8, or unix:",
         ..PLAIN
     },
     Setting {
@@ -225,8 +221,16 @@ pub const SETTINGS: &[Setting] = &[
         section: Section::Security,
         kind: ZERO_TO_AN_HOUR,
         default: Fallback::Text("10s"),
-        meaning: "a refresh token used twice within this time does not end its family",
-        effect: Effect::Later,
+        meaning: "a refresh token that is used again within this time does not end its session",
+        ..PLAIN
+    },
+    Setting {
+        name: "login-limits",
+        variables: &["PEACE_LOGIN_LIMITS"],
+        section: Section::Security,
+        kind: Kind::Switch,
+        default: Fallback::Text("on"),
+        meaning: "refuse to look at more than 10 wrong passwords in 15 minutes (100 per address)",
         ..PLAIN
     },
     // Times
@@ -275,6 +279,15 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "time between a graceful stop and its drain, for load balancers to notice",
         ..PLAIN
     },
+    Setting {
+        name: "housekeeping-interval",
+        variables: &["PEACE_HOUSEKEEPING_INTERVAL"],
+        section: Section::Times,
+        kind: UP_TO_AN_HOUR,
+        default: Fallback::Text("5m"),
+        meaning: "time, more or less, between two looks for expired rows to delete",
+        ..PLAIN
+    },
     // Replacement
     Setting {
         name: "max-requests",
@@ -283,7 +296,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Optional(&Kind::Whole { min: 1, max: MANY }),
         default: Fallback::Unset("off"),
         meaning: "replace a worker after this many requests",
-        effect: Effect::Later,
         ..PLAIN
     },
     Setting {
@@ -293,7 +305,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Optional(&Kind::Whole { min: 1, max: MANY }),
         default: Fallback::Unset("off"),
         meaning: "and up to this many more, at random",
-        effect: Effect::Later,
         ..PLAIN
     },
     Setting {
@@ -303,7 +314,6 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Optional(&Kind::Size { bytes_min: 16 << 20, bytes_max: 1 << 40 }),
         default: Fallback::Unset("off"),
         meaning: "replace a worker that holds this much memory, as 512MiB",
-        effect: Effect::Later,
         ..PLAIN
     },
     Setting {
@@ -316,7 +326,6 @@ pub const SETTINGS: &[Setting] = &[
         }),
         default: Fallback::Unset("off"),
         meaning: "replace a worker of this age",
-        effect: Effect::Later,
         ..PLAIN
     },
     // Logs
@@ -334,8 +343,7 @@ pub const SETTINGS: &[Setting] = &[
         variables: &["PEACE_LOG_FILE"],
         section: Section::Logs,
         default: Fallback::Unset("standard error"),
-        meaning: "where log lines go",
-        effect: Effect::Later,
+        meaning: "file that log lines are appended to; SIGUSR1 opens it anew",
         ..PLAIN
     },
     Setting {
@@ -355,6 +363,24 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::LogFilter,
         default: Fallback::Text("info"),
         meaning: "which log lines are written, as info or info,worker=debug",
+        ..PLAIN
+    },
+    Setting {
+        name: "otlp-endpoint",
+        variables: &["PEACE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        section: Section::Logs,
+        kind: Kind::Optional(&Kind::Collector),
+        default: Fallback::Unset("off"),
+        meaning: "collector that traces of requests are sent to, as http://127.0.0.1:4318",
+        ..PLAIN
+    },
+    Setting {
+        name: "trace-sample",
+        variables: &["PEACE_TRACE_SAMPLE"],
+        section: Section::Logs,
+        kind: Kind::Share,
+        default: Fallback::Text("1"),
+        meaning: "part of the requests that is traced where no trusted caller decides",
         ..PLAIN
     },
     // Development

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::setting::Effect;
 use super::*;
+use crate::addresses::Network;
 
 const GOOD_KEY: &str = "b7f1c2d90e4a58637f1b2c3d4e5f6071";
 const GOOD_URL: &str = "postgres://app:hunter2@localhost/peace";
@@ -109,6 +110,9 @@ fn defaults_serve_in_development() {
     assert!(config.steering && config.pid_file.is_none() && !config.transaction_pooler);
     assert_eq!((config.log_format, config.log_filter.as_str()), (None, "info"));
     assert!(config.access_log && config.docs && config.faults.is_none() && !config.debug);
+    assert!(config.login_limits && config.trusted_proxies.is_empty());
+    assert_eq!(config.refresh_grace, Duration::from_secs(10));
+    assert_eq!(config.housekeeping, Duration::from_secs(300));
 }
 
 #[test]
@@ -117,7 +121,9 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
         "--workers 3 --bind [::1]:9000 --admin-bind 127.0.0.1:9100 --pool-size 7 --timeout 9 \
          --boot-timeout 8s --graceful-timeout 500ms --keepalive-grace 0 --max-connections 10 \
          --backlog 11 --log-format json --access-log off --steering off --shutdown-delay 6 \
-         --control c.sock --pid-file p --database-pooler transaction --docs off",
+         --control c.sock --pid-file p --database-pooler transaction --docs off --log-file l \
+         --otlp-endpoint http://otel:4318 --trace-sample 0.25 --login-limits off \
+         --trusted-proxies 10.0.0.0/8,::1 --refresh-grace 3 --housekeeping-interval 250ms",
     )
     .variable("DATABASE_URL", GOOD_URL)
     .variable("JWT_SECRET_KEY", GOOD_KEY)
@@ -138,9 +144,17 @@ fn each_setting_that_has_an_effect_reaches_the_configuration() {
     assert_eq!(config.keepalive_grace, Duration::ZERO);
     assert_eq!(config.shutdown_delay, Duration::from_secs(6));
     assert_eq!(config.control.as_deref(), Some(Path::new("c.sock")));
+    let proxies = ["10.0.0.0/8", "::1"].map(|text| Network::parse(text).unwrap());
+    assert_eq!((config.login_limits, config.trusted_proxies), (false, proxies.to_vec()));
+    assert_eq!(config.refresh_grace, Duration::from_secs(3));
+    assert_eq!(config.housekeeping, Duration::from_millis(250));
     assert_eq!(config.pid_file.as_deref(), Some(Path::new("p")));
     assert!(config.control_is_given && !config.steering && config.transaction_pooler);
     assert_eq!(config.log_format, Some(LogFormat::Json));
+    assert_eq!(config.log_file.as_deref(), Some(Path::new("l")));
+    let collector = config.collector.as_ref().map(ToString::to_string);
+    assert_eq!(collector.as_deref(), Some("http://otel:4318/v1/traces"));
+    assert!((config.trace_sample - 0.25).abs() < f64::EPSILON);
     assert_eq!(config.log_filter, "warn,worker=debug");
     assert_eq!(config.jwt_secret.unwrap().expose_secret(), GOOD_KEY);
     assert_eq!(config.jwt_secret_previous.unwrap().expose_secret(), "before");
@@ -219,6 +233,9 @@ fn the_admin_address_follows_the_api_in_development_only() {
     assert_eq!(admin(Start::new("--bind :9000")), Some("127.0.0.1:9001".to_owned()));
     assert_eq!(admin(Start::new("--bind :65535")), None);
     assert_eq!(admin(Start::new("--bind :0")), None);
+    assert_eq!(admin(Start::new("--bind unix:/run/p.sock")), None);
+    let both = Start::new("--bind 127.0.0.1:0 --admin-bind 127.0.0.1:0");
+    assert_eq!(admin(both), Some("127.0.0.1:0".to_owned()));
     assert_eq!(admin(Start::new("--admin-bind off")), None);
     assert_eq!(admin(Start::production()), None);
     let set = Start::production().variable("PEACE_ADMIN_BIND", "127.0.0.1:9100");
@@ -315,9 +332,9 @@ fn every_bad_value_is_one_line_that_says_where_and_how_to_mend_it() {
             "PORT \"http\" (environment): not a port; give 0 to 65535, as 8000".to_owned(),
         ),
         (
-            Start::new("--bind unix:/run/p.sock"),
-            "--bind \"unix:/run/p.sock\" (flag): unix sockets are not served yet; give \
-             ADDRESS:PORT in numbers, as 127.0.0.1:8000, or :8000 for every address"
+            Start::new("--bind unix:run/p.sock"),
+            "--bind \"unix:run/p.sock\" (flag): not a path from the root; give \
+             ADDRESS:PORT in numbers, as 127.0.0.1:8000, or :8000 for every address, or unix:/PATH"
                 .to_owned(),
         ),
         (
@@ -331,7 +348,7 @@ fn every_bad_value_is_one_line_that_says_where_and_how_to_mend_it() {
         (
             Start::new("--bind postgres://u:hunter2@h/d"),
             "--bind (flag): not an address; give ADDRESS:PORT in numbers, as 127.0.0.1:8000, \
-             or :8000 for every address"
+             or :8000 for every address, or unix:/PATH"
                 .to_owned(),
         ),
         (
@@ -529,18 +546,11 @@ fn bad_credentials_are_refused() {
 
 #[test]
 fn what_comes_later_is_accepted_with_a_warning() {
-    let start = Start::new(
-        "--admin-bind :1 --max-requests 10 --max-requests-jitter 5 --max-rss 512MiB \
-         --max-lifetime 1h --refresh-grace 1 --trusted-proxies 10.0.0.0/8 \
-         --user app --group app --log-file l",
-    )
-    .variable("DEBUG", "on");
-    let (_, warnings) = start.serve();
+    let (_, warnings) = Start::new("").variable("DEBUG", "on").serve();
     let later = SETTINGS.iter().filter(|setting| setting.effect != Effect::Now);
     assert_eq!(warnings.len(), later.count());
-    assert!(warnings.contains(
-        &"peace-supervisor: --max-rss (flag): accepted, but has no effect yet".to_owned()
-    ));
+    let line = "peace-supervisor: DEBUG (environment): accepted, but has no effect yet";
+    assert_eq!(warnings, [line]);
 }
 
 #[test]
@@ -565,14 +575,12 @@ fn what_looks_like_ours_and_means_nothing_is_a_warning() {
         .variable("PEACE_PORT_8000_TCP", "tcp://10.0.0.1:8000")
         .variable("PEACE_SCRATCH_URL", "x")
         .variable("OTHER", "x")
-        .variable("LISTEN_FDS", "1")
         .file(".env", "PEACE_FROBNICATE=hunter2\nSOMETHING_ELSE=x")
         .serve();
     let lines = [
         "PEACE_PORT (environment): no such setting, so it is ignored; did you mean PORT?",
         "PEACE_WORKER (environment): no such setting, so it is ignored; \
          did you mean PEACE_WORKERS?",
-        "LISTEN_FDS (environment): accepted, but has no effect yet; we open our own sockets",
         "PEACE_FROBNICATE (.env): no such setting, so it is ignored; remove it",
     ];
     assert_eq!(warnings, lines.map(|line| format!("{NAME}: {line}")));
@@ -676,7 +684,7 @@ fn the_table_of_the_readme_has_a_row_for_each_setting() {
     assert!(lines.iter().any(|line| line.starts_with(workers)));
     let secret = "|  | `JWT_SECRET_KEY` (or `_FILE`) |";
     assert!(lines.iter().any(|line| line.starts_with(secret)));
-    assert!(lines.iter().any(|line| line.contains("`--max-rss`") && line.ends_with("(later) |")));
+    assert!(lines.iter().any(|line| line.contains("`DEBUG`") && line.ends_with("(later) |")));
 }
 
 #[test]

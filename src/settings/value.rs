@@ -4,31 +4,43 @@
 //! It is strict (nothing is guessed, nothing is cut off) and it never repeats the text it was
 //! given: a wrong text may be a secret in the wrong place. It does not know where a text is from.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
+use worker::Collector;
 
 use super::database::DatabaseUrl;
 use super::faults::Faults;
 use super::setting::Kind;
+use crate::addresses::Network;
+
+/// What the kernel has room for: 108 bytes, and the last one is NUL. Source: unix(7).
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// What a setting became.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     /// Nothing: not given, or turned off.
     Off,
-    /// Well-formed; nothing reads it before the part behind it exists.
-    Checked,
     Whole(usize),
     Time(Duration),
+    /// In bytes.
+    Size(u64),
     Switch(bool),
     Choice(&'static str),
     Address(SocketAddr),
+    /// Where a unix socket is.
+    UnixSocket(PathBuf),
     Path(PathBuf),
+    Share(f64),
+    Collector(Collector),
+    /// Of a user or a group, by name or number.
+    Account(String),
     LogFilter(String),
+    Networks(Vec<Network>),
     /// As browsers write them; or `*` alone.
     Origins(Vec<String>),
     Faults(Faults),
@@ -65,13 +77,21 @@ impl Kind {
             }
             Self::Choice(words) => self.choice(text, words),
             Self::Address => self.address(text),
+            Self::Bind => match text.strip_prefix("unix:") {
+                Some(path) => self.unix_socket(path),
+                None => self.address(text),
+            },
             Self::Path => Ok(Value::Path(text.into())),
-            Self::Account => Ok(Value::Checked),
-            Self::Networks => self.all(text, is_network, "not a list of networks"),
+            Self::Account => Ok(Value::Account(text.to_owned())),
+            Self::Networks => self.networks(text),
             Self::Origins => self.origins(text),
             Self::LogFilter => self.log_filter(text),
             Self::Faults => {
                 Faults::parse(text).map(|faults| faults.map_or(Value::Off, Value::Faults))
+            }
+            Self::Share => self.share(text),
+            Self::Collector => {
+                text.parse().map(Value::Collector).map_err(|wrong| self.wrong(&wrong.to_string()))
             }
             Self::DatabaseUrl => text.parse().map(Value::Database),
             Self::SecretKey => Ok(Value::Secret(SecretString::from(text))),
@@ -98,12 +118,13 @@ impl Kind {
             Self::Size { .. } => "SIZE",
             Self::Switch => "SWITCH",
             Self::Choice(_) => "WORD",
-            Self::Address => "ADDRESS:PORT",
+            Self::Address | Self::Bind => "ADDRESS:PORT",
             Self::Path => "FILE",
             Self::Account => "NAME",
             Self::Networks | Self::Origins | Self::Faults => "LIST",
             Self::LogFilter => "FILTER",
-            Self::DatabaseUrl => "URL",
+            Self::Share => "0..1",
+            Self::Collector | Self::DatabaseUrl => "URL",
             Self::SecretKey => "SECRET",
             Self::Optional(kind) => kind.placeholder(),
         }
@@ -131,14 +152,24 @@ impl Kind {
                 "give ADDRESS:PORT in numbers, as 127.0.0.1:8000, or :8000 for every address"
                     .to_owned()
             }
+            Self::Bind => format!("{}, or unix:/PATH", Self::Address.mend()),
             Self::Path => "give the path of a file".to_owned(),
             Self::Account => "give a name".to_owned(),
-            Self::Networks => "give addresses or networks, as 10.0.0.0/8,192.168.1.7".to_owned(),
+            Self::Networks => {
+                "give addresses or networks, as 10.0.0.0/8,192.168.1.7, or unix: for whoever \
+                 comes by a unix socket"
+                    .to_owned()
+            }
             Self::Origins => "give scheme and host as browsers do, as https://app.example.org or \
                               http://localhost:3000; or * for all"
                 .to_owned(),
             Self::LogFilter => "give a level or a list, as info or info,worker=debug".to_owned(),
             Self::Faults => super::faults::MEND.to_owned(),
+            Self::Share => "give 0 to 1, as 0.05".to_owned(),
+            Self::Collector => {
+                "give http://HOST:PORT, as http://127.0.0.1:4318; a collector beside the server needs no TLS"
+                    .to_owned()
+            }
             Self::DatabaseUrl => super::database::MEND.to_owned(),
             Self::SecretKey => super::rules::MEND_SECRET.to_owned(),
             Self::Optional(kind) => format!("{}, or off", kind.mend()),
@@ -193,7 +224,7 @@ impl Kind {
         match digits.parse().unwrap_or(u64::MAX).saturating_mul(unit_bytes) {
             bytes if bytes < bytes_min => Err(self.wrong("too small")),
             bytes if bytes > bytes_max => Err(self.wrong("too large")),
-            _ => Ok(Value::Checked),
+            bytes => Ok(Value::Size(bytes)),
         }
     }
 
@@ -203,9 +234,6 @@ impl Kind {
     }
 
     fn address(&self, text: &str) -> Result<Value, Wrong> {
-        if text.starts_with("unix:") {
-            return Err(self.wrong("unix sockets are not served yet"));
-        }
         if only_digits(text) {
             return Err(self.wrong("a port without an address"));
         }
@@ -215,9 +243,21 @@ impl Kind {
         }
     }
 
-    fn all(&self, list: &str, is_good: fn(&str) -> bool, what: &str) -> Result<Value, Wrong> {
-        let every_one = list.split(',').all(|one| is_good(one.trim()));
-        if every_one { Ok(Value::Checked) } else { Err(self.wrong(what)) }
+    fn unix_socket(&self, path: &str) -> Result<Value, Wrong> {
+        match path.len() {
+            _ if !path.starts_with('/') => Err(self.wrong("not a path from the root")),
+            length if length > UNIX_PATH_BYTES_MAX => {
+                let what = format!("{length} bytes are too long for the path of a unix socket");
+                Err(Wrong::new(what, format!("give {UNIX_PATH_BYTES_MAX} bytes at most")))
+            }
+            _ => Ok(Value::UnixSocket(path.into())),
+        }
+    }
+
+    fn networks(&self, list: &str) -> Result<Value, Wrong> {
+        let networks = list.split(',').map(|one| Network::parse(one.trim()));
+        let networks = networks.collect::<Option<_>>().map(Value::Networks);
+        networks.ok_or_else(|| self.wrong("not a list of networks"))
     }
 
     fn origins(&self, list: &str) -> Result<Value, Wrong> {
@@ -227,6 +267,14 @@ impl Kind {
             Ok(Value::Origins(origins))
         } else {
             Err(self.wrong("not a list of web origins"))
+        }
+    }
+
+    fn share(&self, text: &str) -> Result<Value, Wrong> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match text.parse() {
+            Ok(share) if is_plain && share <= 1.0 => Ok(Value::Share(share)),
+            _ => Err(self.wrong("not a part of one")),
         }
     }
 
@@ -270,17 +318,6 @@ fn time_text(time: Duration) -> String {
     }
 }
 
-/// `10.0.0.1` or `10.0.0.0/8`.
-fn is_network(text: &str) -> bool {
-    let (address, prefix) = text.split_once('/').unwrap_or((text, "0"));
-    let bits_max = match address.parse() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    only_digits(prefix) && prefix.parse::<u8>().is_ok_and(|bits| bits <= bits_max)
-}
-
 /// `https://host` or `http://host:port`, without a path and without a wildcard.
 /// As a browser writes it: in lower case, without a path, and without the usual port.
 fn is_origin(text: &str) -> bool {
@@ -318,6 +355,7 @@ mod tests {
 
     #[test]
     fn every_bad_text_is_refused_with_its_reason() {
+        let long = format!("unix:/{}", "x".repeat(111));
         for (name, text, what) in [
             ("workers", "abc", "not a whole number"),
             ("workers", "+4", "not a whole number"),
@@ -343,7 +381,11 @@ mod tests {
             ("env", "staging", "not one of its words"),
             ("env", "Production", "not one of its words"),
             ("bind", "8000", "a port without an address"),
-            ("bind", "unix:/run/peace.sock", "unix sockets are not served yet"),
+            ("bind", "unix:", "not a path from the root"),
+            ("bind", "unix:run/peace.sock", "not a path from the root"),
+            ("bind", "unix:@peace", "not a path from the root"),
+            ("bind", long.as_str(), "112 bytes are too long for the path of a unix socket"),
+            ("admin-bind", "unix:/run/peace.sock", "not an address"),
             ("bind", ":70000", "not a port"),
             ("bind", "localhost:8000", "not an address"),
             ("bind", "127.0.0.1", "not an address"),
@@ -405,7 +447,7 @@ mod tests {
         }
         assert!(setting("workers").kind.parse("off").is_err());
         assert!(matches!(setting("max-lifetime").kind.parse("48h"), Ok(Value::Time(_))));
-        assert!(matches!(setting("max-rss").kind.parse("512MiB"), Ok(Value::Checked)));
+        assert!(matches!(setting("max-rss").kind.parse("512MiB"), Ok(Value::Size(0x2000_0000))));
         assert!(setting("trusted-proxies").kind.parse("10.0.0.0/8, ::1").is_ok());
         for text in ["*", "https://a.example, http://[::1]:3000", "https://a.example:4430"] {
             assert!(setting("cors-origins").kind.parse(text).is_ok(), "{text}");

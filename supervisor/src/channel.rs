@@ -2,7 +2,7 @@
 //!
 //! One `SOCK_SEQPACKET` pair per child: packets keep their borders, arrive in order, and the end of
 //! file means that the other side is dead. Both ends are non-blocking; a packet is at most
-//! [`PACKET_BYTES_MAX`] long, and may bring a copy of a socket. A new order or message is a new variant here, not a new mechanism.
+//! [`PACKET_BYTES_MAX`] long, and may bring a copy of a descriptor. A new order or message is a new variant here, not a new mechanism.
 //!
 //! Called by the loop (its [`SupervisorChannel`]) and by code in the children (their
 //! [`ChildChannel`]). It knows nothing of what an order leads to. Source: unix(7).
@@ -32,6 +32,8 @@ pub enum Order {
     Quit,
     /// Serve on, but say that you are not ready: a stop is near.
     NotReady,
+    /// Log into the file that comes along: somebody has moved the old one away.
+    Reopen,
     /// Accept from this slot's socket, too: a copy of it comes along.
     Foster {
         /// The slot.
@@ -56,6 +58,11 @@ pub enum Message {
         /// Why, in one line; cut to [`TEXT_BYTES_MAX`] bytes.
         text: String,
     },
+    /// The child is a pre-flight, and could take over.
+    Passed {
+        /// Its version.
+        version: String,
+    },
     /// The child takes nothing new any more, whoever told it to leave.
     Leaving,
     /// The copy of this slot's socket is closed.
@@ -68,7 +75,7 @@ pub enum Message {
 /// What a child's look at its channel gave.
 #[derive(Debug)]
 pub enum Received {
-    /// An order; all but [`Order::Foster`].
+    /// An order; all but those that bring a descriptor.
     Order(Order),
     /// [`Order::Foster`], with the copy of the socket.
     Foster {
@@ -76,6 +83,11 @@ pub enum Received {
         slot: usize,
         /// The copy.
         listener: TcpListener,
+    },
+    /// [`Order::Reopen`].
+    Reopen {
+        /// The file, unless there is none, or no descriptor was left for it.
+        file: Option<OwnedFd>,
     },
     /// Nothing waits.
     Nothing,
@@ -111,9 +123,9 @@ impl SupervisorChannel {
         let _ = send(self.0.as_raw_fd(), &encode_order(order), SEND_FLAGS);
     }
 
-    /// Sends an order and a copy of a socket.
-    pub(crate) fn send_with(&self, order: Order, listener: &TcpListener) {
-        let (bytes, descriptors) = (encode_order(order), [listener.as_raw_fd()]);
+    /// Sends an order and a copy of a descriptor.
+    pub(crate) fn send_with(&self, order: Order, descriptor: &impl AsFd) {
+        let (bytes, descriptors) = (encode_order(order), [descriptor.as_fd().as_raw_fd()]);
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let _ =
             sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, SEND_FLAGS, None);
@@ -135,6 +147,12 @@ impl SupervisorChannel {
     }
 }
 
+impl From<OwnedFd> for SupervisorChannel {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
 impl AsFd for SupervisorChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -144,6 +162,18 @@ impl AsFd for SupervisorChannel {
 /// The child's end.
 #[derive(Debug)]
 pub struct ChildChannel(OwnedFd);
+
+impl From<OwnedFd> for ChildChannel {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
+impl AsFd for ChildChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl ChildChannel {
     /// Tells the supervisor something. Never blocks; a dead supervisor is no error here, since
@@ -156,14 +186,15 @@ impl ChildChannel {
     pub fn receive(&self) -> Received {
         loop {
             match receive_with(self.0.as_fd()) {
-                (Packet::Bytes(bytes), listener) => match (decode_order(&bytes), listener) {
-                    (Some(Order::Foster { slot }), Some(listener)) => {
-                        return Received::Foster { slot, listener };
+                (Packet::Bytes(bytes), copy) => match (decode_order(&bytes), copy) {
+                    (Some(Order::Foster { slot }), Some(copy)) => {
+                        return Received::Foster { slot, listener: copy.into() };
                     }
                     // Its copy was lost: there was no descriptor left for it.
                     (Some(Order::Foster { slot }), None) => {
                         self.send(&Message::Unfostered { slot });
                     }
+                    (Some(Order::Reopen), file) => return Received::Reopen { file },
                     (Some(order), _) => return Received::Order(order),
                     (None, _) => {}
                 },
@@ -197,15 +228,16 @@ fn receive(fd: BorrowedFd<'_>) -> Packet {
         return match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(0) => Packet::End,
             Ok(length) => Packet::Bytes(buffer[..length].to_vec()),
-            Err(Errno::EINTR) => continue,
+            // The other side ended with something unread: told once, and what it had said comes after.
+            Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(Errno::EAGAIN) => Packet::None,
             Err(_) => Packet::End,
         };
     }
 }
 
-/// As [`receive`], with the socket that came along.
-fn receive_with(fd: BorrowedFd<'_>) -> (Packet, Option<TcpListener>) {
+/// As [`receive`], with the descriptor that came along.
+fn receive_with(fd: BorrowedFd<'_>) -> (Packet, Option<OwnedFd>) {
     let mut buffer = [0_u8; PACKET_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -213,7 +245,7 @@ fn receive_with(fd: BorrowedFd<'_>) -> (Packet, Option<TcpListener>) {
     let length = loop {
         match recvmsg(fd, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => break received.bytes,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             Err(rustix::io::Errno::AGAIN) => return (Packet::None, None),
             Err(_) => return (Packet::End, None),
         }
@@ -222,10 +254,10 @@ fn receive_with(fd: BorrowedFd<'_>) -> (Packet, Option<TcpListener>) {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    let listener = descriptors.flatten().next().map(TcpListener::from);
+    let copy = descriptors.flatten().next();
     match length {
         0 => (Packet::End, None),
-        length => (Packet::Bytes(buffer[..length].to_vec()), listener),
+        length => (Packet::Bytes(buffer[..length].to_vec()), copy),
     }
 }
 
@@ -234,6 +266,7 @@ fn encode_order(order: Order) -> Vec<u8> {
         Order::Drain => b"d".to_vec(),
         Order::Quit => b"q".to_vec(),
         Order::NotReady => b"n".to_vec(),
+        Order::Reopen => b"o".to_vec(),
         Order::Foster { slot } => with_slot(b'+', slot),
         Order::Unfoster { slot } => with_slot(b'-', slot),
     }
@@ -244,6 +277,7 @@ fn decode_order(bytes: &[u8]) -> Option<Order> {
         b"d" => Some(Order::Drain),
         b"q" => Some(Order::Quit),
         b"n" => Some(Order::NotReady),
+        b"o" => Some(Order::Reopen),
         [b'+', slot @ ..] => Some(Order::Foster { slot: slot_of(slot)? }),
         [b'-', slot @ ..] => Some(Order::Unfoster { slot: slot_of(slot)? }),
         _ => None,
@@ -266,6 +300,7 @@ fn encode_message(message: &Message) -> Vec<u8> {
             bytes.extend_from_slice(cut(text).as_bytes());
             bytes
         }
+        Message::Passed { version } => [b"v", cut(version).as_bytes()].concat(),
         Message::Leaving => b"l".to_vec(),
         Message::Unfostered { slot } => with_slot(b'-', *slot),
     }
@@ -280,6 +315,9 @@ fn decode_message(bytes: &[u8]) -> Option<Message> {
             code: *code,
             text: String::from_utf8_lossy(text).into_owned(),
         }),
+        [b'v', version @ ..] => {
+            Some(Message::Passed { version: String::from_utf8_lossy(version).into_owned() })
+        }
         _ => None,
     }
 }
@@ -291,13 +329,32 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+
     use super::*;
+
+    #[test]
+    fn what_a_child_said_is_heard_although_it_left_an_order_unread() {
+        let (up, down) = pair().unwrap();
+        up.send(Order::Reopen);
+        down.send(&Message::Ready);
+        drop(down);
+        assert_eq!((up.receive(), up.receive()), (Heard::Message(Message::Ready), Heard::End));
+        let (up, down) = pair().unwrap();
+        down.send(&Message::Ready);
+        up.send(Order::Drain);
+        drop(up);
+        assert!(matches!(down.receive(), Received::Order(Order::Drain)));
+        assert!(matches!(down.receive(), Received::Orphaned));
+    }
 
     #[test]
     fn orders_and_messages_arrive_whole_and_in_order() {
         let (up, down) = pair().unwrap();
         assert!(matches!(down.receive(), Received::Nothing));
-        let orders = [Order::Drain, Order::Quit, Order::NotReady, Order::Unfoster { slot: 255 }];
+        let unfoster = Order::Unfoster { slot: 255 };
+        let orders = [Order::Drain, Order::Quit, Order::NotReady, unfoster];
         for order in orders {
             up.send(order);
         }
@@ -309,10 +366,12 @@ mod tests {
         down.send(&Message::Ready);
         down.send(&Message::Leaving);
         down.send(&Message::Unfostered { slot: 7 });
+        down.send(&Message::Passed { version: "1.2.3".into() });
         down.send(&failed);
         assert_eq!(up.receive(), Heard::Message(Message::Ready));
         assert_eq!(up.receive(), Heard::Message(Message::Leaving));
         assert_eq!(up.receive(), Heard::Message(Message::Unfostered { slot: 7 }));
+        assert_eq!(up.receive(), Heard::Message(Message::Passed { version: "1.2.3".into() }));
         assert_eq!(up.receive(), Heard::Message(failed));
         assert_eq!(up.receive(), Heard::Nothing);
         drop(down);
@@ -344,6 +403,23 @@ mod tests {
         assert_eq!(copy.accept().unwrap().1, client.local_addr().unwrap());
         let flags = rustix::io::fcntl_getfd(&copy).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "no program inherits it");
+    }
+
+    #[test]
+    fn a_file_comes_along_and_an_order_without_one_is_still_an_order() {
+        let (up, down) = pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        up.send_with(Order::Reopen, &writer);
+        up.send(Order::Reopen);
+        drop(writer);
+        let Received::Reopen { file: Some(file) } = down.receive() else { panic!("no file") };
+        let flags = rustix::io::fcntl_getfd(&file).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "no program inherits it");
+        File::from(file).write_all(b"a line").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a line");
+        assert!(matches!(down.receive(), Received::Reopen { file: None }));
     }
 
     #[test]

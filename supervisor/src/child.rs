@@ -7,13 +7,15 @@
 use std::ffi::CString;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{Pid, getppid, setpgid};
+use nix::unistd::{Gid, Pid, Uid, getppid, setgid, setgroups, setpgid, setuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::channel::{ChildChannel, Message};
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Board, Cell};
 use crate::state::Role;
 use crate::sys;
 
@@ -25,12 +27,17 @@ const NAME_MAX_BYTES: usize = 15;
 pub struct Post {
     /// What it is for.
     pub role: Role,
-    /// The sockets of its slot; empty for steps and services.
+    /// The socket of its slot, or of its service where that has one; empty for steps. Several where all
+    /// slots accept from the same ones.
     pub listeners: Vec<TcpListener>,
+    /// Of these, those that have no port.
+    pub unix_listeners: Vec<UnixListener>,
     /// The way to and from the supervisor.
     pub channel: ChildChannel,
     /// Its cell of the scoreboard.
     pub cell: Cell,
+    /// What all cells say.
+    pub board: Board,
     /// The supervisor's process id; an orphan sees another one as its parent.
     pub supervisor: i32,
 }
@@ -46,6 +53,23 @@ impl Post {
     pub fn fail(&self, code: u8, text: impl Into<String>) -> u8 {
         self.channel.send(&Message::BootFailed { code, text: text.into() });
         code
+    }
+
+    /// Becomes this user with this one group, for good: without any right of root, and none to be had by
+    /// executing a program. The tie to the supervisor's life, which the kernel cuts at this, is made anew.
+    ///
+    /// # Errors
+    /// When the system refuses, or the supervisor is dead already: the child has to leave.
+    pub fn become_user(&self, uid: u32, gid: u32) -> io::Result<()> {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        setgroups(&[gid])?;
+        setgid(gid)?;
+        setuid(uid)?;
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        set_capabilities(None, none)?;
+        prctl::set_no_new_privs()?;
+        die_with(Pid::from_raw(self.supervisor), death_signal(self.role))
     }
 
     /// Asks the kernel to send `signal` when the supervisor dies. A change of user id forgets what
@@ -66,17 +90,20 @@ impl Post {
 pub(crate) fn settle(role: Role, supervisor: Pid) -> io::Result<()> {
     setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     prctl::set_name(&name(role))?;
+    if let Role::Worker { .. } = role {
+        sys::die_one_second_after(death_signal(role))?;
+        return die_with(supervisor, death_signal(role));
+    }
+    die_with(supervisor, death_signal(role))?;
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// What tells a child that the supervisor is dead; a worker gets one that nobody sends by hand.
+fn death_signal(role: Role) -> Signal {
     match role {
-        Role::Worker { .. } => {
-            // A signal that nobody sends by hand.
-            sys::die_one_second_after(Signal::SIGPWR)?;
-            die_with(supervisor, Signal::SIGPWR)
-        }
-        Role::Step { .. } | Role::Service { .. } => {
-            die_with(supervisor, Signal::SIGKILL)?;
-            SigSet::empty().thread_set_mask()?;
-            Ok(())
-        }
+        Role::Worker { .. } => Signal::SIGPWR,
+        Role::Step { .. } | Role::Service { .. } | Role::PreFlight => Signal::SIGKILL,
     }
 }
 
@@ -93,6 +120,7 @@ fn die_with(supervisor: Pid, signal: Signal) -> io::Result<()> {
 /// What ps(1) and top(1) show.
 fn name(role: Role) -> CString {
     let name = match role {
+        Role::PreFlight => "peace-preflight".to_owned(),
         Role::Worker { slot, .. } => worker_name("peace", &format!("/{slot}")),
         Role::Step { program } => format!("peace-step/{program}"),
         Role::Service { program } => format!("peace-service/{program}"),

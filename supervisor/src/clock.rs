@@ -9,8 +9,13 @@ use nix::time::{ClockId, clock_gettime};
 
 /// The current time in milliseconds since an arbitrary start that all processes share.
 pub(crate) fn now_ms() -> u64 {
+    now_us() / 1_000
+}
+
+/// The same in microseconds, as systemd compares it.
+pub(crate) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the monotonic clock always exists");
     let seconds = u64::try_from(now.tv_sec()).expect("the monotonic clock is never negative");
-    let millis = u64::try_from(now.tv_nsec()).expect("nanoseconds are never negative") / 1_000_000;
-    seconds * 1_000 + millis
+    let micros = u64::try_from(now.tv_nsec()).expect("nanoseconds are never negative") / 1_000;
+    seconds * 1_000_000 + micros
 }

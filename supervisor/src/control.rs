@@ -8,7 +8,6 @@
 //! All descriptors are watched by an epoll of their own, which the loop's epoll watches as one:
 //! so the loop needs one token, and a client is known by its number alone. Source: unix(7), epoll(7).
 
-mod socket;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -20,13 +19,19 @@ use std::path::Path;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use socket2::SockRef;
 
+use crate::door::{self, Door, Visitors};
+use crate::heritage::{ClientLeft, ControlLeft, Passing};
+use crate::start::Descriptors;
 use crate::state::ClientId;
-use socket::Door;
 pub use wire::{Answer, NoRequest, Request};
 
+/// The own user alone, and a folder that is missing is made.
+const VISITORS: Visitors =
+    Visitors { mode: Mode::from_bits_truncate(0o600), backlog: 16, makes_folder: true };
 /// Clients at once.
 const CLIENTS_MAX: usize = 16;
 /// Connections looked at in one turn of the loop.
@@ -73,7 +78,52 @@ impl Control {
     /// # Errors
     /// When the place is taken or the system refuses; the text says what, and how to mend it.
     pub fn open(path: &Path, epoll: &Epoll, token: u64) -> io::Result<Self> {
-        let door = socket::listen(path)?;
+        let refused = |source: io::Error| {
+            let text = format!("cannot open the control socket {}: {source}", path.display());
+            io::Error::new(source.kind(), text)
+        };
+        Self::of(door::listen(path, VISITORS).map_err(refused)?, epoll, token)
+    }
+
+    /// Takes over the socket and the clients of the program before: who waits, waits on. The file is
+    /// removed as after [`Control::open`].
+    pub(crate) fn adopt(
+        left: &ControlLeft,
+        descriptors: &mut Descriptors,
+        epoll: &Epoll,
+        token: u64,
+    ) -> io::Result<Self> {
+        let door = Door::adopt(descriptors.take(left.listener)?, left.name.clone());
+        let mut control = Self::of(door, epoll, token)?;
+        control.next_client = left.next_client;
+        for ClientLeft { id, stream, line, deadline_ms } in &left.clients {
+            let stream = UnixStream::from(descriptors.take(*stream)?);
+            let asks = deadline_ms.is_some();
+            let interest = if asks { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+            control.epoll.add(&stream, EpollEvent::new(interest, *id))?;
+            let client = Client { stream, line: line.clone(), deadline_ms: *deadline_ms };
+            control.clients.insert(*id, client);
+        }
+        Ok(control)
+    }
+
+    /// Leaves the socket and the clients to the program after this one.
+    pub(crate) fn leave<'a>(&'a self, passing: &mut Passing<'a>) -> ControlLeft {
+        let leave = |(id, client): (&ClientId, &'a Client)| ClientLeft {
+            id: *id,
+            stream: passing.add(&client.stream),
+            line: client.line.clone(),
+            deadline_ms: client.deadline_ms,
+        };
+        ControlLeft {
+            clients: self.clients.iter().map(leave).collect(),
+            listener: passing.add(&self.door.listener),
+            name: self.door.name(),
+            next_client: self.next_client,
+        }
+    }
+
+    fn of(door: Door, epoll: &Epoll, token: u64) -> io::Result<Self> {
         let own = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // At each new connection, and not as long as one waits: without a free descriptor that would
         // wake the loop for ever.

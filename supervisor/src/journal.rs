@@ -3,7 +3,7 @@
 //! [`crate::plan`] and the loop produce them, the application's [`Journal`] writes them. Nothing here
 //! knows a log format. No event carries a secret.
 
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use serde::Serialize;
 
@@ -13,6 +13,12 @@ use crate::state::{Exit, Role};
 pub trait Journal {
     /// Takes one fact.
     fn record(&mut self, event: &Event);
+
+    /// The file that it writes into, as it is after [`Event::Reopening`], for the children: they may have no
+    /// right to open it. `None` where it writes into none.
+    fn file(&self) -> Option<OwnedFd> {
+        None
+    }
 }
 
 /// One fact.
@@ -20,8 +26,8 @@ pub trait Journal {
 pub enum Event {
     /// The sockets are open.
     Listening {
-        /// Where; the port is the real one.
-        address: SocketAddr,
+        /// Where; ports are the real ones, several addresses are separated by commas.
+        address: String,
         /// How many sockets.
         slots: usize,
     },
@@ -116,6 +122,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Log files are to be opened again: the journal opens its own when it hears this.
+    Reopening,
     /// All workers drain, and no new ones come until a reload.
     Paused,
     /// The stop has begun.
@@ -129,6 +137,44 @@ pub enum Event {
     Rolled,
     /// The replacement was given up; the old workers serve on.
     RollFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A worker is over a limit, and is being replaced.
+    Recycling {
+        /// Which.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+        /// The limit, by the name of its setting.
+        reason: &'static str,
+    },
+    /// It could not be: it serves on, and is tried again later.
+    RecycleFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A worker was over a limit so soon that replacing it does not help.
+    WornEarly {
+        /// The limit, by the name of its setting.
+        reason: &'static str,
+        /// How soon after it was ready.
+        after_ms: u64,
+    },
+    /// What the application counts begins at zero: the program before has counted other things.
+    CountsBegin,
+    /// The new program can take over, and is about to.
+    Upgrading {
+        /// Its version.
+        version: String,
+    },
+    /// The new program runs, and so do its workers.
+    Upgraded {
+        /// Its version.
+        version: String,
+    },
+    /// The program was not replaced, or is back: what served, serves on.
+    UpgradeFailed {
         /// Why.
         reason: String,
     },

@@ -22,33 +22,45 @@
 //!
 //! Sources: fork(2), socket(7) on `SO_REUSEPORT`, signalfd(2), prctl(2), memfd_create(2).
 
+mod activation;
+mod bind;
+mod boards;
 mod census;
 pub mod channel;
 mod child;
 mod clock;
 mod config;
 pub mod control;
+mod door;
 mod error;
+mod handover;
+mod heritage;
 mod journal;
 mod listener;
+mod notify;
 pub mod plan;
 mod process;
 pub mod scoreboard;
+mod shared;
 mod signals;
+mod start;
 pub mod state;
 pub mod status;
 mod steering;
 mod supervisor;
 mod sys;
+mod takeover;
 
+pub use bind::Bind;
 pub use channel::{ChildChannel, Message, Order, Received};
 pub use child::Post;
-pub use config::{Config, ProgramKind, SLOTS_MAX};
+pub use config::{CellLayout, Config, ProgramKind, Recycling, SLOTS_MAX, Told};
 pub use control::{Answer, Request};
 pub use error::Error;
 pub use journal::{Event, Journal};
 pub use plan::Reload;
-pub use scoreboard::{Cell, Load};
+pub use scoreboard::{Beat, Board, Cell, Snapshot};
+pub use start::Start;
 pub use state::{Exit, Outcome, Role};
 pub use status::Status;
 pub use supervisor::{Program, Supervisor, Task, Work};

@@ -3,103 +3,231 @@
 //! The kernel spreads new connections over the sockets of the group by a hash of the connection.
 //! The supervisor keeps every socket open as long as the slot exists, whatever its worker does, so
 //! that a queue outlives the worker that should have emptied it: closing the last copy of a
-//! listening socket resets what is queued on it.
+//! listening socket resets what is queued on it. Sockets that others opened are never shut, and new
+//! connections are never kept from them: they are theirs, and the next program's. Where there is no such
+//! group, all slots accept from the same sockets (`shared`).
 //!
-//! Which sockets get new connections is `steering`'s. Called by the loop. Accepted connections inherit `TCP_NODELAY` and keep-alive from here, which
-//! saves two calls per connection. Source: socket(7), tcp(7), listen(2).
+//! Which sockets get new connections is `steering`'s. Called by the loop. Accepted connections inherit
+//! `TCP_NODELAY` and keep-alive from here, which saves two calls per connection.
+//! Source: socket(7), tcp(7), listen(2).
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::{Error, steering, sys};
+use crate::bind::Bind;
+use crate::heritage::{ListenersLeft, Passing};
+use crate::shared::{Ports, Shared};
+use crate::start::Descriptors;
+use crate::{Error, door, steering, sys};
 
-/// Fails when anybody listens on `address` already, a second copy of this program included.
+/// Fails when anybody listens there already, a second copy of this program included.
 ///
 /// `SO_REUSEPORT` would let two copies share a port in silence, so this asks without it;
 /// `SO_REUSEADDR` keeps connections in TIME_WAIT from refusing a restart for a minute.
-pub(crate) fn probe(address: SocketAddr) -> Result<(), Error> {
-    let ask = || {
-        let socket = open(address)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())
+pub(crate) fn probe(bind: &Bind) -> Result<(), Error> {
+    let ask = || match bind {
+        Bind::Unix(path) => door::probe(path),
+        Bind::Tcp(address) => {
+            let socket = open(*address)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&(*address).into())
+        }
     };
-    ask().map_err(refusal(address))
+    ask().map_err(|source| Error::refusal(bind.clone(), source))
 }
 
-/// The listening sockets, by slot.
+/// Connections that wait on a service's socket: those who ask it are few.
+const SERVICE_BACKLOG: i32 = 64;
+
+/// The listening sockets.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners(Vec<Option<TcpListener>>);
+pub(crate) struct Listeners {
+    /// By slot: of a group that shares one port, each its own.
+    slots: Vec<Option<TcpListener>>,
+    /// How many of these, from the first on, others opened, who keep them and may start us again with them.
+    given: usize,
+    /// Where there is no such group.
+    shared: Shared,
+}
 
 impl Listeners {
-    /// Opens one listening socket per slot, in the order of the slots.
+    /// Those that this process was started with, by slot; `given` of them are not our own ones of before.
+    pub(crate) fn group(all: Vec<TcpListener>, given: usize) -> Self {
+        let slots = all.into_iter().map(Some).collect();
+        Self { slots, given, shared: Shared::default() }
+    }
+
+    /// Those of all slots.
+    pub(crate) fn shared(shared: Shared) -> Self {
+        Self { shared, ..Self::default() }
+    }
+
+    /// Opens one listening socket per slot, in the order of the slots; or the one of all.
     ///
     /// With port 0 the first socket chooses the port and the others follow.
-    pub(crate) fn open(address: SocketAddr, slots: usize, backlog: u32) -> Result<Self, Error> {
-        probe(address)?;
-        let mut all = Self(vec![Some(listen_one(address, backlog)?)]);
-        for slot in 1..slots {
-            all.add(slot, backlog)?;
-        }
+    pub(crate) fn open(bind: &Bind, slots: usize, backlog: u32) -> Result<Self, Error> {
+        let address = match bind {
+            Bind::Tcp(address) => *address,
+            Bind::Unix(path) => return Shared::open(path, backlog).map(Self::shared),
+        };
+        probe(bind)?;
+        let mut all = Self::group(vec![listen_one(address, backlog)?], 0);
+        all.fill(slots, backlog)?;
         Ok(all)
+    }
+
+    /// Opens what is missing to so many slots.
+    pub(crate) fn fill(&mut self, slots: usize, backlog: u32) -> Result<(), Error> {
+        (self.slots.len()..slots).try_for_each(|slot| self.add(slot, backlog))
+    }
+
+    /// Whether there are any.
+    pub(crate) fn are_open(&self) -> bool {
+        self.count() > 0
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.iter().flatten().count() + self.shared.count()
+    }
+
+    /// How many slots have one of their own, that was there before us.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many slots there have to be at least: as many as sockets that others opened, one each.
+    pub(crate) fn given(&self) -> usize {
+        self.given
+    }
+
+    /// What the service manager is to keep a copy of, for this slot: not what it has itself.
+    pub(crate) fn to_keep(&self, slot: usize) -> Option<BorrowedFd<'_>> {
+        match self.of(slot) {
+            Some(own) => (self.given == 0).then(|| own.as_fd()),
+            None => self.shared.ours().filter(|_| slot == 0),
+        }
+    }
+
+    /// Whether one has a name that is taken away when it is closed.
+    pub(crate) fn has_name(&self) -> bool {
+        self.shared.ours().is_some()
+    }
+
+    /// Takes over the sockets of the program before.
+    pub(crate) fn adopt(left: &ListenersLeft, descriptors: &mut Descriptors) -> io::Result<Self> {
+        let mut adopt = |number: &Option<i32>| {
+            let Some(number) = number else { return Ok(None) };
+            let listener = TcpListener::from(descriptors.take(*number)?);
+            listener.local_addr()?;
+            match SockRef::from(&listener).is_listener()? {
+                true => Ok(Some(listener)),
+                false => Err(io::Error::other("a slot's socket does not listen")),
+            }
+        };
+        let slots = left.slots.iter().map(&mut adopt).collect::<io::Result<_>>()?;
+        let shared = Shared::adopt(&left.shared, descriptors)?;
+        Ok(Self { slots, given: left.given, shared })
+    }
+
+    /// Leaves them to the program after this one.
+    pub(crate) fn leave<'a>(&'a self, passing: &mut Passing<'a>) -> ListenersLeft {
+        let pass = |one: &'a Option<TcpListener>| one.as_ref().map(|one| passing.add(one));
+        let slots = self.slots.iter().map(pass).collect();
+        ListenersLeft { slots, given: self.given, shared: self.shared.leave(passing) }
     }
 
     /// Opens the socket of one more slot, beside those there are.
     pub(crate) fn add(&mut self, slot: usize, backlog: u32) -> Result<(), Error> {
-        let address = self.address().ok_or(Error::NothingListens)?;
-        let listener = listen_one(address, backlog)?;
-        self.0.resize_with(self.0.len().max(slot + 1), || None);
-        self.0[slot] = Some(listener);
+        if !self.shared.is_empty() {
+            return Ok(());
+        }
+        let listener = listen_one(self.address().ok_or(Error::NothingListens)?, backlog)?;
+        self.slots.resize_with(self.slots.len().max(slot + 1), || None);
+        self.slots[slot] = Some(listener);
         Ok(())
     }
 
-    /// Where they all listen; the port is the real one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.0.iter().flatten().next().and_then(|listener| listener.local_addr().ok())
+    /// Where they listen; ports are the real ones.
+    pub(crate) fn addresses(&self) -> Vec<Bind> {
+        self.address().map(Bind::Tcp).into_iter().chain(self.shared.addresses()).collect()
     }
 
+    /// Where all of the group listen.
+    fn address(&self) -> Option<SocketAddr> {
+        self.slots.iter().flatten().next().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// The slot's own one.
     pub(crate) fn of(&self, slot: usize) -> Option<&TcpListener> {
-        self.0.get(slot)?.as_ref()
+        self.slots.get(slot)?.as_ref()
     }
 
-    /// Leaves the slot's own socket, for a worker: the others are closed.
-    pub(crate) fn take(&mut self, slot: usize) -> Option<TcpListener> {
-        let taken = self.0.get_mut(slot).and_then(Option::take);
+    /// In a child: what the worker of this slot accepts from. The others are closed.
+    pub(crate) fn take(&mut self, slot: usize) -> io::Result<Ports> {
+        let mut ports = self.shared.take()?;
+        ports.tcp.extend(self.slots.get_mut(slot).and_then(Option::take));
         self.close();
-        taken
+        Ok(ports)
     }
 
     /// Closes the copies of this process.
     pub(crate) fn close(&mut self) {
-        self.0.clear();
+        self.slots.clear();
+        self.shared = Shared::default();
     }
 
     /// Takes the slot's socket out of the group for good, whoever holds a copy of it: what still waits
-    /// on it is reset.
+    /// on it is reset. One that others opened stays as it is.
     pub(crate) fn shut(&mut self, slot: usize) {
-        if let Some(listener) = self.0.get_mut(slot).and_then(Option::take) {
+        if let Some(listener) = self.slots.get_mut(slot).and_then(Option::take)
+            && slot >= self.given
+        {
             // A socket that listens is disconnected by this: shutdown(2) on all its copies.
             let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
         }
     }
 
-    /// How many connections wait on the slot's socket.
+    /// How many connections wait on the slot's socket; what all slots share is counted at the first one.
     pub(crate) fn queue_length(&self, slot: usize) -> u32 {
-        self.of(slot).and_then(|listener| sys::queue_length(listener).ok()).unwrap_or(0)
+        match self.of(slot) {
+            Some(listener) => sys::queue_length(listener).unwrap_or(0),
+            None if slot == 0 => self.shared.queue_length(),
+            None => 0,
+        }
     }
 
     /// Lets the kernel give new connections to these slots only, at random.
     pub(crate) fn steer(&self, slots: &[usize]) -> io::Result<()> {
-        let Some(any) = self.0.iter().flatten().next() else { return Ok(()) };
-        steering::attach(any, slots)
+        let any = self.slots.iter().flatten().next();
+        any.map_or(Ok(()), |any| steering::attach(any, slots))
     }
 
     /// Lets the kernel drop whoever asks for a connection from now on; who has asked already gets it.
-    /// Whoever is dropped asks again, a second later.
+    /// Whoever is dropped asks again, a second later. Of those that others keep, whoever comes now is for
+    /// the next program.
     pub(crate) fn refuse_new(&self) -> io::Result<()> {
-        self.0.iter().flatten().try_for_each(|one| SockRef::from(one).attach_filter(&NO_NEW))
+        self.shared.withdraw();
+        let ours = self.slots.iter().skip(self.given).flatten();
+        ours.into_iter().try_for_each(|one| SockRef::from(one).attach_filter(&NO_NEW))
     }
+}
+
+/// One listening socket that no other shares, for a service. Source: socket(7), `SO_REUSEADDR`.
+pub(crate) fn listen_alone(address: SocketAddr) -> Result<TcpListener, Error> {
+    let ask = || {
+        let socket = open(address)?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(SERVICE_BACKLOG)?;
+        Ok(socket.into())
+    };
+    ask().map_err(|source| Error::refusal(address.into(), source))
 }
 
 /// Offset of the flags in a TCP header, and two of them. Source: RFC 9293 section 3.1.
@@ -129,7 +257,7 @@ fn listen_one(address: SocketAddr, backlog: u32) -> Result<TcpListener, Error> {
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         Ok(socket.into())
     };
-    ask().map_err(refusal(address))
+    ask().map_err(|source| Error::refusal(address.into(), source))
 }
 
 /// A close-on-exec TCP socket (socket2 sets the flag).
@@ -137,42 +265,37 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
 }
 
-fn refusal(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
-    move |source| match source.kind() {
-        ErrorKind::AddrInUse => Error::AddressInUse(address),
-        ErrorKind::PermissionDenied => Error::AddressForbidden(address),
-        _ => Error::Listen { address, source },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::net::TcpStream;
 
     use nix::errno::Errno;
 
     use super::*;
 
-    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+    const ANY: Bind =
+        Bind::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0));
 
     #[test]
     fn slots_share_one_port() {
-        let listeners = Listeners::open(ANY, 3, 16).unwrap();
+        let listeners = Listeners::open(&ANY, 3, 16).unwrap();
         let address = listeners.address().unwrap();
         assert!((0..3).all(|slot| listeners.of(slot).unwrap().local_addr().unwrap() == address));
     }
 
     #[test]
     fn a_second_copy_is_refused_although_the_port_could_be_shared() {
-        let listeners = Listeners::open(ANY, 1, 16).unwrap();
+        let listeners = Listeners::open(&ANY, 1, 16).unwrap();
         let address = listeners.address().unwrap();
-        let refused = Listeners::open(address, 1, 16).unwrap_err();
-        assert!(matches!(refused, Error::AddressInUse(taken) if taken == address), "{refused}");
+        let refused = Listeners::open(&address.into(), 1, 16).unwrap_err();
+        let is_taken = matches!(&refused, Error::AddressInUse(taken) if *taken == address.into());
+        assert!(is_taken, "{refused}");
     }
 
     #[test]
     fn a_connection_in_time_wait_does_not_refuse_a_restart() {
-        let listener = listen_one(ANY, 16).unwrap();
+        let listener = listen_one("127.0.0.1:0".parse().unwrap(), 16).unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(false).unwrap();
         let client = TcpStream::connect(address).unwrap();
@@ -182,7 +305,7 @@ mod tests {
         let mut end = [0_u8; 1];
         assert_eq!(io::Read::read(&mut &client, &mut end).unwrap(), 0);
         drop((client, listener));
-        Listeners::open(address, 2, 16).unwrap();
+        Listeners::open(&address.into(), 2, 16).unwrap();
     }
 
     /// Connections per slot, of so many fresh ones.
@@ -190,8 +313,8 @@ mod tests {
         let address = listeners.address().unwrap();
         let clients: Vec<_> =
             (0..connections).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let lengths = (0..listeners.0.len()).map(|slot| listeners.queue_length(slot)).collect();
-        for listener in listeners.0.iter().flatten() {
+        let lengths = (0..listeners.slots.len()).map(|slot| listeners.queue_length(slot)).collect();
+        for listener in listeners.slots.iter().flatten() {
             while listener.accept().is_ok() {}
         }
         drop(clients);
@@ -200,7 +323,7 @@ mod tests {
 
     #[test]
     fn new_connections_go_where_they_are_steered() {
-        let mut listeners = Listeners::open(ANY, 4, 512).unwrap();
+        let mut listeners = Listeners::open(&ANY, 4, 512).unwrap();
         listeners.steer(&[0, 2, 3]).unwrap();
         let lengths = spread(&listeners, 300);
         assert_eq!((lengths[1], lengths.iter().sum::<u32>()), (0, 300), "{lengths:?}");
@@ -220,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_was_shut_is_out_of_the_group_whoever_holds_a_copy() {
-        let mut listeners = Listeners::open(ANY, 3, 512).unwrap();
+        let mut listeners = Listeners::open(&ANY, 3, 512).unwrap();
         let copy = listeners.of(2).unwrap().try_clone().unwrap();
         listeners.shut(2);
         assert_eq!(copy.accept().unwrap_err().raw_os_error(), Some(Errno::EINVAL as i32));
@@ -234,8 +357,25 @@ mod tests {
     }
 
     #[test]
+    fn what_others_opened_is_neither_shut_nor_kept_from_anybody() {
+        let Listeners { slots, .. } = Listeners::open(&ANY, 2, 16).unwrap();
+        let mut listeners = Listeners::group(slots.into_iter().flatten().collect(), 2);
+        let address = listeners.address().unwrap();
+        listeners.add(2, 16).unwrap();
+        let copies: Vec<_> =
+            (0..3).map(|slot| listeners.of(slot).unwrap().try_clone().unwrap()).collect();
+        listeners.refuse_new().unwrap();
+        (0..3).rev().for_each(|slot| listeners.shut(slot));
+        let clients: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let listens = |copy: &TcpListener| SockRef::from(copy).is_listener().unwrap();
+        assert_eq!(copies.iter().map(listens).collect::<Vec<_>>(), [true, true, false]);
+        let queued: u32 = copies[..2].iter().map(|copy| sys::queue_length(copy).unwrap()).sum();
+        assert_eq!(queued as usize, clients.len());
+    }
+
+    #[test]
     fn who_comes_too_late_is_dropped_and_who_is_queued_is_not() {
-        let listeners = Listeners::open(ANY, 1, 16).unwrap();
+        let listeners = Listeners::open(&ANY, 1, 16).unwrap();
         let address = listeners.address().unwrap();
         let mut queued = TcpStream::connect(address).unwrap();
         listeners.refuse_new().unwrap();

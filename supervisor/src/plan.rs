@@ -5,15 +5,19 @@
 //! seeded random history of a million steps checks what must always hold.
 //!
 //! Called by the loop, once per observation. The order of a turn: note the fact (`observed`), let the
-//! phase start what is missing (`filling`, `roll`, `stop`), and on a tick of the clock enforce the
+//! phase start what is missing (`filling`, `roll`, `recycle`, `upgrade`, `stop`), and on a tick of the clock enforce the
 //! deadlines. At the end of every turn stands who serves which slot (`watch`). New behaviour is a new rule here.
 
 mod filling;
 mod observed;
+mod recycle;
 mod roll;
 mod scale;
 mod stop;
+mod upgrade;
 mod watch;
+
+pub use recycle::Wear;
 
 use crate::channel::{Message, Order};
 use crate::journal::Event;
@@ -52,6 +56,11 @@ pub enum Observation {
     Opened(usize, Result<(), String>),
     /// Somebody asks for something, and perhaps waits for its end.
     Asked(ClientId, Ask),
+    /// This program has taken the place of another one. A number of workers is what its settings say,
+    /// if that is new.
+    TookOver(Option<usize>),
+    /// This program was to give up its place, and could not: why.
+    StayedOn(String),
 }
 
 /// A look at the workers.
@@ -61,6 +70,8 @@ pub struct Look {
     pub beats: Vec<(ChildId, u64)>,
     /// How many connections wait on each of [`State::closing_slots`].
     pub queues: Vec<(usize, u32)>,
+    /// How much each is worn, where there are limits.
+    pub wear: Vec<(ChildId, Wear)>,
     /// Those of [`State::waiting`] who have left.
     pub gone: Vec<ClientId>,
 }
@@ -78,6 +89,11 @@ pub enum Ask {
         /// How many.
         workers: usize,
         /// Answer when they are ready.
+        wait: bool,
+    },
+    /// As [`Signal::Upgrade`].
+    Upgrade {
+        /// Answer when it has ended.
         wait: bool,
     },
     /// As [`Signal::Stop`].
@@ -99,6 +115,10 @@ pub enum Signal {
     Fewer,
     /// All workers drain, the sockets stay (WINCH).
     Pause,
+    /// Open the log files again (USR1).
+    Reopen,
+    /// Become the program that now has our name (USR2).
+    Upgrade,
     /// Nothing in this version; carries its name.
     Other(&'static str),
 }
@@ -142,6 +162,8 @@ pub enum Action {
     Answer(ClientId, Result<(), String>),
     /// Tell the application about its settings.
     Reload(Reload),
+    /// Forget the program that was here before this one: it will not come back.
+    Commit,
     /// Tell the journal.
     Record(Event),
 }

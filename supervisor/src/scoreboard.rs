@@ -1,105 +1,77 @@
 //! The scoreboard: shared memory in which every child says how it is.
 //!
-//! A memfd, mapped before the first fork. A header (magic, layout, sizes), then one cell per
-//! *process*, never two processes in one: a slot has two workers while one replaces the other.
+//! A memfd, mapped before the first fork. Four regions: a header (magic, layout, sizes); what the
+//! supervisor tells of itself (`facts`); one row per slot, with the sums of its dead; one cell per
+//! *process* (`cell`), never two processes in one: a slot has two workers while one replaces the other.
 //!
-//! The supervisor claims a cell and fills it before the fork; from then on the child is its only
-//! writer, with Relaxed stores (plain moves). A reader may see words of one cell from different
-//! instants; each word alone is always true. `state` is stored Release and read Acquire.
+//! The supervisor claims a cell and fills it before the fork; from then on the child is the only
+//! writer of what it counts, with Relaxed stores (plain moves), at the event itself: a child that is
+//! killed has lost none. A cell = fixed words + two opaque areas whose lengths the application gives:
+//! *counters*, which at the child's end are added to its slot's row, and *gauges*, which end with it.
+//! Nothing here knows what they count.
 //!
-//! A cell = fixed words + two opaque areas whose lengths the application gives: *counters*, which at
-//! the child's end are added to its slot's base so that sums never go down, and *gauges*, which end
-//! with it. Nothing here knows what they count. Called by the loop, and by children through [`Cell`].
-//! Source: memfd_create(2), fcntl(2) on seals.
+//! Whoever has the map reads one truth (`board`): sum = rows + living cells. While the supervisor moves
+//! the counts of a dead cell its sequence word is odd, and a reader who met that looks again; so no count
+//! is seen twice or not at all, and no sum ever goes down. Called by the loop, and by children through
+//! [`Cell`] and [`Board`]. Source: memfd_create(2), fcntl(2) on seals; Boehm, "Can Seqlocks Get Along
+//! With Programming Language Memory Models?" (the fences).
+
+mod board;
+mod cell;
+mod facts;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+pub use self::board::{Board, CellView, SlotView, Snapshot};
+pub use self::cell::{Beat, Cell, CellState, Reading};
+use self::cell::{FIXED_WORDS, Word};
+use self::facts::{FACT_WORDS, SLOT_WORDS, SlotWord};
+pub use self::facts::{Facts, RestartReason};
+pub(crate) use self::facts::{LifePost, Post, SlotPost};
 use crate::clock::now_ms;
-use crate::config::SLOTS_MAX;
+use crate::config::{CellLayout, SLOTS_MAX, Told};
 use crate::sys;
 
 /// Cells: every slot may have a worker and its successor, and there are the programs.
 const CELLS_MAX: usize = 2 * SLOTS_MAX + 16;
+/// Rows: one per slot, and one that all programs beside the workers share.
+const ROWS: usize = SLOTS_MAX + 1;
+/// The row, and the "slot" of a cell, of programs.
+const PROGRAMS: usize = SLOTS_MAX;
 /// Says that this memory is a scoreboard of ours ("scorebd" and a version).
-const MAGIC: u64 = u64::from_be_bytes(*b"scorebd1");
-/// Words before the first cell: a cache line pair.
-const HEADER_WORDS: usize = LINE_WORDS;
+const MAGIC: u64 = u64::from_be_bytes(*b"scorebd3");
 /// 128 bytes: two cache lines, which processors fetch together. No two cells share one.
 const LINE_WORDS: usize = 16;
+/// Words before the facts: what never changes, then the sequence word on a line of its own.
+const HEADER_WORDS: usize = 2 * LINE_WORDS;
+/// Where the sequence word is.
+const SEQUENCE: usize = LINE_WORDS;
 
-/// The fixed words of a cell, by their place in it.
-#[derive(Clone, Copy)]
-enum Word {
-    State,
-    Slot,
-    Generation,
-    HeartbeatMs,
-    Requests,
-    InFlight,
-    Connections,
-    LoopLagUs,
-}
-/// How many there are.
-const FIXED_WORDS: usize = Word::LoopLagUs as usize + 1;
-
-/// How far the owner of a cell is, as others may read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub enum CellState {
-    /// Nobody's.
-    Free = 0,
-    /// Forked, not ready.
-    Booting = 1,
-    /// Doing its work.
-    Ready = 2,
-}
-
-/// What a worker reports with each heartbeat.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests answered since the fork.
-    pub requests: u64,
-    /// Requests being answered now.
-    pub in_flight: u64,
-    /// Open connections.
-    pub connections: u64,
-    /// How late the event loop ran its last tick, in microseconds.
-    pub loop_lag_us: u64,
-}
-
-/// What the supervisor reads of one cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
-    /// Raw state; see [`CellState`].
-    pub state: u64,
-    /// When the owner last said that it lives.
-    pub heartbeat_ms: u64,
-    /// What it reported.
-    pub load: Load,
-}
-
-/// The shared memory, as the supervisor holds it.
+/// The shared memory, as the supervisor holds it: it alone writes outside of cells.
 #[derive(Debug)]
 pub struct Scoreboard {
-    words: &'static [AtomicU64],
-    counters: usize,
-    gauges: usize,
-    /// Per slot, the requests and counters of all its dead workers.
-    base: Vec<Vec<u64>>,
+    map: Map,
     /// Kept so that a successor can be given the same memory.
-    _file: File,
+    file: File,
+    /// Processes that missed a deadline, until they are reaped: what ended them was that.
+    overdue: Vec<i32>,
+    /// The process that is being recycled, until it is reaped.
+    worn: Option<i32>,
 }
 
-/// One cell, as its owner holds it.
+/// The words, and where which are. Cheap to copy; valid as long as the process.
 #[derive(Debug, Clone, Copy)]
-pub struct Cell {
+struct Map {
     words: &'static [AtomicU64],
-    counters: usize,
+    layout: CellLayout,
 }
 
 impl Scoreboard {
@@ -107,122 +79,212 @@ impl Scoreboard {
     ///
     /// # Errors
     /// When the system refuses the memory.
-    pub fn new((counters, gauges): (usize, usize)) -> io::Result<Self> {
-        let stride = stride(counters, gauges);
-        let words = HEADER_WORDS + CELLS_MAX * stride;
-        let file = sealed_memory(words * size_of::<u64>())?;
-        let words = sys::map_shared(&file, words)?;
-        for (word, value) in
-            [MAGIC, counters as u64, gauges as u64, stride as u64].iter().enumerate()
-        {
-            words[word].store(*value, Ordering::Relaxed);
+    pub fn new(layout: CellLayout) -> io::Result<Self> {
+        let file = sealed_memory(words_of(layout) * size_of::<u64>())?;
+        let board = Self::of(file, layout)?;
+        for (word, value) in header(layout).into_iter().enumerate() {
+            board.map.words[word].store(value, Ordering::Relaxed);
         }
-        let base = vec![vec![0; 1 + counters]; SLOTS_MAX];
-        Ok(Self { words, counters, gauges, base, _file: file })
+        Ok(board)
     }
 
-    /// Claims a free cell for a child that is about to be forked: booting, alive now.
-    /// `None` when all are taken.
-    pub fn claim(&self, slot: usize, generation: u64) -> Option<(usize, Cell)> {
-        let index = (0..CELLS_MAX)
-            .find(|index| self.cell(*index).get(Word::State) == CellState::Free as u64)?;
-        let cell = self.cell(index);
-        for word in cell.words {
-            word.store(0, Ordering::Relaxed);
+    /// Takes over the scoreboard that a predecessor left in `file`, with its sums and its living cells.
+    ///
+    /// # Errors
+    /// When it is none, or one whose words mean something else.
+    pub fn adopt(file: File, layout: CellLayout) -> io::Result<Self> {
+        let other = |what: &str| io::Error::other(format!("the scoreboard of before {what}"));
+        if file.metadata()?.len() != (words_of(layout) * size_of::<u64>()) as u64 {
+            return Err(other("has another size"));
         }
-        cell.set(Word::Slot, slot as u64);
+        // Without the seal somebody could cut the memory off under us.
+        let seals = SealFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GET_SEALS)?);
+        if !seals.contains(SealFlag::F_SEAL_SHRINK) {
+            return Err(other("is not sealed"));
+        }
+        let board = Self::of(file, layout)?;
+        let found = board.map.words.iter().map(|word| word.load(Ordering::Relaxed));
+        if !found.zip(header(layout)).all(|(found, expected)| found == expected) {
+            return Err(other("has another layout"));
+        }
+        Ok(board)
+    }
+
+    /// Takes over one whose application's words mean something else: only what every scoreboard has is
+    /// read of it. Its header says where that is.
+    ///
+    /// # Errors
+    /// When it is none of this version.
+    pub fn adopt_foreign(file: File) -> io::Result<Self> {
+        let mut bytes = [0; size_of::<[u64; 5]>()];
+        file.read_exact_at(&mut bytes, 0)?;
+        let word = |place: usize| {
+            let bytes = bytes.as_chunks::<8>().0[place];
+            u64::from_ne_bytes(bytes)
+        };
+        let room = file.metadata()?.len();
+        if word(0) != MAGIC || word(2).max(word(3)) > room {
+            let text = "the scoreboard of before is of another version: stop it and start this one";
+            return Err(io::Error::other(text));
+        }
+        let words = |place: usize| usize::try_from(word(place)).unwrap_or_default();
+        let (id, counters, gauges) = (word(1), words(2), words(3));
+        Self::adopt(file, CellLayout { id, counters, gauges, told: Told::default() })
+    }
+
+    /// Goes on with what the supervisor itself has counted in another scoreboard, of whatever layout: rolls,
+    /// restarts, the requests of the dead.
+    pub(crate) fn go_on_from(&self, other: &Self) {
+        let copy = |to: &[AtomicU64], from: &[AtomicU64]| {
+            for (to, from) in to.iter().zip(from) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        };
+        self.change(|| {
+            copy(self.map.facts(), other.map.facts());
+            for slot in 0..ROWS {
+                copy(&self.map.row(slot)[..SLOT_WORDS], &other.map.row(slot)[..SLOT_WORDS]);
+            }
+        });
+    }
+
+    fn of(file: File, layout: CellLayout) -> io::Result<Self> {
+        let words = sys::map_shared(&file, words_of(layout))?;
+        Ok(Self { map: Map { words, layout }, file, overdue: Vec::new(), worn: None })
+    }
+
+    /// The memory itself, for a successor.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The same memory, for readers.
+    #[must_use]
+    pub fn board(&self) -> Board {
+        Board::new(self.map)
+    }
+
+    /// Claims a free cell for a child that is about to be forked: booting, alive now. `slot` is a
+    /// worker's; programs have none. `None` when all are taken.
+    pub fn claim(&self, slot: Option<usize>, generation: u64) -> Option<(usize, Cell)> {
+        let index = (0..CELLS_MAX).find(|index| !self.map.cell(*index).is_taken())?;
+        let cell = self.map.cell(index);
+        // Memory that nobody wrote is zero, and takes no room.
+        if cell.get(Word::SpawnedMs) != 0 {
+            cell.clear();
+        }
+        cell.set(Word::Slot, slot.unwrap_or(PROGRAMS) as u64);
         cell.set(Word::Generation, generation);
+        cell.set(Word::SpawnedMs, now_ms());
         cell.set(Word::HeartbeatMs, now_ms());
         cell.set_state(CellState::Booting);
         Some((index, cell))
     }
 
-    /// Gives a dead child's cell back; its counts move to the base of its slot.
+    /// Notes which process a cell belongs to, when that is known.
+    pub fn forked(&self, index: usize, pid: i32) {
+        self.map.cell(index).set(Word::Pid, u64::try_from(pid).unwrap_or_default());
+    }
+
+    /// Notes who a cell belongs to, under the numbers that this program knows programs by.
+    pub fn belongs(&self, index: usize, generation: u64, pid: i32) {
+        self.map.cell(index).set(Word::Generation, generation);
+        self.forked(index, pid);
+    }
+
+    /// Fills the cell of a process that counts in a cell of another scoreboard.
+    pub(crate) fn mirror(&self, index: usize, other: &Self, original: usize) {
+        self.map.cell(index).mirror(&other.map.cell(original));
+    }
+
+    /// Fills the cell of a process of which nobody can read how it is: it is taken to live.
+    pub(crate) fn presume(&self, index: usize, spawned_ms: u64, is_ready: bool) {
+        let cell = self.map.cell(index);
+        cell.set(Word::SpawnedMs, spawned_ms);
+        cell.set(Word::HeartbeatMs, now_ms());
+        cell.set_state(if is_ready { CellState::Ready } else { CellState::Booting });
+    }
+
+    /// Gives a dead child's cell back; its counts move to the row of its slot.
     pub fn release(&mut self, index: usize) {
-        let cell = self.cell(index);
-        let slot = usize::try_from(cell.get(Word::Slot)).unwrap_or(usize::MAX);
-        if let Some(base) = self.base.get_mut(slot) {
-            base[0] += cell.get(Word::Requests);
-            for (sum, counter) in base[1..].iter_mut().zip(cell.counters()) {
-                *sum += counter.load(Ordering::Relaxed);
+        let cell = self.map.cell(index);
+        let row = self.map.row(usize::try_from(cell.get(Word::Slot)).unwrap_or(PROGRAMS));
+        let [base_requests, base @ ..] = &row[SlotWord::Requests as usize..] else { return };
+        self.change(|| {
+            add(base_requests, cell.get(Word::Requests));
+            for (sum, counter) in base.iter().zip(cell.counters()) {
+                add(sum, counter.load(Ordering::Relaxed));
             }
-        }
-        cell.set_state(CellState::Free);
+            cell.set_state(CellState::Free);
+        });
     }
 
     /// What a child last said.
     #[must_use]
     pub fn read(&self, index: usize) -> Reading {
-        let cell = self.cell(index);
-        Reading {
-            state: cell.words[Word::State as usize].load(Ordering::Acquire),
-            heartbeat_ms: cell.get(Word::HeartbeatMs),
-            load: Load {
-                requests: cell.get(Word::Requests),
-                in_flight: cell.get(Word::InFlight),
-                connections: cell.get(Word::Connections),
-                loop_lag_us: cell.get(Word::LoopLagUs),
-            },
-        }
+        self.map.cell(index).reading()
     }
 
-    /// Requests that the dead workers of `slot` had answered.
-    #[must_use]
-    pub fn base_requests(&self, slot: usize) -> u64 {
-        self.base[slot][0]
-    }
-
-    fn cell(&self, index: usize) -> Cell {
-        let stride = stride(self.counters, self.gauges);
-        let start = HEADER_WORDS + index * stride;
-        Cell { words: &self.words[start..start + stride], counters: self.counters }
+    /// Makes a change that readers see whole or not at all.
+    fn change(&self, make: impl FnOnce()) {
+        let sequence = &self.map.words[SEQUENCE];
+        let even = sequence.load(Ordering::Relaxed);
+        sequence.store(even | 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        make();
+        // From an odd one, too: a predecessor that ended in the middle of a change left it so.
+        sequence.store((even | 1).wrapping_add(1), Ordering::Release);
     }
 }
 
-impl Cell {
-    /// Says that the child does its work from now on.
-    pub fn ready(&self) {
-        self.set(Word::HeartbeatMs, now_ms());
-        self.set_state(CellState::Ready);
+impl Map {
+    fn facts(self) -> &'static [AtomicU64] {
+        &self.words[HEADER_WORDS..HEADER_WORDS + FACT_WORDS]
     }
 
-    /// Says that the child lives, and what it does. A few plain stores: no lock, no call.
-    pub fn beat(&self, load: &Load) {
-        self.set(Word::Requests, load.requests);
-        self.set(Word::InFlight, load.in_flight);
-        self.set(Word::Connections, load.connections);
-        self.set(Word::LoopLagUs, load.loop_lag_us);
-        self.set(Word::HeartbeatMs, now_ms());
+    /// A slot's words, then the requests and the counters of its dead.
+    fn row(self, slot: usize) -> &'static [AtomicU64] {
+        let stride = row_words(self.layout);
+        let start = HEADER_WORDS + FACT_WORDS + slot.min(PROGRAMS) * stride;
+        &self.words[start..start + stride]
     }
 
-    /// The application's counters; only this process writes them.
-    #[must_use]
-    pub fn counters(&self) -> &'static [AtomicU64] {
-        &self.words[FIXED_WORDS..FIXED_WORDS + self.counters]
+    fn cell(self, index: usize) -> Cell {
+        let stride = cell_words(self.layout);
+        let start = HEADER_WORDS + FACT_WORDS + ROWS * row_words(self.layout) + index * stride;
+        Cell::new(&self.words[start..start + stride], self.layout)
     }
+}
 
-    /// The application's gauges; only this process writes them.
-    #[must_use]
-    pub fn gauges(&self) -> &'static [AtomicU64] {
-        &self.words[FIXED_WORDS + self.counters..]
-    }
+/// What the first words of every scoreboard of this layout are.
+fn header(layout: CellLayout) -> [u64; 5] {
+    let words = words_of(layout) as u64;
+    [MAGIC, layout.id, layout.counters as u64, layout.gauges as u64, words]
+}
 
-    fn get(&self, word: Word) -> u64 {
-        self.words[word as usize].load(Ordering::Relaxed)
-    }
+/// Words of the whole memory.
+fn words_of(layout: CellLayout) -> usize {
+    let (rows, cells) = (ROWS * row_words(layout), CELLS_MAX * cell_words(layout));
+    HEADER_WORDS + FACT_WORDS + rows + cells
+}
 
-    fn set(&self, word: Word, value: u64) {
-        self.words[word as usize].store(value, Ordering::Relaxed);
-    }
-
-    fn set_state(&self, state: CellState) {
-        self.words[Word::State as usize].store(state as u64, Ordering::Release);
-    }
+/// Words from one slot's row to the next.
+fn row_words(layout: CellLayout) -> usize {
+    (SLOT_WORDS + layout.counters).next_multiple_of(LINE_WORDS)
 }
 
 /// Words from one cell to the next.
-fn stride(counters: usize, gauges: usize) -> usize {
-    (FIXED_WORDS + counters + gauges).next_multiple_of(LINE_WORDS)
+fn cell_words(layout: CellLayout) -> usize {
+    (FIXED_WORDS + layout.counters + layout.gauges).next_multiple_of(LINE_WORDS)
+}
+
+/// For words that one process writes: a plain read and a plain write, no locked instruction. What is
+/// zero is not written: memory that nobody wrote takes no room.
+fn add(word: &AtomicU64, more: u64) {
+    if more > 0 {
+        word.store(word.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
 }
 
 /// Nameless memory of a fixed size.
@@ -233,51 +295,4 @@ fn sealed_memory(bytes: usize) -> io::Result<File> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_tells_what_its_owner_wrote() {
-        let board = Scoreboard::new((2, 1)).unwrap();
-        let (index, cell) = board.claim(3, 7).unwrap();
-        assert_eq!(board.read(index).state, CellState::Booting as u64);
-
-        let load = Load { requests: 9, in_flight: 1, connections: 4, loop_lag_us: 250 };
-        cell.ready();
-        cell.beat(&load);
-        let reading = board.read(index);
-        assert_eq!((reading.state, reading.load), (CellState::Ready as u64, load));
-        assert!(now_ms() - reading.heartbeat_ms < 60_000);
-    }
-
-    #[test]
-    fn counts_of_the_dead_stay_with_their_slot_and_gauges_do_not() {
-        let mut board = Scoreboard::new((1, 1)).unwrap();
-        for requests in [5, 6] {
-            let (index, cell) = board.claim(1, 1).unwrap();
-            assert_eq!(cell.gauges()[0].load(Ordering::Relaxed), 0);
-            cell.beat(&Load { requests, ..Load::default() });
-            cell.counters()[0].store(2, Ordering::Relaxed);
-            cell.gauges()[0].store(8, Ordering::Relaxed);
-            board.release(index);
-        }
-        assert_eq!(board.base_requests(1), 11);
-        assert_eq!(board.base[1], [11, 4]);
-    }
-
-    #[test]
-    fn every_cell_is_claimed_once_and_lines_are_not_shared() {
-        let mut board = Scoreboard::new((3, 2)).unwrap();
-        let claimed: Vec<_> = (0..CELLS_MAX).map(|_| board.claim(0, 1).unwrap()).collect();
-        assert!(board.claim(0, 1).is_none());
-        for pair in claimed.windows(2) {
-            let gap = pair[1].1.words.as_ptr() as usize - pair[0].1.words.as_ptr() as usize;
-            assert_eq!(gap % 128, 0);
-        }
-        board.release(claimed[5].0);
-        assert_eq!(board.claim(0, 2).unwrap().0, claimed[5].0);
-    }
 }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::heritage::SignalsLeft;
 use crate::plan::Signal;
 use crate::sys;
 
@@ -51,6 +52,22 @@ impl Signals {
         Ok(Self { fd, started_on_terminal: on_terminal(), ignores_hangup })
     }
 
+    /// The same in a process whose program before this one had them blocked. None that came since is
+    /// lost, which a change of its action could do; and they have their default actions already.
+    pub(crate) fn adopt(left: SignalsLeft) -> io::Result<Self> {
+        let set: SigSet = WATCHED.into_iter().collect();
+        set.thread_block()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let SignalsLeft { started_on_terminal, ignores_hangup } = left;
+        Ok(Self { fd, started_on_terminal, ignores_hangup })
+    }
+
+    /// What the program after this one cannot find out any more.
+    pub(crate) fn leave(&self) -> SignalsLeft {
+        let Self { started_on_terminal, ignores_hangup, .. } = *self;
+        SignalsLeft { started_on_terminal, ignores_hangup }
+    }
+
     /// The next signal that asks for something. A child's death is `None`: it only wakes the loop,
     /// which reaps in any case, since one SIGCHLD may stand for many deaths.
     pub(crate) fn next(&self) -> io::Result<Option<Signal>> {
@@ -66,8 +83,10 @@ impl Signals {
                 // The kernel sends it whenever somebody resizes the terminal.
                 Some(Number::SIGWINCH) if info.ssi_code > 0 => {}
                 Some(Number::SIGWINCH) => return Ok(Some(Signal::Pause)),
+                Some(Number::SIGUSR2) => return Ok(Some(Signal::Upgrade)),
                 Some(Number::SIGTTIN) => return Ok(Some(Signal::More)),
                 Some(Number::SIGTTOU) => return Ok(Some(Signal::Fewer)),
+                Some(Number::SIGUSR1) => return Ok(Some(Signal::Reopen)),
                 Some(Number::SIGCHLD) | None => {}
                 Some(other) => return Ok(Some(Signal::Other(other.as_str()))),
             }

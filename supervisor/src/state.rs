@@ -38,6 +38,16 @@ pub struct State {
     pub reload_void: bool,
     /// A reload was asked for while it could not begin: it follows as soon as it can.
     pub reload_again: bool,
+    /// The replacement of one worker that is worn, while one is under way.
+    pub recycle: Option<Recycle>,
+    /// Its record of failures, and when to try again.
+    pub recycle_attempts: Attempts,
+    /// The replacement of the program itself, while one is under way.
+    pub upgrade: Option<Upgrade>,
+    /// An upgrade was asked for while it could not begin: it follows as soon as it can.
+    pub upgrade_again: bool,
+    /// How many upgrades have begun.
+    pub upgrades: u64,
     /// How many reloads have begun.
     pub reloads: u64,
     /// How often new settings were read: a child forked before the last time is to be replaced.
@@ -46,6 +56,8 @@ pub struct State {
     pub last_reload: Option<Result<(), String>>,
     /// How many slots are wanted.
     pub target: usize,
+    /// How few there may be: a socket that others opened is never without a worker.
+    pub workers_min: usize,
     /// How many the settings want that are being rolled out, where that is new.
     pub next_target: Option<usize>,
     /// All workers were told to leave, and no new ones are wanted until a reload.
@@ -188,6 +200,8 @@ pub struct Waiter {
 pub enum Goal {
     /// The end of the reload of this number.
     Reload(u64),
+    /// The end of the upgrade of this number.
+    Upgrade(u64),
     /// So many workers, all of them ready and no other there.
     Scale(usize),
 }
@@ -226,6 +240,10 @@ pub struct Child {
     pub leaves_unasked: bool,
     /// Why it could not start, when it said so.
     pub boot_failure: Option<(u8, String)>,
+    /// Since when a worker is over a limit.
+    pub worn_ms: Option<u64>,
+    /// Of a pre-flight: the version that it said could take over.
+    pub passed: Option<String>,
 }
 
 /// What a child is for.
@@ -248,6 +266,8 @@ pub enum Role {
         /// Which worker of that slot it is, from 1.
         generation: u64,
     },
+    /// The program that now has our name, which tries whether it could take over.
+    PreFlight,
 }
 
 /// How far a child is. Every state that waits carries its deadline.
@@ -289,6 +309,17 @@ pub struct Roll {
     pub waits_for: RollStep,
 }
 
+/// A replacement of one worker that is over a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recycle {
+    /// Its slot.
+    pub slot: usize,
+    /// What has to happen before it is over.
+    pub waits_for: RollStep,
+    /// The worker was worn so soon that its successor will be, too.
+    pub is_early: bool,
+}
+
 /// The two halves of replacing one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RollStep {
@@ -296,6 +327,49 @@ pub enum RollStep {
     Successor(ChildId),
     /// This child has to leave.
     Predecessor(ChildId),
+}
+
+/// A replacement of the program itself, in this very process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upgrade {
+    /// This child tries whether the new program could take over.
+    PreFlight {
+        /// Which.
+        child: ChildId,
+    },
+    /// It could: the loop becomes it as soon as nothing else is to be done.
+    HandOver {
+        /// The new program's version.
+        version: String,
+    },
+    /// The new program runs, and replaces the workers.
+    Trial {
+        /// Its version.
+        version: String,
+        /// What [`State::round`] was before.
+        old_round: u64,
+    },
+    /// It could not replace them: this child tries whether the old program could take over again.
+    WayBack {
+        /// Which.
+        child: ChildId,
+        /// Why the new one could not.
+        reason: String,
+        /// What [`State::round`] was before the trial.
+        old_round: u64,
+    },
+    /// It could: the loop becomes the old program again.
+    HandBack {
+        /// Why.
+        reason: String,
+        /// What [`State::round`] was before the trial.
+        old_round: u64,
+    },
+    /// The old program is back, and replaces the workers that the new one had forked.
+    Undone {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How a process ended.
@@ -316,6 +390,7 @@ impl State {
         Self {
             slots: vec![Slot::default(); config.workers],
             target: config.workers,
+            workers_min: 1,
             next_target: None,
             services: vec![Attempts::default(); programs.len()],
             config,
@@ -326,6 +401,11 @@ impl State {
             reload_asked: false,
             reload_void: false,
             reload_again: false,
+            recycle: None,
+            recycle_attempts: Attempts::default(),
+            upgrade: None,
+            upgrade_again: false,
+            upgrades: 0,
             reloads: 0,
             round: 0,
             last_reload: None,
@@ -414,6 +494,23 @@ impl State {
         children.chain(slots).chain(services).chain(look).chain(delay).min()
     }
 
+    /// Whether nobody is being replaced on purpose: no reload, upgrade nor recycling is under way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.roll.is_none()
+            && !self.reload_asked
+            && self.upgrade.is_none()
+            && self.recycle.is_none()
+    }
+
+    /// Whether the loop is to become another program now.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        let decided =
+            matches!(self.upgrade, Some(Upgrade::HandOver { .. } | Upgrade::HandBack { .. }));
+        decided && self.phase == Phase::Serve
+    }
+
     /// Whether workers are watched: heartbeats, queues, and who serves which slot.
     #[must_use]
     pub fn watches(&self) -> bool {
@@ -430,7 +527,7 @@ impl Child {
     pub fn slot(&self) -> Option<usize> {
         match self.role {
             Role::Worker { slot, .. } => Some(slot),
-            Role::Step { .. } | Role::Service { .. } => None,
+            Role::Step { .. } | Role::Service { .. } | Role::PreFlight => None,
         }
     }
 
@@ -453,7 +550,7 @@ impl Role {
     pub fn program(self) -> Option<usize> {
         match self {
             Self::Step { program } | Self::Service { program } => Some(program),
-            Self::Worker { .. } => None,
+            Self::Worker { .. } | Self::PreFlight => None,
         }
     }
 }

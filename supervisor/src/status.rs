@@ -2,7 +2,8 @@
 //!
 //! Filled by the loop, sent by [`crate::control`], read again by the command line. Plain data; its
 //! names and its order are the JSON that people write scripts for. What belongs to a process is
-//! `null` where there is none. Source: proc_pid_statm(5).
+//! `null` where there is none; what an older version did not tell is none, too.
+//! Source: proc_pid_statm(5), proc_pid_stat(5), proc_uptime(5).
 
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub struct Status {
     pub version: String,
     /// The supervisor's process id.
     pub pid: i32,
+    /// Time since the supervisor's start, in seconds; an upgrade is none.
+    #[serde(default)]
+    pub age_s: Option<f64>,
     /// Which reading of the settings the next worker gets.
     pub generation: u64,
     /// How many workers are wanted.
@@ -66,6 +70,15 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// How the last worker of its slot ended.
     pub last_exit: Option<String>,
+    /// How late its event loop was at its last heartbeat, in milliseconds.
+    #[serde(default)]
+    pub loop_lag_ms: Option<f64>,
+    /// CPU time it has used, in seconds.
+    #[serde(default)]
+    pub cpu_s: Option<f64>,
+    /// The counters that the application tells of it; see [`Told`](crate::Told).
+    #[serde(default)]
+    pub durations: Vec<u64>,
 }
 
 /// One program beside the workers.
@@ -128,6 +141,40 @@ pub fn rss_bytes(pid: i32) -> u64 {
     pages.unwrap_or(0) * page_bytes.unwrap_or(0)
 }
 
+/// The CPU time that process `pid` has used, in seconds; `None` when there is no such process.
+#[must_use]
+pub fn cpu_s(pid: i32) -> Option<f64> {
+    let ticks = ticks(pid)?;
+    let used = |field: usize| ticks.get(field - FIRST_FIELD)?.parse::<f64>().ok();
+    Some((used(UTIME)? + used(STIME)?) / ticks_per_s()?)
+}
+
+/// The time since the fork of process `pid`, in seconds; `None` when there is no such process.
+#[must_use]
+pub fn age_s(pid: i32) -> Option<f64> {
+    let started: f64 = ticks(pid)?.get(START_TIME - FIRST_FIELD)?.parse().ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
+    Some((uptime_s - started / ticks_per_s()?).max(0.0))
+}
+
+/// Fields of proc_pid_stat(5), by its numbers.
+const FIRST_FIELD: usize = 3;
+const UTIME: usize = 14;
+const STIME: usize = 15;
+const START_TIME: usize = 22;
+
+/// The fields of process `pid` from the third on: the second, its name, may hold anything.
+fn ticks(pid: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(fields.split(' ').map(str::to_owned).collect())
+}
+
+fn ticks_per_s() -> Option<f64> {
+    sysconf(SysconfVar::CLK_TCK).ok().flatten().map(|ticks| ticks as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,12 +195,16 @@ mod tests {
             rss_bytes: 1,
             restarts: 0,
             last_exit: None,
+            loop_lag_ms: Some(0.5),
+            cpu_s: Some(0.25),
+            durations: vec![8, 1],
         };
         let child =
             ChildStatus { name: "admin".to_owned(), pid: Some(11), state: ChildState::Ready };
         let status = Status {
             version: "0.1.0".to_owned(),
             pid: 1,
+            age_s: Some(60.5),
             generation: 3,
             target: 4,
             ready: 4,
@@ -162,11 +213,12 @@ mod tests {
             children: vec![child],
         };
         let json = concat!(
-            r#"{"version":"0.1.0","pid":1,"generation":3,"target":4,"ready":4,"#,
+            r#"{"version":"0.1.0","pid":1,"age_s":60.5,"generation":3,"target":4,"ready":4,"#,
             r#""last_reload":{"ok":true,"error":null},"#,
             r#""workers":[{"slot":0,"pid":12,"state":"ready","generation":3,"age_s":1.2,"#,
             r#""heartbeat_age_ms":12,"requests":9,"in_flight":0,"connections":3,"queue":0,"#,
-            r#""rss_bytes":1,"restarts":0,"last_exit":null}],"#,
+            r#""rss_bytes":1,"restarts":0,"last_exit":null,"#,
+            r#""loop_lag_ms":0.5,"cpu_s":0.25,"durations":[8,1]}],"#,
             r#""children":[{"name":"admin","pid":11,"state":"ready"}]}"#,
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), json);
@@ -194,5 +246,14 @@ mod tests {
         let ours = rss_bytes(i32::try_from(std::process::id()).unwrap());
         assert!((1 << 20..1 << 36).contains(&ours), "{ours}");
         assert_eq!(rss_bytes(-1), 0);
+    }
+
+    #[test]
+    fn times_of_a_process_are_seconds() {
+        let ours = i32::try_from(std::process::id()).unwrap();
+        let (cpu, age) = (cpu_s(ours).unwrap(), age_s(ours).unwrap());
+        // Of init, whose fork was before ours.
+        assert!(age < age_s(1).unwrap() && cpu < 3_600.0, "{age} {cpu}");
+        assert_eq!((cpu_s(-1), age_s(-1)), (None, None));
     }
 }

@@ -1,15 +1,18 @@
 //! The only `unsafe` code of the project: what the kernel offers and the type system cannot check.
 //!
-//! Six operations, each a safe function whose premises are numbered and ensured here: fork, map shared
-//! memory, forget inherited actions, arm a delayed death, ask for the length of a queue, leave. Called by
-//! `process`, `scoreboard`, `signals`, `child` and `listener`; knows no policy. Each has a test in `tests/fork.rs`, which runs without the multi-threaded harness.
+//! Eight operations, each a safe function whose premises are numbered and ensured here: fork, map shared
+//! memory, forget inherited actions, arm a delayed death, ask for the length of a queue, forget variables,
+//! own inherited descriptors, leave. Called by `process`, `scoreboard`, `signals`, `child`, `listener` and
+//! `start`; knows no policy. Each has a test in `tests/fork.rs`, which runs without the multi-threaded harness.
 #![allow(unsafe_code)] // The fence: tests/tidy.rs fails on `unsafe` in any other file.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
 use nix::libc;
@@ -30,10 +33,7 @@ pub(crate) enum Side {
 /// # Errors
 /// When the system is out of processes or memory, or the caller has more than one thread.
 pub(crate) fn fork_single_threaded() -> io::Result<Side> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!("fork needs one thread, this process has {threads}")));
-    }
+    check_single_threaded("fork")?;
     // SAFETY:
     // 1. After fork in a multi-threaded process only async-signal-safe calls are allowed in the
     //    child. This process has one thread: counted just above, and nothing between there and here
@@ -46,6 +46,55 @@ pub(crate) fn fork_single_threaded() -> io::Result<Side> {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
         ForkResult::Child => Ok(Side::Child),
     }
+}
+
+fn check_single_threaded(what: &str) -> io::Result<()> {
+    match fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        threads => {
+            Err(io::Error::other(format!("{what} needs one thread, this process has {threads}")))
+        }
+    }
+}
+
+/// Takes variables out of the environment: later children of this process do not see them. Source:
+/// environ(7), unsetenv(3).
+///
+/// # Errors
+/// When the caller has more than one thread.
+#[expect(clippy::disallowed_methods, reason = "the one place where no other thread can read them")]
+pub(crate) fn forget_variables(names: &[&str]) -> io::Result<()> {
+    check_single_threaded("a change of the environment")?;
+    for name in names {
+        // SAFETY:
+        // 1. No other thread reads or writes the environment meanwhile: this process has one, counted
+        //    just above, and nothing between there and here starts one.
+        unsafe { env::remove_var(name) };
+    }
+    Ok(())
+}
+
+/// Owns the descriptors that this process was exec'd with under these numbers, by number. Source:
+/// execve(2), fcntl(2).
+///
+/// # Errors
+/// When one is not open, or was not inherited; then those before it are closed.
+pub(crate) fn inherited(numbers: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, OwnedFd>> {
+    let own = |number: &i32| {
+        // SAFETY:
+        // 1. It only reads a flag, of whatever the number is.
+        let flags = unsafe { libc::fcntl(*number, libc::F_GETFD) };
+        if *number <= libc::STDERR_FILENO || flags == -1 || flags & libc::FD_CLOEXEC != 0 {
+            return Err(io::Error::other(format!("descriptor {number} was not inherited")));
+        }
+        // SAFETY:
+        // 1. The descriptor is open: its flags were read just above.
+        // 2. Nobody else in this process owns it: std owns only the standard streams, and whatever else
+        //    this process opens is closed by an exec, which this one is not, so it is the predecessor's.
+        // 3. A set names each number once, and the one caller (`start`) asks once.
+        Ok((*number, unsafe { OwnedFd::from_raw_fd(*number) }))
+    };
+    numbers.iter().map(own).collect()
 }
 
 /// Maps the first `words` words of `file` into this process and all its later children, zeroed as the

@@ -143,6 +143,7 @@ fn tokens_that_prove_nothing() {
     let place = sign_up(&peace, "ann").place;
     let ann = place.rsplit('/').next().unwrap();
     let hs256 = json!({"alg": "HS256", "typ": "JWT"});
+    database.add_session(ann);
     let good = jwt::signed(ann, json!({}));
     let change = || put(&place).json(&json!({"fullname": "Ann"}));
     let ask = |authorization: &str| peace.ask(&change().header("authorization", authorization));
@@ -164,6 +165,7 @@ fn tokens_that_prove_nothing() {
         ("for another audience", signed(json!({"aud": "other"}))),
         ("of another kind", signed(json!({"typ": "refresh"}))),
         ("of nobody", signed(json!({"sub": "nobody"}))),
+        ("of no session", signed(json!({"sid": null}))),
         ("of another secret", jwt::token(&hs256, &whole, "another secret altogether")),
         ("of another algorithm", jwt::token(&json!({"alg": "HS512"}), &whole, SECRET)),
         ("alg none", unsigned("none")),

@@ -152,7 +152,9 @@ fn every_example_is_taken_and_every_answer_fits_its_schema() {
             ("users-create", _) => {
                 let rename = format!(r#"update "user" set id = '{ID}' where name = 'ann'"#);
                 database.sql().run(&rename);
+                database.add_session(ID);
             }
+            ("auth-logout" | "auth-logout-all", _) => database.add_session(ID),
             ("auth-token", _) => {
                 refresh_token = reply.json()["refresh_token"].as_str().unwrap().to_owned();
             }
@@ -170,6 +172,7 @@ fn rank(told: &Told<'_>) -> usize {
     match told.body["operationId"].as_str().unwrap() {
         "users-create" => 0,
         "auth-token" => 1,
+        "auth-refresh" => 2,
         "users-delete" => 5,
         name if name.ends_with("-create") => 2,
         _ if told.method == "DELETE" => 4,

@@ -96,7 +96,7 @@ fn whose_an_item_is_decides_who_writes_it() {
     // Who is gone has no rights, and what was theirs went with them.
     assert_eq!(peace.ask(&request("DELETE", &ann.place).bearer(&ann.token)).status, 200);
     let body = json!({"name": "from the grave", "user_pubid": ann.pubid});
-    check_problem(&peace.ask(&post("/items").bearer(&ann.token).json(&body)), 403, "a ghost");
+    check_problem(&peace.ask(&post("/items").bearer(&ann.token).json(&body)), 401, "a ghost");
     check_problem(&peace.ask(&get(&place)), 404, "an item of nobody");
     let items = peace.ask(&get(format!("/items?user_pubid={}", ann.pubid)));
     assert_eq!((items.status, &items.json()["items"]), (200, &json!([])));

@@ -7,6 +7,8 @@
 
 mod harness;
 
+/// Whose the workers are; and the program that asks how they are.
+mod accounts;
 /// `POST /auth/token` and what its tokens are good for.
 mod auth;
 /// Every route under every kind of wrong input.
@@ -25,14 +27,22 @@ mod embedded;
 mod failover;
 /// What faults do: a panic, a blocked event loop, a client that leaves.
 mod faults;
+/// Whoever is not ann writes nothing of hers, wherever her ids are put.
+mod foreign;
+/// Tokens that somebody else has made.
+mod forged;
 /// A row can be read through every worker as soon as its creation was answered.
 mod fresh;
 /// A page costs the same in small tables and in large ones.
 mod growth;
 /// Logins do not make other requests wait.
 mod hashing;
+/// What has expired is deleted.
+mod housekeeping;
 /// `/items`, and datetimes.
 mod items;
+/// What is in the log: lines of requests, files that are moved away, and what is never there.
+mod journal;
 /// Sessions that end, clients that leave and tables that change, under readers who share a connection.
 mod lane;
 /// Stops, crashes and failed boots of workers.
@@ -41,8 +51,14 @@ mod lifecycle;
 mod lists;
 /// `peace-loadtest`: what it measures, and what it leaves.
 mod loadtest;
+/// Passwords are guessed so often and no more.
+mod login_limits;
+/// What is counted, and who tells it.
+mod metrics;
 /// `peace-migrate`.
 mod migrations;
+/// The service manager: what it is told, its watchdog, the sockets it keeps.
+mod notify;
 /// Stop delay, pause, pid file, `ctl`.
 mod operate;
 /// The supervisor is killed.
@@ -59,6 +75,8 @@ mod python_rows;
 mod raw;
 /// README's commands do what README says.
 mod readme;
+/// Workers that are worn are replaced.
+mod recycle;
 /// Starts that are refused: one line, the right exit code, nothing left.
 mod refusals;
 /// Requests that come again, and are done once.
@@ -67,8 +85,12 @@ mod repeats;
 mod round_trips;
 /// What the scripts do about a machine that lacks something.
 mod scripts;
+/// No secret is told.
+mod secrets;
 /// N workers share one port.
 mod serve;
+/// Tokens that follow one another, and what ends them.
+mod sessions;
 /// The command line: `config show`, `config check`, completions.
 mod settings;
 /// The database host falls silent.
@@ -79,6 +101,14 @@ mod startup;
 mod stored_hashes;
 /// TLS to PostgreSQL.
 mod tls;
+/// `peace-supervisor top` without a terminal.
+mod top;
+/// Which trace a request is a part of, and what a collector gets.
+mod traces;
+/// A socket with a name in the place of a port.
+mod unix;
+/// Another program takes over, in the same process.
+mod upgrade;
 /// `/users`.
 mod users;
 /// Nobody overwrites what they have not seen.

@@ -64,7 +64,7 @@ fn a_deleted_user_is_gone_with_their_items() {
     assert_eq!((deleted.status, deleted.json()), (200, Value::Null));
     assert_eq!(database.sql().value::<i64>("select count(*) from item", &[]), 0);
     check_problem(&peace.ask(&get(&ann.place)), 404, "reading it");
-    check_problem(&peace.ask(&delete), 404, "deleting it again, with a token that is still good");
+    check_problem(&peace.ask(&delete), 401, "deleting it again: the session is gone, too");
 }
 
 #[test]

@@ -125,6 +125,7 @@ fn a_password_hashed_by_python_is_changed_without_a_login() {
     database.sql().run(ROWS);
     let launch = Launch::on(&turn, &database).workers(1);
     let peace = launch.env("JWT_SECRET_KEY", crate::harness::jwt::SECRET).serve();
+    database.add_session("cb941e1c-1682-4641-b37c-946470f1b825");
     let token = crate::harness::jwt::signed("cb941e1c-1682-4641-b37c-946470f1b825", json!({}));
     let place = "/users/cb941e1c-1682-4641-b37c-946470f1b825/password";
     let change = |current: &str| {

@@ -19,6 +19,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const DEPLOY_UP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/up");
 const MIGRATE: &str = env!("CARGO_BIN_EXE_peace-migrate");
 
+/// README's ports.
+const API: &str = "8000";
+const ADMIN: &str = "8001";
+
 /// A first build, on a slow machine.
 const BUILD: Duration = Duration::from_secs(20 * 60);
 const STOP: Duration = Duration::from_secs(15);
@@ -169,22 +173,27 @@ impl Reader<'_> {
             assert_eq!(server.stop(STOP).code, Some(0));
         }
         let launch = self.launch().args(args.iter().copied());
-        let launch = launch.args(["--bind", "127.0.0.1:0", "--log-format", "json"]);
+        let launch = launch.args(["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]);
+        let launch = launch.args(["--log-format", "json"]);
         let launch = if self.env.is_none() { launch.with_embedded() } else { launch };
         self.server = Some(launch.serve());
     }
 
     fn curl(&self, args: &[&str]) {
         let server = self.server.as_ref().expect("README starts a server before it uses curl");
-        let reply = server.ask(&request_of(args));
+        let (request, port) = request_of(args);
+        let reply = match port {
+            ADMIN => request.fresh(server.admin_address()).unwrap(),
+            _ => server.ask(&request),
+        };
         let body = String::from_utf8_lossy(&reply.body);
         eprintln!("{} {body}", reply.status);
         assert!((200..300).contains(&reply.status), "curl {args:?}: {} {body}", reply.status);
     }
 }
 
-/// What curl would send.
-fn request_of(args: &[&str]) -> Request {
+/// What curl would send, and to which of README's ports.
+fn request_of<'a>(args: &[&'a str]) -> (Request, &'a str) {
     let mut args: VecDeque<&str> = args.iter().copied().collect();
     let (mut target, mut media_type) = (None, "application/x-www-form-urlencoded".to_owned());
     let mut data: Vec<&str> = Vec::new();
@@ -198,13 +207,16 @@ fn request_of(args: &[&str]) -> Request {
                 assert!(name.eq_ignore_ascii_case("content-type"), "-H {name}");
                 media_type = value.to_owned();
             }
-            url => target = url.strip_prefix("localhost:8000").map(str::to_owned),
+            url => {
+                target = url.strip_prefix("localhost:").and_then(|rest| rest.split_at_checked(4))
+            }
         }
     }
-    let target = target.expect("curl asks localhost:8000");
+    let (port, target) = target.expect("curl asks a port of localhost");
+    assert!([API, ADMIN].contains(&port), "{port}");
     match &data[..] {
-        [] => request("GET", target),
-        _ => request("POST", target).body(&media_type, data.join("&")),
+        [] => (request("GET", target), port),
+        _ => (request("POST", target).body(&media_type, data.join("&")), port),
     }
 }
 

@@ -232,6 +232,7 @@ fn what_is_kept_goes_with_the_user_whose_data_it_is() {
     let places = [place("ann"), place("bob")];
     for place in &places {
         let pubid = place.strip_prefix("/users/").unwrap();
+        database.add_session(pubid);
         let made = post("/items").bearer(&jwt::signed(pubid, json!({})));
         let made = made.json(&json!({"name": "thing", "user_pubid": pubid}));
         assert_eq!(peace.ask_told(&keyed(made, "thing")).status, 201);
@@ -243,10 +244,10 @@ fn what_is_kept_goes_with_the_user_whose_data_it_is() {
     assert_eq!(peace.ask_told(&gone).status, 200);
     assert_eq!((count(&database, kept), kept_rows(&database)), (2, 2));
     assert!(is_replay(&peace.ask_told(&keyed(user("bob"), "bob"))));
-    // Her token may outlive her; what she makes then is nobody's.
+    // Her token outlives her; what she makes then is nobody's.
     let late = post("/items").bearer(&jwt::signed(ann, json!({})));
     let late = late.json(&json!({"name": "thing", "user_pubid": ann}));
-    check_problem(&peace.ask_told(&keyed(late, "late")), 403, "who is gone");
+    check_problem(&peace.ask_told(&keyed(late, "late")), 401, "who is gone");
     assert_eq!(kept_rows(&database), 2);
 }
 

@@ -78,13 +78,16 @@ fn a_debian_server_package_starts_no_cluster_of_its_own() {
 #[test]
 fn what_only_some_tests_need_is_asked_for_by_name() {
     // Where the system keeps its pgbouncer is looked at whatever PATH says.
-    let without = "has_pgbouncer() { false; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium";
-    let all = "Python 3 with venv, pgbouncer, wrk, valgrind, strace, slowhttptest, Chromium";
-    let apt =
-        "wrk valgrind strace slowhttptest && apt-get install -y --no-install-recommends chromium";
+    let without = "has_pgbouncer() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium";
+    let all = "Python 3 with venv, pgbouncer, Prometheus with promtool, wrk, valgrind, strace, slowhttptest, tmux, Chromium";
+    let apt = "wrk valgrind strace slowhttptest tmux && apt-get install -y --no-install-recommends chromium";
     for (manager, packages) in [
-        ("apt-get", format!("python3-venv pgbouncer {apt}")),
-        ("dnf", "python3 pgbouncer chromium wrk valgrind strace slowhttptest".to_owned()),
+        ("apt-get", format!("python3-venv pgbouncer prometheus {apt}")),
+        (
+            "dnf",
+            "python3 pgbouncer golang-github-prometheus chromium wrk valgrind strace slowhttptest tmux"
+                .to_owned(),
+        ),
     ] {
         let (output, said) = run(without, &[manager]);
         assert!(!output.status.success(), "{said}");
@@ -92,9 +95,21 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
         assert!(said.contains(&format!("{packages}\n")), "{said}");
         assert!(said.contains("neither root nor sudo"), "{said}");
     }
-    let with = "has_pgbouncer() { true; }; has_python() { true; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium";
+    let with = "has_pgbouncer() { true; }; has_python() { true; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium";
     for browser in ["chromium", "chromium-browser", "google-chrome"] {
-        let (output, said) = run(with, &["wrk", "valgrind", "strace", "slowhttptest", browser]);
+        let (output, said) = run(
+            with,
+            &[
+                "prometheus",
+                "promtool",
+                "wrk",
+                "valgrind",
+                "strace",
+                "slowhttptest",
+                "tmux",
+                browser,
+            ],
+        );
         assert!(output.status.success() && said.is_empty(), "{said}");
     }
 }
@@ -102,20 +117,37 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
 #[test]
 fn what_the_packages_do_not_have_is_said_in_one_line() {
     // The manager cannot get it; what else it was asked for is there by then.
-    let line = "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium";
-    let (output, said) = run(line, &["dnf", "valgrind", "strace", "slowhttptest", "chromium"]);
+    let line = "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium";
+    let (output, said) = run(
+        line,
+        &[
+            "dnf",
+            "prometheus",
+            "promtool",
+            "valgrind",
+            "strace",
+            "slowhttptest",
+            "tmux",
+            "chromium",
+        ],
+    );
     assert!(!output.status.success(), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("still missing: wrk. "), "{said}");
 }
 
 #[test]
-fn a_debian_pooler_package_brings_no_service() {
+fn debian_packages_bring_no_service() {
     let (_, said) = run(
-        "has_pgbouncer() { false; }; provide_more python pgbouncer wrk valgrind strace slowhttptest chromium",
+        "has_pgbouncer() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium",
         &["apt-get"],
     );
-    for file in ["'*/pgbouncer.service'", "'/etc/init.d/pgbouncer'"] {
+    for file in [
+        "'*/pgbouncer.service'",
+        "'/etc/init.d/pgbouncer'",
+        "'*/prometheus.service'",
+        "'/etc/init.d/prometheus'",
+    ] {
         assert!(said.contains(&format!("--path-exclude={file}")), "{said}");
     }
 }

@@ -56,11 +56,12 @@ impl Served {
         }
     }
 
-    /// Each request leaves a line in the log.
+    /// Each request leaves a line of more than a thousand bytes in the log.
     fn ask(&self, times: usize) {
         let mut connection = Connection::open(self.address).unwrap();
+        let nothing = get(format!("/{}", "x".repeat(1000)));
         for _ in 0..times {
-            assert_eq!(connection.send(&get("/health/live")).unwrap().status, 200);
+            assert_eq!(connection.send(&nothing).unwrap().status, 404);
         }
     }
 
@@ -97,8 +98,8 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let mut served = Served::start(&database);
-    // A pipe has room for a third of the lines.
-    served.ask(1000);
+    // The pipe and the worker together have room for half of the lines.
+    served.ask(2500);
     assert_eq!(served.stop(), Some(0));
     let mut rest = String::new();
     served.log.take().unwrap().read_to_string(&mut rest).unwrap();
@@ -112,7 +113,7 @@ fn a_log_that_is_read_again_tells_how_much_is_missing() {
     let turn = Turn::shared();
     let database = Database::new(&turn);
     let mut served = Served::start(&database);
-    served.ask(1000);
+    served.ask(2500);
     let lost = |line: &str| {
         let event: Value = serde_json::from_str(line).expect(line);
         event["lost"].as_u64().is_some_and(|lines| lines > 0)
@@ -224,4 +225,10 @@ fn deploy_up_says_where_it_will_serve_or_what_is_wrong() {
     let text = said(&right);
     assert_eq!(right.status.code(), Some(69), "{text}");
     assert!(text.contains("http://127.0.0.1:18431/users") && text.contains("Ctrl-C"), "{text}");
+
+    let folder = Folder::new();
+    let path = folder.path().join("api.sock").display().to_string();
+    let text = said(&deploy_up(&["--bind", &format!("unix:{path}")]));
+    let told = format!("curl --unix-socket {path} http://localhost/users");
+    assert!(text.contains(&told), "{text}");
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::harness::api::{User, check_problem, log_in, sign_up};
 use crate::harness::client::Reply;
 use crate::harness::database::Sql;
-use crate::harness::wait::until_true;
 use crate::harness::{Connection, Database, Launch, Peace, Request, Turn, post, put};
 
 /// The password of [`OLD_HASH`], and the hash as the Python template stored it.
@@ -53,20 +52,11 @@ impl<'a> Scene<'a> {
         put(format!("{}/password", self.ann.place)).bearer(&self.ann.token).json(&body)
     }
 
-    /// A transaction of the test's own that has locked ann's row.
+    /// A transaction of the test's own that has locked ann's row, as one that changes it does.
     fn lock_row(&self) -> Sql {
         let sql = self.database.sql();
-        sql.run(r#"begin; select 1 from "user" for update"#);
+        sql.run(r#"begin; select 1 from "user" for no key update"#);
         sql
-    }
-
-    /// Waits until so many of the worker's sessions wait for a lock.
-    fn await_waiting(&self, sessions: i64) {
-        let sql = "select count(*) from pg_stat_activity where datname = $1
-                   and wait_event_type = 'Lock' and application_name like 'peace/%'";
-        let beside = self.database.sql_beside();
-        let waiting = || beside.value::<i64>(sql, &[&self.database.name()]);
-        until_true("sessions wait for a lock", SOON, || waiting() == sessions);
     }
 
     /// Sends a request whose answer has to wait for what the test has locked.
@@ -103,13 +93,50 @@ fn a_password_that_changed_during_a_login_is_not_put_back() {
     sql.run(r#"begin; lock table "user" in share row exclusive mode"#);
     let login = post("/auth/token").form(&[("username", "ann"), ("password", OLD)]);
     let mut client = scene.begin(&login);
-    scene.await_waiting(1);
+    database.await_waiting(1);
     scene.store(&sql, &newer);
     sql.run("commit");
     assert_eq!(client.finish(&login).unwrap().status, 200, "it was right when it was looked at");
     assert_eq!(scene.stored(), newer);
     check_problem(&scene.log_in(OLD), 401, "the password of before");
     assert_eq!(scene.log_in("a-newer-password").status, 200);
+}
+
+/// Otherwise whoever knows the password of before could begin a session that its change does not
+/// end.
+#[test]
+fn a_login_that_meets_a_change_of_the_password_begins_no_session() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let scene = Scene::new(&turn, &database);
+    let newer = hash_of(&scene, "a-newer-password");
+    let sql = database.sql();
+    sql.run(r#"begin; select 1 from "user" for update; delete from session"#);
+    let login = post("/auth/token").form(&[("username", "ann"), ("password", OLD)]);
+    let mut client = scene.begin(&login);
+    database.await_waiting(1);
+    scene.store(&sql, &newer);
+    sql.run("commit");
+    check_problem(&client.finish(&login).unwrap(), 401, "the password of before");
+    assert_eq!(database.sql().value::<i64>("select count(*) from session", &[]), 0);
+    assert_eq!(scene.log_in("a-newer-password").status, 200);
+}
+
+#[test]
+fn a_login_goes_on_where_another_one_has_stored_the_same_password_anew() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let scene = Scene::new(&turn, &database);
+    let same = hash_of(&scene, OLD);
+    let sql = database.sql();
+    sql.run(r#"begin; select 1 from "user" for update"#);
+    let login = post("/auth/token").form(&[("username", "ann"), ("password", OLD)]);
+    let mut client = scene.begin(&login);
+    database.await_waiting(1);
+    scene.store(&sql, &same);
+    sql.run("commit");
+    assert_eq!(client.finish(&login).unwrap().status, 200, "the password is right");
+    assert_eq!(scene.stored(), same);
 }
 
 #[test]
@@ -121,7 +148,7 @@ fn of_two_changes_at_once_one_is_refused() {
     let words = ["the-first-word", "the-second-word"];
     let changes = words.map(|new| scene.change(new));
     let mut clients: Vec<Connection> = changes.iter().map(|one| scene.begin(one)).collect();
-    scene.await_waiting(2);
+    database.await_waiting(2);
     row.run("commit");
     let replies: Vec<Reply> = clients
         .iter_mut()
@@ -144,7 +171,7 @@ fn a_change_goes_on_where_a_login_has_stored_the_same_password_anew() {
     let row = scene.lock_row();
     let change = scene.change("a-newer-password");
     let mut client = scene.begin(&change);
-    scene.await_waiting(1);
+    database.await_waiting(1);
     scene.store(&row, &same);
     row.run("commit");
     assert_eq!(client.finish(&change).unwrap().status, 204, "the current password is right");

@@ -22,6 +22,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::harness::load::{Call, Load, LoadShape};
+use crate::harness::log::Event;
 use crate::harness::wait::{pause, until_true};
 use crate::harness::{Database, Launch, Peace, Turn, api, proc};
 
@@ -38,7 +39,7 @@ pub(crate) fn short_or_long<T>(short: T, long: T) -> T {
 }
 
 /// A server that draws quick ends to connections nobody uses, and logs no requests.
-fn launch(turn: &Turn, database: &Database<'_>, workers: usize) -> Launch {
+pub(crate) fn launch(turn: &Turn, database: &Database<'_>, workers: usize) -> Launch {
     let launch = Launch::on(turn, database).workers(workers);
     launch.args(["--access-log", "off", "--keepalive-grace", "500ms"])
 }
@@ -58,7 +59,7 @@ fn usual(peace: &Peace) -> LoadShape {
     }
 }
 
-fn start_usual(peace: &Peace) -> Load {
+pub(crate) fn start_usual(peace: &Peace) -> Load {
     Load::start(peace.address(), &usual(peace))
 }
 
@@ -68,8 +69,25 @@ fn await_spinning(worker: i32) {
     until_true("it spins", SOON, || proc::cpu_ticks(worker) >= before + 5);
 }
 
+/// The fewest workers that were ready and not leaving at one time, once all were.
+pub(crate) fn fewest_ready(events: &[Event]) -> i32 {
+    let serving = events.iter().position(|event| event.is("serving")).expect("it serves");
+    let (mut ready, mut fewest) = (0, i32::MAX);
+    for event in events {
+        if event.is_worker("ready") {
+            ready += 1;
+        } else if event.is("leaving") {
+            ready -= 1;
+        }
+        if event.index >= serving {
+            fewest = fewest.min(ready);
+        }
+    }
+    fewest
+}
+
 /// Counts the supervisor's children all the time.
-struct Census {
+pub(crate) struct Census {
     most: Arc<AtomicUsize>,
     least: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
@@ -77,7 +95,7 @@ struct Census {
 }
 
 impl Census {
-    fn of(peace: &Peace) -> Self {
+    pub(crate) fn of(peace: &Peace) -> Self {
         let (most, least) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(usize::MAX)));
         let over = Arc::new(AtomicBool::new(false));
         let counting = {
@@ -96,7 +114,7 @@ impl Census {
     }
 
     /// The fewest and the most that there were.
-    fn end(mut self) -> (usize, usize) {
+    pub(crate) fn end(mut self) -> (usize, usize) {
         self.over.store(true, Ordering::Relaxed);
         self.counting.take().expect("it counts").join().expect("the census");
         (self.least.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed))

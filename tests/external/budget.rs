@@ -11,6 +11,7 @@
 //! shows every program the same one, as long as the real one has AVX2. The file tells what it was recorded with.
 
 mod callgrind;
+mod lines;
 mod strace;
 mod table;
 
@@ -54,6 +55,9 @@ const ROWS: &str = r#"
         select ('0193a3a0-0000-7000-9000-' || lpad(i::text, 12, '0'))::uuid,
             '0193a3a0-0000-7000-8000-000000000001', 'item ' || i, '2024-12-12 13:25:00.123456'
         from generate_series(1, 100) i;
+    insert into session (id, user_id, family_hash, token_hash, expires) values
+        ('0193a3a0-0000-7000-8000-000000000002', '0193a3a0-0000-7000-8000-000000000002', '', '',
+            now() + interval '1 day');
     analyze"#;
 
 #[test]

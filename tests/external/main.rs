@@ -1,6 +1,6 @@
-//! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, wrk,
-//! valgrind, strace and slowhttptest, a real Chromium, tools that judge an API by its document, and copies of the
-//! project that are edited and built.
+//! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, a real
+//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, tools that judge an API by its
+//! document, and copies of the project that are edited and built.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -38,6 +38,8 @@ mod page;
 mod peer;
 /// A real pgbouncer: what migrations say to it, and what the server does behind it.
 mod pgbouncer;
+/// A real Prometheus, its tool for rules, and a parser of what it reads.
+mod prometheus;
 /// Somebody gives the project another name.
 mod rename;
 /// Somebody adds a resource as RESOURCE.md has it.
@@ -48,6 +50,8 @@ mod slow;
 mod slowhttptest;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
+/// `peace-supervisor top` on a real terminal.
+mod top;
 /// A developer edits this project, and builds it.
 mod walk;
 /// `peace-loadtest` and wrk on the same server.

@@ -6,22 +6,21 @@
 //! worker never has more connections than it may, over all its listeners together, so it never runs out
 //! of descriptors; listeners take turns, at accepting and at seats that come free; clients who wait too
 //! long for one are told so; at a drain everyone who is in the queue already is served.
-//! Does not know: HTTP, who opened the listener, whose it is.
+//! Does not know: HTTP, who opened the listener, whose it is, of which kind it is (`listen.rs`).
 //! Source: accept(2).
 
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
 use std::task::Poll;
 
 use futures_util::FutureExt;
 use nix::errno::Errno;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::connection::open;
+use crate::listen::{Listen, Peer};
 use crate::refuse::refuse;
 use crate::shared::Shared;
 
@@ -32,17 +31,8 @@ const QUEUE_MAX: usize = 4096;
 /// How long to wait when the system has no more descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener as the event loop watches it.
-///
-/// # Errors
-/// When the system has no room for it, or it is none; it is closed then.
-pub(crate) fn watched(listener: StdTcpListener) -> io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
 /// Accept from `listener` until it is shut, or until the drain and then those who are queued; drop it.
-pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
+pub(crate) async fn accept(listener: impl Listen, shared: Rc<Shared>) {
     tokio::select! {
         biased;
         () = shared.drain.draining() => {}
@@ -54,7 +44,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
 }
 
 /// Accept until the listener is shut.
-async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
+async fn keep_accepting(listener: &impl Listen, shared: &Rc<Shared>) {
     let mut pausing = false;
     // Since when the queue was not seen empty. A seat that comes free now and then does not begin the wait
     // anew: with one client out and one in, the queue would stay as long as it is.
@@ -64,9 +54,9 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
             await_seat(listener, shared, &mut queued_since).await;
             match next(listener, shared, &mut queued_since).await {
                 None => {}
-                Some(Ok(stream)) => {
+                Some(Ok((stream, peer))) => {
                     pausing = false;
-                    open(stream, shared);
+                    open(stream, peer, shared);
                     if shared.is_full() {
                         // The next seat is for another listener: all stand in line for it before us.
                         break;
@@ -90,7 +80,7 @@ async fn keep_accepting(listener: &TcpListener, shared: &Rc<Shared>) {
 }
 
 /// Wait until a connection may be opened; whoever is queued for too long meanwhile is refused.
-async fn await_seat(listener: &TcpListener, shared: &Shared, queued_since: &mut Option<Instant>) {
+async fn await_seat(listener: &impl Listen, shared: &Shared, queued_since: &mut Option<Instant>) {
     while shared.is_full() {
         let since = *queued_since.get_or_insert_with(Instant::now);
         let until = since + shared.limits.queue_timeout;
@@ -102,11 +92,11 @@ async fn await_seat(listener: &TcpListener, shared: &Shared, queued_since: &mut 
 }
 
 /// The next connection. `None`: other listeners have taken the last seats while this one had nobody.
-async fn next(
-    listener: &TcpListener,
+async fn next<L: Listen>(
+    listener: &L,
     shared: &Shared,
     queued_since: &mut Option<Instant>,
-) -> Option<io::Result<TcpStream>> {
+) -> Option<io::Result<(L::Stream, Peer)>> {
     poll_fn(|cx| {
         if shared.is_full() {
             return Poll::Ready(None);
@@ -115,19 +105,20 @@ async fn next(
         if accepted.is_pending() {
             *queued_since = None;
         }
-        accepted.map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+        accepted.map(Some)
     })
     .await
 }
 
 /// Refuse who is queued, for as long as the worker is full. Gives whether nobody is left.
-async fn refuse_queued(listener: &TcpListener, shared: &Shared) -> bool {
+async fn refuse_queued(listener: &impl Listen, shared: &Shared) -> bool {
     while shared.is_full() {
         for _ in 0..BATCH {
-            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { return true };
+            let accepted = poll_fn(|cx| listener.poll_accept(cx)).now_or_never();
+            let Some(Ok((stream, peer))) = accepted else { return true };
             shared.stats.shed.increment();
             // A client that is gone already needs no answer.
-            let _ = refuse(stream, shared);
+            let _ = refuse(&stream, peer, shared);
         }
         yield_now().await;
     }
@@ -136,17 +127,14 @@ async fn refuse_queued(listener: &TcpListener, shared: &Shared) -> bool {
 
 /// Accept what the kernel has queued. The listener leaves the event loop first, so that it is asked
 /// itself and not what the loop last knew about it.
-async fn take_queued(listener: TcpListener, shared: &Rc<Shared>) -> io::Result<()> {
-    let listener = listener.into_std()?;
+async fn take_queued<L: Listen>(listener: L, shared: &Rc<Shared>) -> io::Result<()> {
+    let listener = listener.unwatched()?;
     for taken in 1..=QUEUE_MAX {
         if !has_seat(shared).await {
             break;
         }
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(true)?;
-                open(TcpStream::from_std(stream)?, shared);
-            }
+        match L::accept_now(&listener) {
+            Ok((stream, peer)) => open(stream, peer, shared),
             Err(error) if Failure::of(&error) == Failure::Gone => {}
             Err(_) => break,
         }

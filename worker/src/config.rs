@@ -5,15 +5,13 @@
 use std::time::Duration;
 
 use crate::cors::Cors;
-use crate::database::DatabaseConfig;
+use crate::traces::TraceExport;
 
 /// Everything a worker is told before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Bounds of connections, requests and bodies.
     pub limits: Limits,
-    /// Where the database is and how it may be used.
-    pub database: DatabaseConfig,
     /// How long a drain may take before requests are cut.
     pub drain_timeout: Duration,
     /// The same for a quick stop.
@@ -25,25 +23,25 @@ pub struct Config {
     pub slot: u32,
     /// Which fill of the slot it is.
     pub generation: u64,
-    /// Whether each request gets a line in the log (target `access`).
-    pub access_log: bool,
+    /// Where traces of requests go; `None`: nowhere.
+    pub traces: Option<TraceExport>,
+    /// Whether answers say what they waited for (`Server-Timing`).
+    pub server_timing: bool,
     /// Which web origins' pages may read what is answered; `None`: no other's than browsers let anyway.
     pub cors: Option<Cors>,
 }
 
-impl Config {
-    /// A worker's defaults for `database`.
-    #[must_use]
-    pub fn new(database: DatabaseConfig) -> Self {
+impl Default for Config {
+    fn default() -> Self {
         Self {
             limits: Limits::default(),
-            database,
             drain_timeout: Duration::from_secs(30),
             quit_timeout: Duration::from_secs(2),
             keepalive_grace: Duration::from_secs(5),
             slot: 0,
             generation: 0,
-            access_log: true,
+            traces: None,
+            server_timing: false,
             cors: None,
         }
     }

@@ -7,7 +7,7 @@
 //! the kernel when an idle connection is to be closed is answered instead.
 //! Does not know: routes.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 use crate::answer::answer;
 use crate::config::Limits;
 use crate::error::HttpError;
+use crate::listen::{Peer, address_text};
 use crate::refuse::unparsed;
 use crate::shared::Shared;
 use crate::socket::{Socket, Stream};
@@ -38,21 +39,44 @@ const HANDLER_CHECK: Duration = Duration::from_secs(60);
 /// What hyper, the socket and the request at work know of their connection.
 pub(crate) struct Connection {
     pub(crate) shared: Rc<Shared>,
+    /// Where it comes from.
+    pub(crate) peer: Peer,
     pub(crate) watch: Watch,
+    peer_text: OnceCell<String>,
+    /// Until its first request; where that is traced.
+    accepted: Cell<Option<Instant>>,
     unread: Cell<Option<Incoming>>,
     lingers: Cell<bool>,
     held_bytes: Cell<usize>,
 }
 
 impl Connection {
-    fn new(shared: Rc<Shared>) -> Self {
+    fn new(peer: Peer, shared: Rc<Shared>) -> Self {
         let watch = Watch::new(&shared.limits);
+        let accepted = Cell::new(shared.traces.as_ref().map(|_| Instant::now()));
         Self {
             shared,
+            peer,
             watch,
+            peer_text: OnceCell::new(),
+            accepted,
             unread: Cell::new(None),
             lingers: Cell::new(false),
             held_bytes: Cell::new(0),
+        }
+    }
+
+    /// The address of the client, as text.
+    pub(crate) fn client(&self) -> &str {
+        self.peer_text.get_or_init(|| address_text(self.peer))
+    }
+
+    /// When the server began to be busy with the request whose head is complete now, and whether it is the
+    /// first one of its connection.
+    pub(crate) fn began(&self) -> Option<(Instant, bool)> {
+        match self.accepted.take() {
+            Some(accepted) => Some((accepted, true)),
+            None => self.watch.head_began(self.limits()).map(|began| (began, false)),
         }
     }
 
@@ -108,8 +132,9 @@ impl Connection {
     /// What hyper writes although there is no request: an answer to a head that it could not parse. Gives
     /// what is written instead, if anything.
     pub(crate) fn refuse(&self, bare: &[u8]) -> Option<Vec<u8>> {
+        self.shared.stats.malformed.increment();
         self.lingers.set(true);
-        unparsed(bare, &self.shared)
+        unparsed(bare, self.client(), &self.shared)
     }
 
     /// Whether the client may still be sending when we close: a body that nobody read, a head that hyper
@@ -141,16 +166,16 @@ async fn discard(mut body: Incoming) -> bool {
     timeout(DISCARD_WITHIN, read_to_end).await.unwrap_or(false)
 }
 
-/// Give a connection its seat, and a task to serve it.
-pub(crate) fn open(stream: impl Stream, shared: &Rc<Shared>) {
+/// Give a connection from `peer` its seat, and a task to serve it.
+pub(crate) fn open(stream: impl Stream, peer: Peer, shared: &Rc<Shared>) {
     // Taken here and not in the task: the next accept must see it.
     let seat = Seat::take(Rc::clone(shared));
-    spawn_local(serve(stream, Rc::clone(shared), seat));
+    spawn_local(serve(stream, peer, Rc::clone(shared), seat));
 }
 
 /// Serve one connection to its end.
-async fn serve(stream: impl Stream, shared: Rc<Shared>, _seat: Seat) {
-    let connection = Rc::new(Connection::new(Rc::clone(&shared)));
+async fn serve(stream: impl Stream, peer: Peer, shared: Rc<Shared>, _seat: Seat) {
+    let connection = Rc::new(Connection::new(peer, Rc::clone(&shared)));
     let socket = Socket::new(stream, Rc::clone(&connection));
     let service = {
         let connection = Rc::clone(&connection);

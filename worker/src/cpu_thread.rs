@@ -1,9 +1,11 @@
 //! One thread of low priority for work that would hold up the event loop, such as password hashes.
 //!
-//! The application starts it inside the worker's process and hands it jobs.
-//! Promises: jobs run one after the other, in order; the queue is bounded; a job that panics, or
-//! whose caller has left before it began, disturbs no other; the thread ends when the handle is
-//! dropped, after the job it is at.
+//! The application starts it inside the worker's process, takes a [`CpuPlace`] in its queue, and hands
+//! it jobs. Who needs other things besides takes the place first, so that nothing was done in vain
+//! for who is turned away.
+//! Promises: jobs run one after the other, in order; places are bounded, and with them the queue; a
+//! job that panics, or whose caller has left before it began, disturbs no other; the thread ends
+//! when the handle and all places are dropped, after the job it is at.
 //! Does not know: what a job does. A job cannot be stopped, so it must be bounded by itself.
 //!
 //! Source: setpriority(2), "C library/kernel differences": on Linux the nice value is the thread's.
@@ -11,12 +13,15 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::warn;
 
 /// The lowest priority: the event loop and the database come first.
@@ -25,7 +30,7 @@ const NICE: i32 = 19;
 /// Why a job gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JobError {
-    /// The queue is full. Worth asking again later.
+    /// All places are taken. Worth asking again later.
     #[error("too many jobs wait for the thread")]
     Busy,
     /// The job panicked; the thread goes on.
@@ -35,7 +40,8 @@ pub enum JobError {
 
 /// The thread's queue. Dropped, the thread ends.
 pub struct CpuThread {
-    jobs: SyncSender<Job>,
+    jobs: Sender<Job>,
+    places: Arc<Semaphore>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -46,26 +52,51 @@ impl CpuThread {
     ///
     /// **Errors**: when the system has no thread to give.
     pub fn start(name: &str, queue_max: usize) -> io::Result<Self> {
-        let (jobs, queue) = sync_channel(queue_max);
+        let (jobs, queue) = channel();
         thread::Builder::new().name(name.to_owned()).spawn(move || work_off(&queue))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, places: Arc::new(Semaphore::new(queue_max + 1)) })
     }
 
-    /// Runs `job` on the thread. Dropped before the job began, it is not run.
+    /// Whether all places are taken at this moment.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
+    /// Takes a place, for jobs one after the other; it is given back when it is dropped.
     ///
-    /// **Errors**: `Busy` at once when the queue is full, `Panicked` when the job did.
+    /// **Errors**: `Busy` at once when there is none.
+    pub fn place(&self) -> Result<CpuPlace, JobError> {
+        let taken = Arc::clone(&self.places).try_acquire_owned().map_err(|_| JobError::Busy)?;
+        Ok(CpuPlace { jobs: self.jobs.clone(), taken: Arc::new(taken) })
+    }
+}
+
+/// A place in the queue of a [`CpuThread`].
+pub struct CpuPlace {
+    jobs: Sender<Job>,
+    taken: Arc<OwnedSemaphorePermit>,
+}
+
+impl CpuPlace {
+    /// Runs `job` on the thread. Dropped before the job began, it is not run; the place is free when
+    /// the thread has passed it.
+    ///
+    /// **Errors**: `Panicked` when the job did.
     pub async fn run<T: Send + 'static>(
-        &self,
+        &mut self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobError> {
         let (sender, result) = oneshot::channel();
-        let queued = self.jobs.try_send(Box::new(move || {
-            if !sender.is_closed() {
-                // A caller that has left meanwhile wants no result.
-                let _ = sender.send(job());
-            }
+        let taken = Arc::clone(&self.taken);
+        let queued = self.jobs.send(Box::new(move || {
+            // A caller that has left meanwhile wants no result.
+            let done = (!sender.is_closed()).then(job);
+            drop(taken);
+            let _ = done.map(|done| sender.send(done));
         }));
-        queued.map_err(|_| JobError::Busy)?;
+        // The thread lives as long as there is a place.
+        queued.map_err(|_| JobError::Panicked)?;
         result.await.map_err(|_| JobError::Panicked)
     }
 }
@@ -96,6 +127,14 @@ mod tests {
         Builder::new_current_thread().build_local(LocalOptions::default()).unwrap()
     }
 
+    /// Runs `job` in a place of its own.
+    async fn run<T: Send + 'static>(
+        cpu: &CpuThread,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobError> {
+        cpu.place()?.run(job).await
+    }
+
     /// A job that waits for a word, so that the test decides how long it takes.
     fn held_up() -> (Sender<()>, impl FnOnce() + Send + 'static) {
         let (release, word) = channel();
@@ -106,7 +145,7 @@ mod tests {
     fn a_job_gives_its_result() {
         runtime().block_on(async {
             let cpu = CpuThread::start("peace-test", 1).unwrap();
-            assert_eq!(cpu.run(|| 6 * 7).await, Ok(42));
+            assert_eq!(run(&cpu, || 6 * 7).await, Ok(42));
         });
     }
 
@@ -121,7 +160,7 @@ mod tests {
         runtime().block_on(async {
             let before = nice();
             let cpu = CpuThread::start("peace-test", 1).unwrap();
-            let of_thread = cpu.run(|| (nice(), thread::current().name().map(str::to_owned)));
+            let of_thread = run(&cpu, || (nice(), thread::current().name().map(str::to_owned)));
             assert_eq!(of_thread.await, Ok((NICE, Some("peace-test".to_owned()))));
             assert_eq!(nice(), before);
         });
@@ -133,15 +172,15 @@ mod tests {
             let cpu = CpuThread::start("peace-test", 1).unwrap();
             let (began, begun) = oneshot::channel();
             let (release, held) = held_up();
-            let running = cpu.run(move || {
+            let running = run(&cpu, move || {
                 let _ = began.send(());
                 held();
             });
             let waiting = async {
                 begun.await.unwrap();
-                let queued = cpu.run(|| 1);
+                let queued = run(&cpu, || 1);
                 let refused = async {
-                    let answer = cpu.run(|| 2).await;
+                    let answer = run(&cpu, || 2).await;
                     release.send(()).unwrap();
                     answer
                 };
@@ -149,7 +188,30 @@ mod tests {
             };
             let (ran, (queued, refused)) = tokio::join!(running, waiting);
             assert_eq!((ran, queued, refused), (Ok(()), Ok(1), Err(JobError::Busy)));
-            assert_eq!(cpu.run(|| 3).await, Ok(3));
+            assert_eq!(run(&cpu, || 3).await, Ok(3));
+        });
+    }
+
+    #[test]
+    fn a_place_is_taken_until_the_thread_has_passed_its_last_job() {
+        runtime().block_on(async {
+            let cpu = CpuThread::start("peace-test", 0).unwrap();
+            let mut place = cpu.place().unwrap();
+            assert!(cpu.is_full() && matches!(cpu.place(), Err(JobError::Busy)));
+            assert_eq!((place.run(|| 1).await, place.run(|| 2).await), (Ok(1), Ok(2)));
+            let (began, begun) = oneshot::channel();
+            let (release, held) = held_up();
+            let mut abandoned = Box::pin(place.run(move || {
+                let _ = began.send(());
+                held();
+            }));
+            assert!(futures_util::poll!(&mut abandoned).is_pending());
+            begun.await.unwrap();
+            drop(abandoned);
+            drop(place);
+            assert!(cpu.is_full(), "the thread is at its job still");
+            release.send(()).unwrap();
+            let _free = cpu.places.acquire().await.unwrap();
         });
     }
 
@@ -158,7 +220,7 @@ mod tests {
         runtime().block_on(async {
             let cpu = CpuThread::start("peace-test", 4).unwrap();
             let (panicked, other) =
-                tokio::join!(cpu.run(|| panic!("on purpose")), cpu.run(|| "fine"));
+                tokio::join!(run(&cpu, || panic!("on purpose")), run(&cpu, || "fine"));
             assert_eq!(panicked, Err::<(), _>(JobError::Panicked));
             assert_eq!(other, Ok("fine"));
         });
@@ -170,15 +232,15 @@ mod tests {
             let cpu = CpuThread::start("peace-test", 4).unwrap();
             let (release, held) = held_up();
             let (ran, runs) = channel();
-            let first = cpu.run(held);
+            let first = run(&cpu, held);
             let left = async {
-                let mut abandoned = Box::pin(cpu.run(move || ran.send(()).unwrap()));
+                let mut abandoned = Box::pin(run(&cpu, move || ran.send(()).unwrap()));
                 assert!(futures_util::poll!(&mut abandoned).is_pending());
                 drop(abandoned);
                 release.send(()).unwrap();
             };
             let _ = tokio::join!(first, left);
-            cpu.run(|| ()).await.unwrap();
+            run(&cpu, || ()).await.unwrap();
             assert!(runs.try_recv().is_err());
         });
     }
@@ -189,7 +251,7 @@ mod tests {
             let cpu = CpuThread::start("peace-test", 1).unwrap();
             let (alive, ended) = channel::<()>();
             // Lives as long as the thread: the thread-local is dropped at its end.
-            cpu.run(move || KEPT.set(Some(alive))).await.unwrap();
+            run(&cpu, move || KEPT.set(Some(alive))).await.unwrap();
             drop(cpu);
             assert!(ended.recv().is_err());
         });

@@ -36,6 +36,8 @@ use std::{
 
 use tokio::time::sleep;
 
+use crate::record;
+
 pub use self::{
     config::DatabaseConfig,
     error::{ConstraintKind, DbError, Refusal},
@@ -45,11 +47,8 @@ pub use self::{
     transaction::Transaction,
     values::Values,
 };
-use self::{
-    pool::{Pool, add},
-    retry::Retry,
-    session::Answer,
-};
+use self::{pool::Pool, retry::Retry, session::Answer};
+use crate::meters::{Gauge, Meters};
 
 /// One worker's pool of connections. Cheap to clone; lives on one thread.
 #[derive(Clone)]
@@ -58,10 +57,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// Begins to connect in the background. Must be called inside the worker's runtime.
-    pub fn open(mut config: DatabaseConfig) -> Self {
+    /// Begins to connect in the background, and counts what happens in `meters`. Must be called inside the worker's runtime.
+    pub fn open(mut config: DatabaseConfig, meters: Meters) -> Self {
         config.pool_size = config.pool_size.max(1);
-        Self { pool: Pool::open(config) }
+        Self { pool: Pool::open(config, meters) }
     }
 
     /// Waits for the first connection, at most `within`, and no longer than until the first try to
@@ -165,18 +164,34 @@ impl Database {
 
     /// The pool in numbers.
     pub fn stats(&self) -> DatabaseStats {
-        let Pool { counts, link, lane, .. } = &*self.pool;
+        let Pool { link, lane, .. } = &*self.pool;
         DatabaseStats {
             connections: link.live().into(),
             in_use: self.pool.in_use() as u64,
             waiting: self.pool.waiting() as u64,
             running: self.pool.running() as u64,
             in_lane: lane.as_ref().map_or(0, |lane| lane.in_flight() as u64),
-            waits: counts.waited.get(),
-            waits_over: counts.waits_over.get(),
-            timeouts: counts.timeouts.get(),
-            retries: counts.retries.get(),
-            detours: lane.as_ref().map_or(0, |lane| lane.detours.get()),
+            waits: self.pool.waited().get(),
+            waits_over: self.pool.waits_over().get(),
+            timeouts: self.pool.timeouts().get(),
+            retries: link.meters.retries(),
+            detours: lane.as_ref().map_or(0, |lane| lane.detours().get()),
+        }
+    }
+
+    /// Writes down for others how the pool is now.
+    pub(crate) fn report(&self) {
+        let Pool { link, config, .. } = &*self.pool;
+        let DatabaseStats { connections, in_use, waiting, in_lane, .. } = self.stats();
+        for (gauge, value) in [
+            (Gauge::DatabaseConnections, connections),
+            (Gauge::PoolInUse, in_use),
+            (Gauge::PoolMax, config.pool_size.into()),
+            (Gauge::PoolWaiting, waiting),
+            (Gauge::LaneInFlight, in_lane),
+            (Gauge::DatabaseDown, link.down().is_some().into()),
+        ] {
+            link.meters.gauge(gauge).set(value);
         }
     }
 
@@ -188,7 +203,7 @@ impl Database {
             && let Some(answer) = lane.ask(sql, params).await
         {
             if matches!(answer, Err(DbError::Timeout { .. })) {
-                add(&self.pool.counts.timeouts);
+                self.pool.timeouts().increment();
             }
             return answer;
         }
@@ -205,9 +220,10 @@ impl Database {
         self.to_its_end(async move { database.ask(sql, &values.params()).await }).await
     }
 
-    /// Runs `work` in a task of its own, which goes on when this future is dropped. A panic in it
-    /// goes on to the caller.
-    async fn to_its_end<T, E>(
+    /// Runs `work` in a task of its own, which goes on when this future is dropped: for several
+    /// statements that belong together and are no transaction. `close` waits for it, so it has to be
+    /// bounded by itself. A panic in it goes on to the caller.
+    pub async fn to_its_end<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + 'static,
     ) -> Result<T, E>
@@ -215,6 +231,8 @@ impl Database {
         T: 'static,
         E: From<DbError> + 'static,
     {
+        // Its waits are those of the request that asks. In a box: a task is moved several times before it runs.
+        let work = record::within(record::entered(), Box::pin(work));
         match self.pool.spawn(work).await {
             Ok(result) => result,
             Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
@@ -229,7 +247,8 @@ impl Database {
             match self.ask_any(sql, params).await {
                 Err(DbError::Conflict(refusal)) => {
                     let retry = retry.get_or_insert_with(|| Retry::new(Instant::now()));
-                    if !retry.wait(&self.pool.counts.retries).await {
+                    let meters = &self.pool.link.meters;
+                    if !retry.wait(meters, Some(&refusal.sqlstate)).await {
                         return Err(DbError::Conflict(refusal));
                     }
                 }
@@ -314,13 +333,14 @@ mod tests {
     };
 
     use super::*;
+    use crate::meters::Counter;
 
     const SQL: &str = "SELECT 1";
 
     /// Runs `test` with a pool of one connection against the server in `folder`, if there is one.
     fn with_pool(folder: &str, test: impl AsyncFnOnce(&Database)) {
         in_runtime(async {
-            let database = Database::open(config(folder, 1));
+            let database = Database::open(config(folder, 1), Meters::detached(0));
             test(&database).await;
             assert_eq!(database.close(Duration::ZERO).await, 0);
         });
@@ -382,6 +402,8 @@ mod tests {
             assert!(matches!(error, DbError::Unavailable { .. }), "{error}");
             assert!(error.to_string().contains("No such file or directory"), "{error}");
             assert!(asked.elapsed() < Duration::from_millis(100), "waited although it was known");
+            let failures = database.pool.link.meters.count(Counter::ConnectFailures).get();
+            assert!(failures > 0, "the try that was told of is counted");
         });
     }
 
@@ -402,7 +424,7 @@ mod tests {
         thread::scope(|scope| {
             let clients = scope.spawn(|| silent.welcome(2));
             in_runtime(async {
-                let database = Database::open(config);
+                let database = Database::open(config, Meters::detached(0));
                 database.ready(Duration::from_secs(5)).await.unwrap();
                 // Asks whether the server lives, and leaves before that is known.
                 let leaving = timeout(Duration::from_millis(1700), database.row(SQL, &[]));

@@ -182,8 +182,7 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        let server = "host=localhost".parse().unwrap();
-        Config::new(crate::DatabaseConfig::new(server, 0, 0))
+        Config::default()
     }
 
     fn times(plan: &Plan, now: Instant) -> (u128, u128) {

@@ -13,11 +13,14 @@ use hyper::http::uri::Authority;
 use crate::config::Limits;
 use crate::error::HttpError;
 use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::trace::{Parent, TRACEPARENT};
 
 /// What the first look at a head tells.
 pub(crate) struct FirstLook {
     /// Its own, or a new one.
     pub(crate) request_id: RequestId,
+    /// The caller's span, if it has one.
+    pub(crate) parent: Option<Parent>,
     /// Whether the client waits to hear that its body is wanted.
     pub(crate) expects: bool,
     /// Why nothing more is to be done for it.
@@ -43,7 +46,7 @@ impl<'h> Once<'h> {
 
 impl FirstLook {
     pub(crate) fn at(head: &Parts, limits: &Limits) -> Self {
-        let (mut host, mut coding) = (Once::Absent, Once::Absent);
+        let (mut host, mut coding, mut parent) = (Once::Absent, Once::Absent, Once::Absent);
         let (mut given_id, mut expects, mut is_known) = (None, false, true);
         for (name, value) in &head.headers {
             if *name == HOST {
@@ -55,6 +58,8 @@ impl FirstLook {
                 is_known &= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             } else if *name == X_REQUEST_ID {
                 given_id = given_id.or(Some(value));
+            } else if *name == TRACEPARENT {
+                parent.add(value);
             }
         }
         let max = limits.uri_max_bytes;
@@ -66,7 +71,15 @@ impl FirstLook {
             () if !is_known => Some(HttpError::Expectation),
             () => None,
         };
-        Self { request_id: RequestId::of(given_id), expects, fault }
+        Self { request_id: RequestId::of(given_id), parent: parent_of(parent), expects, fault }
+    }
+}
+
+/// Of two parents none counts.
+fn parent_of(parent: Once<'_>) -> Option<Parent> {
+    match parent {
+        Once::Is(parent) => Parent::of(parent),
+        Once::Absent | Once::Repeated => None,
     }
 }
 

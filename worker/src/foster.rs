@@ -13,7 +13,8 @@ use std::rc::Rc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::accept::{accept, watched};
+use crate::accept::accept;
+use crate::listen::watched;
 use crate::shared::Shared;
 
 type OnUnfostered = Rc<RefCell<Box<dyn FnMut(usize)>>>;

@@ -15,7 +15,7 @@
 //! | `response`, `problem` | success, problem | bytes | nothing |
 //!
 //! Beside the rooms: [`run`] is a worker's life from start to end (`runtime`), `signals` is what tells it
-//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `stats` counts and beats, `fields` and `rules` are the payloads, `schema` says what answers are,
+//! what to do, `foster` accepts for a sibling, `drain` is how it leaves, `meters` and `durations` are what is counted, `stats` beats, `fields` and `rules` are the payloads, `schema` says what answers are,
 //! `conditions` are what a request depends on, `repeats` what is done once, `cors` whose pages may ask,
 //! [`CpuThread`] is where work goes that would hold the loop.
 //!
@@ -30,6 +30,7 @@
 
 mod accept;
 mod answer;
+mod answered;
 mod body;
 mod conditions;
 mod config;
@@ -38,6 +39,7 @@ mod cors;
 mod cpu_thread;
 mod database;
 mod drain;
+mod durations;
 mod error;
 mod fields;
 mod first_look;
@@ -45,9 +47,13 @@ mod foster;
 mod given;
 mod json;
 pub mod kinds;
+mod listen;
 mod media;
+mod metered;
+pub mod meters;
 mod payload;
 mod problem;
+mod record;
 mod refuse;
 mod repeats;
 mod request;
@@ -65,36 +71,43 @@ mod socket;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod traces;
 mod watch;
 
 pub use hyper::header;
 pub use hyper::{Method, StatusCode};
 
+pub use crate::answered::{Answered, OnAnswered};
 pub use crate::conditions::{Conditions, EntityTag, Preconditions, Tag, Tagged, Tags};
 pub use crate::config::{Config, Limits};
 pub use crate::cors::Cors;
-pub use crate::cpu_thread::{CpuThread, JobError};
+pub use crate::cpu_thread::{CpuPlace, CpuThread, JobError};
 pub use crate::database::{
     By, ConstraintKind, Database, DatabaseConfig, DatabaseStats, DbError, Params, Refusal, Row,
     Rows, Transaction, Values, connect,
 };
 pub use crate::drain::Outcome;
+pub use crate::durations::{DurationSeries, Durations};
 pub use crate::error::HttpError;
 pub use crate::fields::{
     Change, Field, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Place, Source,
 };
+pub use crate::meters::Meters;
 pub use crate::problem::{Kind, Problem};
 pub use crate::repeats::{IdempotencyKey, Kept, Repeatable};
 pub use crate::request::{
     Call, Context, Form, Input, InputSpec, Json, MergePatch, Path, Query, both,
 };
 pub use crate::response::{
-    Created, Empty, Linked, Reply, Representation, Response, Success, SuccessSpec, WithHeaders,
+    Created, Empty, Linked, Plain, Reply, Representation, Response, Success, SuccessSpec,
+    WithHeaders,
 };
 pub use crate::route::{Handler, Operation, Routes};
 pub use crate::router::{RouteConflict, Router};
 pub use crate::rules::{Boolean, Fault, Integer, Rule, Text, Uuid, Value};
-pub use crate::runtime::{BuildError, Error, Inputs, run};
+pub use crate::runtime::{BuildError, Error, Inputs, run, run_alone};
 pub use crate::schema::{Describe, MemberSpec, ObjectSpec, Schema};
 pub use crate::signals::{Order, Orders};
-pub use crate::stats::Load;
+pub use crate::stats::{BEAT, Load};
+pub use crate::traces::{Collector, NotACollector, TraceExport};

@@ -7,12 +7,15 @@
 //! closing with unread bytes resets the connection.
 //! Does not know: what the request would have been.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::io;
+use std::os::fd::AsFd;
 
-use tokio::net::TcpStream;
+use hyper::body::Body as _;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use crate::answered::Answered;
 use crate::error::HttpError;
+use crate::listen::{Peer, address_text};
 use crate::problem::Problem;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::response::{Response, whole};
@@ -21,26 +24,26 @@ use crate::shared::Shared;
 
 /// Where the problem happened, as nobody knows better.
 const NO_PATH: &str = "/";
-/// The method and the route of what is no request, in the log.
-const NONE: &str = "-";
 
 /// Answer 503 and close.
 ///
 /// # Errors
 /// What the socket says; the client is gone then.
-pub(crate) fn refuse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut stream = stream.into_std()?;
-    let response = response(HttpError::Full, &RequestId::mint(), shared);
+pub(crate) fn refuse(stream: &impl AsFd, peer: Peer, shared: &Shared) -> io::Result<()> {
+    let error = HttpError::Full;
+    let (code, request_id) = (error.kind().code, RequestId::mint());
+    let response = response(error, &request_id, shared);
+    tell(code, &request_id, &response, &address_text(peer), shared);
     let start = format!("HTTP/1.1 {}\r\n", response.status());
     // What the request was does not matter, nor whether it has come: the answer is the same.
-    let _ = stream.read(&mut [0; 8192]);
-    stream.write_all(&bytes(start, response))?;
-    stream.shutdown(Shutdown::Write)
+    let _ = recv(stream, &mut [0; 8192], RecvFlags::DONTWAIT);
+    send(stream, &bytes(start, response), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    Ok(shutdown(stream, Shutdown::Write)?)
 }
 
 /// What is said instead of hyper's `bare` answer to a head that it could not parse: the same status,
 /// date and end of the connection, and the rest of what an answer has. `None`: it is no such answer.
-pub(crate) fn unparsed(bare: &[u8], shared: &Shared) -> Option<Vec<u8>> {
+pub(crate) fn unparsed(bare: &[u8], client: &str, shared: &Shared) -> Option<Vec<u8>> {
     let bare = str::from_utf8(bare).ok()?;
     let error = match bare.get(9..12)? {
         "400" => HttpError::Malformed,
@@ -56,11 +59,22 @@ pub(crate) fn unparsed(bare: &[u8], shared: &Shared) -> Option<Vec<u8>> {
         start.push_str(line);
         start.push_str("\r\n");
     }
-    if shared.access_log {
-        let (status, request_id) = (response.status().as_u16(), request_id.as_str());
-        tracing::info!(target: "access", method = NONE, route = NONE, status, code, request_id);
-    }
+    tell(code, &request_id, &response, client, shared);
     Some(bytes(start, response))
+}
+
+/// Tells whoever wants to know of what is answered. There was no request that could be told more of.
+fn tell(
+    code: &'static str,
+    request_id: &RequestId,
+    response: &Response,
+    client: &str,
+    shared: &Shared,
+) {
+    let Some(tell) = &shared.on_answered else { return };
+    let answered = Answered::bare(response.status().as_u16(), request_id.as_str());
+    let bytes = response.body().size_hint().lower();
+    tell(&Answered { code: Some(code), client: Some(client), bytes, ..answered });
 }
 
 fn response(error: HttpError, request_id: &RequestId, shared: &Shared) -> Response {

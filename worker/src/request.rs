@@ -7,6 +7,7 @@
 //! Does not know: resources, tokens, the database.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use hyper::Method;
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap};
 use hyper::http::request::Parts;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::body::Body;
 use crate::config::Limits;
@@ -22,8 +24,10 @@ use crate::fields::{self, FieldSpec, Fields, Invalid, Payload, PayloadSpec, Sour
 use crate::given::Given;
 use crate::json;
 use crate::kinds::{BAD_REQUEST, CONTENT_TOO_LARGE, INVALID_INPUT, UNSUPPORTED_MEDIA_TYPE};
+use crate::listen::Peer;
 use crate::media::{FORM, JSON, MERGE_PATCH, MediaTypes};
 use crate::problem::Kind;
+use crate::record;
 use crate::request_id::RequestId;
 use crate::rules::Fault;
 
@@ -33,6 +37,7 @@ pub struct Call {
     pub(crate) head: Rc<Parts>,
     pub(crate) body: Body,
     pub(crate) pattern: &'static str,
+    pub(crate) peer: Peer,
     pub(crate) request_id: RequestId,
 }
 
@@ -40,12 +45,13 @@ pub struct Call {
 pub struct Context<A> {
     app: Rc<A>,
     head: Rc<Parts>,
+    peer: Peer,
     request_id: RequestId,
 }
 
 impl<A> Context<A> {
     pub(crate) fn new(app: Rc<A>, call: Call) -> Self {
-        Self { app, head: call.head, request_id: call.request_id }
+        Self { app, head: call.head, peer: call.peer, request_id: call.request_id }
     }
 
     /// The application's state.
@@ -83,12 +89,26 @@ impl<A> Context<A> {
         &self.head.headers
     }
 
+    /// The address at the other end of the connection: the client's, or that of a proxy. `None`: it came by
+    /// a unix socket, where nobody has one.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// The token of an `Authorization: Bearer` header.
     #[must_use]
     pub fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.header(AUTHORIZATION)?.split_once(' ')?;
         let token = token.trim();
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    }
+
+    /// Notes whom the request is from, for its line in the log.
+    pub fn note_user(&self, user: Uuid) {
+        if let Some(record) = record::entered() {
+            record.set_user(user);
+        }
     }
 
     /// The name of this request in every log line and answer.

@@ -101,6 +101,15 @@ pub struct Linked<S> {
     pub next: Option<String>,
 }
 
+/// A text of another media type than JSON.
+#[derive(Debug, Clone)]
+pub struct Plain {
+    /// What it is, as the header says it.
+    pub media_type: &'static str,
+    /// The text.
+    pub bytes: Bytes,
+}
+
 /// A success with headers of its own.
 #[derive(Debug)]
 pub struct WithHeaders<S> {
@@ -170,6 +179,16 @@ impl Success for Representation {
         };
         response.headers_mut().insert(ETAG, self.etag);
         Ok(response)
+    }
+}
+
+impl Success for Plain {
+    fn spec() -> SuccessSpec {
+        SuccessSpec::new(StatusCode::OK, None)
+    }
+
+    fn respond(self) -> Result<Response, Problem> {
+        Ok(with_type(StatusCode::OK, HeaderValue::from_static(self.media_type), self.bytes))
     }
 }
 

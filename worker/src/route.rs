@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use hyper::Method;
 
+use crate::durations::Durations;
 use crate::problem::{Kind, Problem};
 use crate::request::{Call, Context, Input, InputSpec};
 use crate::response::{Response, Success, SuccessSpec};
@@ -111,6 +112,7 @@ impl Operation {
 /// The table of an application whose state is `A`.
 pub struct Routes<A> {
     entries: Vec<Entry<A>>,
+    durations: Option<Durations>,
 }
 
 struct Entry<A> {
@@ -122,7 +124,7 @@ impl<A: 'static> Routes<A> {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), durations: None }
     }
 
     /// Answer GET (and HEAD) on `pattern`.
@@ -200,13 +202,19 @@ impl<A: 'static> Routes<A> {
         self.entries.iter_mut().map(|entry| &mut entry.operation)
     }
 
+    /// Count requests in these series, which somebody else reads by their places; an operation that is
+    /// not among them is counted as one without a route.
+    pub fn counted_in(&mut self, durations: Durations) {
+        self.durations = Some(durations);
+    }
+
     /// Give every handler the application and make the router.
     ///
     /// # Errors
     /// The first contradiction in the table: see [`RouteConflict`].
     pub fn seal(self, app: Rc<A>) -> Result<Router, RouteConflict> {
         let bind = move |entry: Entry<A>| (entry.operation, (entry.bind)(Rc::clone(&app)));
-        Router::new(self.entries.into_iter().map(bind).collect())
+        Router::new(self.entries.into_iter().map(bind).collect(), self.durations)
     }
 
     fn add<H, I>(

@@ -11,6 +11,7 @@ use hyper::Method;
 use hyper::header::HeaderValue;
 use thiserror::Error;
 
+use crate::durations::{Durations, Place};
 use crate::error::HttpError;
 use crate::fields::Source;
 use crate::given::parameter_name;
@@ -19,13 +20,14 @@ use crate::route::{Endpoint, Operation};
 /// Where requests go. Made by [`Routes::seal`](crate::Routes::seal).
 pub struct Router {
     paths: matchit::Router<Resource>,
+    durations: Durations,
 }
 
 /// One path with the methods it takes.
 pub(crate) struct Resource {
     /// Its pattern.
     pub(crate) pattern: &'static str,
-    endpoints: [Option<Endpoint>; METHODS.len()],
+    endpoints: [Option<(Endpoint, Place)>; METHODS.len()],
     allow: HeaderValue,
     accept_patch: Option<HeaderValue>,
 }
@@ -78,12 +80,20 @@ pub enum RouteConflict {
 }
 
 impl Router {
-    pub(crate) fn new(entries: Vec<(Operation, Endpoint)>) -> Result<Self, RouteConflict> {
+    /// Requests are counted in the series of `durations`; without them, in those of the entries.
+    pub(crate) fn new(
+        entries: Vec<(Operation, Endpoint)>,
+        durations: Option<Durations>,
+    ) -> Result<Self, RouteConflict> {
+        let own = || Durations::of(entries.iter().map(|(operation, _)| operation));
+        let durations = durations.unwrap_or_else(own);
         let mut resources: Vec<Resource> = Vec::new();
         let mut names: Vec<&'static str> = Vec::new();
         for (operation, endpoint) in entries {
             check(&operation, &names)?;
             names.push(operation.name);
+            let place = durations.place(&operation.method, operation.pattern);
+            let endpoint = (endpoint, place);
             match resources.iter_mut().find(|resource| resource.pattern == operation.pattern) {
                 Some(resource) => resource.add(&operation, endpoint)?,
                 None => {
@@ -93,10 +103,10 @@ impl Router {
                 }
             }
         }
-        Self::of(resources)
+        Self::of(resources, durations)
     }
 
-    fn of(resources: Vec<Resource>) -> Result<Self, RouteConflict> {
+    fn of(resources: Vec<Resource>, durations: Durations) -> Result<Self, RouteConflict> {
         let mut paths = matchit::Router::new();
         for resource in resources {
             let pattern = resource.pattern;
@@ -105,7 +115,12 @@ impl Router {
                 reason: error.to_string().to_lowercase(),
             })?;
         }
-        Ok(Self { paths })
+        Ok(Self { paths, durations })
+    }
+
+    /// Where its requests are counted.
+    pub(crate) fn durations(&self) -> &Durations {
+        &self.durations
     }
 
     /// The resource at `path`.
@@ -126,7 +141,11 @@ impl Resource {
         Self { pattern, endpoints: std::array::from_fn(|_| None), allow, accept_patch: None }
     }
 
-    fn add(&mut self, operation: &Operation, endpoint: Endpoint) -> Result<(), RouteConflict> {
+    fn add(
+        &mut self,
+        operation: &Operation,
+        endpoint: (Endpoint, Place),
+    ) -> Result<(), RouteConflict> {
         let place = place(&operation.method).map(|place| &mut self.endpoints[place]);
         match place {
             Some(place @ None) => *place = Some(endpoint),
@@ -157,13 +176,14 @@ impl Resource {
         HeaderValue::from_str(&allow.join(", ")).expect("names of methods are ASCII")
     }
 
-    /// What answers `method`; GET answers HEAD.
+    /// What answers `method`, and where that is counted; GET answers HEAD.
     ///
     /// # Errors
     /// [`HttpError::MethodNotAllowed`].
-    pub(crate) fn endpoint(&self, method: &Method) -> Result<&Endpoint, HttpError> {
+    pub(crate) fn endpoint(&self, method: &Method) -> Result<(&Endpoint, Place), HttpError> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let endpoint = place(method).and_then(|place| self.endpoints[place].as_ref());
+        let endpoint = endpoint.map(|(endpoint, place)| (endpoint, *place));
         endpoint.ok_or_else(|| HttpError::MethodNotAllowed { allow: self.allow.clone() })
     }
 

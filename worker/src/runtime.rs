@@ -8,21 +8,24 @@
 
 use std::future::pending;
 use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::pin::pin;
 use std::rc::Rc;
 use std::{fmt, io};
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Duration;
 
-use crate::accept::{accept, watched};
+use crate::accept::accept;
+use crate::answered::OnAnswered;
 use crate::config::Config;
-use crate::database::{Database, DatabaseStats};
+use crate::database::{Database, DatabaseConfig, DatabaseStats};
 use crate::drain::{Leave, Outcome, leave};
 use crate::foster::Fosters;
+use crate::listen::{Listen, watched, watched_unix};
+use crate::meters::Meters;
 use crate::router::{RouteConflict, Router};
 use crate::shared::Shared;
 use crate::signals::{Inbox, Order, Orders};
@@ -38,14 +41,18 @@ const EVENT_INTERVAL: u32 = 16;
 
 /// What a worker is given to work with.
 pub struct Inputs {
-    /// The listeners of its slot, at least one.
+    /// The listeners of its slot: at least one, of either kind.
     pub listeners: Vec<StdTcpListener>,
+    /// Those that have no port.
+    pub unix_listeners: Vec<StdUnixListener>,
     /// What its supervisor tells it.
     pub orders: Orders,
     /// Called once, just before it accepts.
     pub on_ready: Box<dyn FnOnce()>,
     /// Called once, when it takes nothing new any more, whoever told it to leave.
     pub on_leaving: Box<dyn FnOnce()>,
+    /// Where it counts.
+    pub meters: Meters,
     /// Called from the event loop every 100 ms, from its start on; must not block.
     pub on_beat: Box<dyn FnMut(&Load)>,
     /// Called with a slot when the copy of its listener that an [`Order::Foster`] brought has been closed:
@@ -53,6 +60,8 @@ pub struct Inputs {
     /// serve (yet, or any more), and when it has left. Also after an [`Order::Unfoster`] for a slot
     /// that it does not foster. Not for a second copy of a slot that it fosters already: it keeps the first.
     pub on_unfostered: Box<dyn FnMut(usize)>,
+    /// Called for each request when it has been answered, or its client has left; must not block.
+    pub on_answered: Option<OnAnswered>,
 }
 
 /// Why the application could not be built.
@@ -89,7 +98,10 @@ pub enum Error {
 
 impl fmt::Debug for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inputs").field("listeners", &self.listeners).finish_non_exhaustive()
+        f.debug_struct("Inputs")
+            .field("listeners", &self.listeners)
+            .field("unix_listeners", &self.unix_listeners)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,81 +112,129 @@ impl fmt::Debug for Inputs {
 ///
 /// **Blocks** for the life of the worker. Call it once per process, in a process that never ran a tokio
 /// runtime before it forked.
-pub fn run<B>(inputs: Inputs, config: Config, build: B) -> Result<Outcome, Error>
+pub fn run<B>(
+    inputs: Inputs,
+    config: Config,
+    database: DatabaseConfig,
+    build: B,
+) -> Result<Outcome, Error>
 where
     B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
 {
+    let meters = inputs.meters;
+    in_runtime(async move {
+        let database = Database::open(database, meters);
+        let built = database.clone();
+        live(inputs, config, Some(database), async move || furnish(&built, build).await).await
+    })
+}
+
+/// The same for a process that has no database.
+///
+/// # Errors
+/// As [`run`].
+///
+/// **Blocks** as [`run`].
+pub fn run_alone<B>(inputs: Inputs, config: Config, build: B) -> Result<Outcome, Error>
+where
+    B: AsyncFnOnce() -> Result<Router, BuildError>,
+{
+    in_runtime(live(inputs, config, None, build))
+}
+
+fn in_runtime(life: impl Future<Output = Result<Outcome, Error>>) -> Result<Outcome, Error> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .event_interval(EVENT_INTERVAL)
-        // For the names of database hosts, the one thing that has no asynchronous call.
-        .max_blocking_threads(1)
+        // For names of hosts, the one thing that has no asynchronous call: the database's, and the
+        // collector's, which must not keep those waiting.
+        .max_blocking_threads(2)
         .build_local(LocalOptions::default())
         .map_err(Error::Runtime)?;
-    let outcome = runtime.block_on(live(inputs, config, build));
+    let outcome = runtime.block_on(life);
     // A name that is still being looked up must not hold the exit.
     runtime.shutdown_background();
     outcome
 }
 
-async fn live<B>(inputs: Inputs, config: Config, build: B) -> Result<Outcome, Error>
+async fn live<B>(
+    inputs: Inputs,
+    config: Config,
+    database: Option<Database>,
+    build: B,
+) -> Result<Outcome, Error>
 where
-    B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+    B: AsyncFnOnce() -> Result<Router, BuildError>,
 {
     let inbox = Inbox::open(inputs.orders).map_err(Error::Signals)?;
     let fosters = Fosters::new(inputs.on_unfostered);
-    let stats = Rc::new(Stats::default());
-    let database = Database::open(config.database.clone());
-    let beating = beat(load(&stats, &database), inputs.on_beat);
-    let worker = Worker { inbox, fosters, stats, database, config };
+    let stats = Stats::new(inputs.meters);
+    let beating = beat(stats.meters, load(stats, database.clone()), inputs.on_beat);
+    let on_answered = inputs.on_answered;
+    let listeners = (inputs.listeners, inputs.unix_listeners);
+    let worker = Worker { inbox, fosters, stats, database, config, on_answered };
     // The heart is no task: a task waits behind those of all connections, this future waits for none.
     tokio::select! {
         biased;
         never = beating => match never {},
-        outcome = worker.work(inputs.listeners, inputs.on_ready, inputs.on_leaving, build) => outcome,
+        outcome = worker.work(listeners, inputs.on_ready, inputs.on_leaving, build) => outcome,
     }
 }
 
 /// What a heartbeat carries.
-fn load(stats: &Rc<Stats>, database: &Database) -> impl Fn(Duration) -> Load + use<> {
-    let (stats, database) = (Rc::clone(stats), database.clone());
-    move |lag| Load { database: database.stats(), ..stats.load(lag) }
+fn load(stats: Stats, database: Option<Database>) -> impl Fn(Duration) -> Load {
+    move |lag| {
+        let database = database.as_ref().map(|database| {
+            database.report();
+            database.stats()
+        });
+        Load { database: database.unwrap_or_default(), ..stats.load(lag) }
+    }
 }
 
 /// What a worker has from its start to its end.
 struct Worker {
     inbox: Inbox,
     fosters: Fosters,
-    stats: Rc<Stats>,
-    database: Database,
+    stats: Stats,
+    database: Option<Database>,
     config: Config,
+    on_answered: Option<OnAnswered>,
 }
 
 impl Worker {
     async fn work<B>(
         mut self,
-        listeners: Vec<StdTcpListener>,
+        (tcp, unix): (Vec<StdTcpListener>, Vec<StdUnixListener>),
         on_ready: Box<dyn FnOnce()>,
         on_leaving: Box<dyn FnOnce()>,
         build: B,
     ) -> Result<Outcome, Error>
     where
-        B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+        B: AsyncFnOnce() -> Result<Router, BuildError>,
     {
         let Some((router, told)) = self.boot(build).await? else { return Ok(Outcome::Drained) };
-        let shared = Rc::new(Shared::new(&self.config, router, Rc::clone(&self.stats)));
-        let listeners = listeners.into_iter().map(watched).collect::<io::Result<Vec<_>>>();
-        let listeners = listeners.map_err(Error::Listener)?;
+        let on_answered = self.on_answered.take();
+        let shared = Rc::new(Shared::new(&self.config, router, self.stats, on_answered));
+        let tcp = tcp.into_iter().map(watched).collect::<io::Result<Vec<_>>>();
+        let unix = unix.into_iter().map(watched_unix).collect::<io::Result<Vec<_>>>();
+        let (tcp, unix) = (tcp.map_err(Error::Listener)?, unix.map_err(Error::Listener)?);
+        let exporting = shared.traces.clone().map(|traces| spawn_local(traces.run()));
         on_ready();
-        let mut accepting = start_accepting(listeners, &shared);
+        let mut accepting = JoinSet::new();
+        start_accepting(tcp, &shared, &mut accepting);
+        start_accepting(unix, &shared, &mut accepting);
         let order = match told {
             Some(order) => Some(order),
             None => self.serve(&mut accepting, &shared).await,
         };
         on_leaving();
         let outcome = self.leave(order.unwrap_or(Leave::Drain), accepting, &shared).await;
-        report(&self.stats, &self.database);
+        if let Some((traces, exporting)) = shared.traces.as_ref().zip(exporting) {
+            traces.close(exporting).await;
+        }
+        report(&self.stats, self.database.as_ref());
         order.map(|_| outcome).ok_or(Error::Deaf)
     }
 
@@ -182,10 +242,10 @@ impl Worker {
     /// for later: whoever is queued on the listener already is to be served first.
     async fn boot<B>(&mut self, build: B) -> Result<Option<(Router, Option<Leave>)>, Error>
     where
-        B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
+        B: AsyncFnOnce() -> Result<Router, BuildError>,
     {
         let mut told = None;
-        let mut furnishing = pin!(furnish(&self.database, build));
+        let mut furnishing = pin!(build());
         loop {
             tokio::select! {
                 biased;
@@ -217,7 +277,8 @@ impl Worker {
     ) -> Outcome {
         let Self { inbox, fosters, database, config, .. } = self;
         let accepting = [accepting, fosters.leave()];
-        let running = || database.stats().running;
+        let database = database.as_ref();
+        let running = || database.map_or(0, |database| database.stats().running);
         let finish = async |within| finish(accepting, shared, database, within).await;
         let next = async || next_leave(inbox, fosters).await;
         leave(first, next, config, shared, running, finish).await
@@ -225,9 +286,9 @@ impl Worker {
 }
 
 /// The last line of a worker's log: what it did.
-fn report(stats: &Stats, database: &Database) {
+fn report(stats: &Stats, database: Option<&Database>) {
     let Load { requests, panics, shed, .. } = stats.load(Duration::ZERO);
-    let DatabaseStats { retries, timeouts, .. } = database.stats();
+    let DatabaseStats { retries, timeouts, .. } = database.map(Database::stats).unwrap_or_default();
     tracing::info!(requests, panics, shed, retries, timeouts, "left");
 }
 
@@ -266,12 +327,10 @@ where
     build(database.clone()).await
 }
 
-fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> JoinSet<()> {
-    let mut accepting = JoinSet::new();
+fn start_accepting<L: Listen>(listeners: Vec<L>, shared: &Rc<Shared>, accepting: &mut JoinSet<()>) {
     for listener in listeners {
         accepting.spawn_local(accept(listener, Rc::clone(shared)));
     }
-    accepting
 }
 
 /// Wait until the queues are empty, the connections closed and the database is done. Gives how many
@@ -279,7 +338,7 @@ fn start_accepting(listeners: Vec<TcpListener>, shared: &Rc<Shared>) -> JoinSet<
 async fn finish(
     accepting: [JoinSet<()>; 2],
     shared: &Shared,
-    database: &Database,
+    database: Option<&Database>,
     within: Duration,
 ) -> usize {
     // A panic was reported when it happened; its listener is closed either way.
@@ -289,7 +348,10 @@ async fn finish(
     while shared.stats.connections.get() > 0 {
         shared.room.notified().await;
     }
-    database.close(within).await
+    match database {
+        Some(database) => database.close(within).await,
+        None => 0,
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! Source: RFC 9112 section 9.6 (closing in stages).
 
 use std::io::{self, Cursor, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -18,10 +19,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Duration, Instant};
 
 use crate::connection::Connection;
+use crate::metered::Metered;
+use crate::stats::Stats;
 
 /// How long a closed connection waits for a client that still sends.
 const LINGER: Duration = Duration::from_secs(1);
@@ -34,14 +37,24 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
 impl Stream for TcpStream {
     fn has_unread(&self) -> bool {
-        // A client that has closed sends nothing any more, and one whose socket fails neither.
-        matches!(recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 1..)))
+        has_bytes(self)
     }
+}
+
+impl Stream for UnixStream {
+    fn has_unread(&self) -> bool {
+        has_bytes(self)
+    }
+}
+
+/// A client that has closed sends nothing any more, and one whose socket fails neither.
+fn has_bytes(stream: &impl AsFd) -> bool {
+    matches!(recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 1..)))
 }
 
 /// A client's socket.
 pub(crate) struct Socket<T> {
-    io: TokioIo<T>,
+    io: TokioIo<Metered<T>>,
     connection: Rc<Connection>,
     lingering: bool,
     /// What is left to write in place of an answer of hyper's own.
@@ -50,7 +63,9 @@ pub(crate) struct Socket<T> {
 
 impl<T> Socket<T> {
     pub(crate) fn new(stream: T, connection: Rc<Connection>) -> Self {
-        Self { io: TokioIo::new(stream), connection, lingering: false, refusal: None }
+        let Stats { received_bytes, sent_bytes, .. } = connection.shared.stats;
+        let io = TokioIo::new(Metered::new(stream, received_bytes, sent_bytes));
+        Self { io, connection, lingering: false, refusal: None }
     }
 }
 
@@ -62,7 +77,9 @@ impl<T: Stream> Read for Socket<T> {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         let Connection { watch, .. } = &*self.connection;
-        if read.is_ready() || (self.connection.is_unwanted() && self.io.inner().has_unread()) {
+        if read.is_ready()
+            || (self.connection.is_unwanted() && self.io.inner().stream().has_unread())
+        {
             watch.received(self.connection.limits());
         }
         read

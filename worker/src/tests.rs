@@ -1,5 +1,6 @@
 //! The rooms together, over real sockets, or over pipes where a clock must stand still.
 
+mod counts;
 mod drain;
 mod foster;
 mod http;
@@ -9,7 +10,7 @@ mod parsers;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
@@ -19,15 +20,15 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::accept::accept;
+use crate::answered::OnAnswered;
 use crate::config::{Config, Limits};
 use crate::connection::open;
+use crate::meters::Meters;
 use crate::request;
 use crate::shared::Shared;
 use crate::socket::Stream;
 use crate::stats::Stats;
-use crate::{
-    Context, DatabaseConfig, Empty, Fields, HttpError, Path, Payload, Query, Reply, Routes, Text,
-};
+use crate::{Context, Empty, Fields, HttpError, Path, Payload, Query, Reply, Routes, Text};
 
 impl Stream for DuplexStream {
     /// A pipe asks itself at every read.
@@ -113,8 +114,7 @@ async fn large(_: Context<App>) -> Result<Reply<String>, HttpError> {
 }
 
 fn config(limits: Limits) -> Config {
-    let server = "host=localhost".parse().unwrap();
-    Config { limits, ..Config::new(DatabaseConfig::new(server, 0, 0)) }
+    Config { limits, ..Config::default() }
 }
 
 /// A worker's rooms, without its process.
@@ -129,6 +129,10 @@ impl Rooms {
     }
 
     fn within(limits: Limits) -> Self {
+        Self::told(limits, None)
+    }
+
+    fn told(limits: Limits, on_answered: Option<OnAnswered>) -> Self {
         let mut routes = Routes::new();
         routes.get("/hello", "hello", hello);
         routes.get("/named/{name}", "named", named);
@@ -141,7 +145,8 @@ impl Rooms {
         routes.get("/large", "large", large);
         let app = Rc::new(App::default());
         let router = routes.seal(Rc::clone(&app)).unwrap();
-        let shared = Shared::new(&config(limits), router, Rc::new(Stats::default()));
+        let stats = Stats::new(Meters::detached(router.durations().words()));
+        let shared = Shared::new(&config(limits), router, stats, on_answered);
         Self { app, shared: Rc::new(shared) }
     }
 
@@ -160,7 +165,7 @@ impl Rooms {
     /// A client over a pipe of 1 KiB.
     fn pipe(&self) -> Client<DuplexStream> {
         let (ours, theirs) = duplex(1024);
-        open(theirs, &self.shared);
+        open(theirs, Some(Ipv4Addr::LOCALHOST.into()), &self.shared);
         Client { stream: ours, read: Vec::new() }
     }
 }

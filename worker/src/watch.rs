@@ -34,6 +34,8 @@ pub(crate) struct Watch {
     phase: Cell<Phase>,
     due: Cell<Option<Instant>>,
     stalled: Cell<Option<Instant>>,
+    /// When the response was made, as long as the kernel takes all that is written.
+    answered: Cell<Option<Instant>>,
     /// Whether the request at work was received to its end, its body included.
     whole: Cell<bool>,
     /// Whether something came after that.
@@ -49,6 +51,7 @@ impl Watch {
             phase: Cell::new(Phase::Silent),
             due: Cell::new(Some(Instant::now() + limits.first_byte_timeout)),
             stalled: Cell::new(None),
+            answered: Cell::new(None),
             whole: Cell::new(true),
             ahead: Cell::new(false),
             expired: Cell::new(false),
@@ -71,6 +74,12 @@ impl Watch {
         self.whole.set(true);
     }
 
+    /// When the head that is complete now has begun; `None` when it came together with something else.
+    pub(crate) fn head_began(&self, limits: &Limits) -> Option<Instant> {
+        let due = self.due.get().filter(|_| self.is_in_head());
+        due.and_then(|due| due.checked_sub(limits.head_timeout))
+    }
+
     /// A head is complete and its request is being answered.
     pub(crate) fn asked(&self) {
         self.whole.set(false);
@@ -78,9 +87,10 @@ impl Watch {
         self.enter(Phase::Handler, None);
     }
 
-    /// The response is on its way.
-    pub(crate) fn answered(&self) {
+    /// The response is on its way, since `now`.
+    pub(crate) fn answered(&self, now: Instant) {
         self.enter(Phase::Response, None);
+        self.answered.set(Some(now));
     }
 
     /// Everything written so far has been taken by the kernel.
@@ -89,10 +99,12 @@ impl Watch {
         if self.phase.get() != Phase::Response {
             return;
         }
+        // A response that did not have to wait is flushed in the moment it is made.
+        let now = self.answered.take().unwrap_or_else(Instant::now);
         if self.ahead.take() {
-            self.await_head(limits);
+            self.enter(Phase::Head, Some(now + limits.head_timeout));
         } else {
-            self.enter(Phase::Idle, Some(Instant::now() + limits.keepalive_timeout));
+            self.enter(Phase::Idle, Some(now + limits.keepalive_timeout));
         }
     }
 
@@ -103,6 +115,7 @@ impl Watch {
 
     /// The kernel takes no more, since the client does not read.
     pub(crate) fn stalled(&self, limits: &Limits) {
+        self.answered.set(None);
         if self.stalled.get().is_none() {
             self.stalled.set(Some(Instant::now() + limits.write_idle_timeout));
         }
@@ -185,7 +198,7 @@ mod tests {
         assert_eq!(in_seconds(&watch), Some(10));
         watch.asked();
         assert_eq!(in_seconds(&watch), None);
-        watch.answered();
+        watch.answered(Instant::now());
         watch.flushed(&limits);
         assert_eq!(in_seconds(&watch), Some(75));
     }
@@ -198,14 +211,14 @@ mod tests {
         // The body of this request is no head of the next.
         watch.received(&limits);
         watch.received_whole();
-        watch.answered();
+        watch.answered(Instant::now());
         watch.flushed(&limits);
         assert_eq!(in_seconds(&watch), Some(75));
         watch.asked();
         watch.received_whole();
         watch.received(&limits);
         assert_eq!(in_seconds(&watch), None);
-        watch.answered();
+        watch.answered(Instant::now());
         watch.flushed(&limits);
         assert_eq!(in_seconds(&watch), Some(10));
     }
@@ -221,11 +234,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_is_idle_from_the_last_byte_on() {
+        let limits = Limits::default();
+        let watch = Watch::new(&limits);
+        watch.asked();
+        watch.received_whole();
+        watch.answered(Instant::now());
+        watch.stalled(&limits);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        watch.moved();
+        watch.flushed(&limits);
+        assert_eq!(in_seconds(&watch), Some(75));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_is_cut_whatever_else_it_does() {
         let limits = Limits::default();
         let watch = Watch::new(&limits);
         watch.asked();
-        watch.answered();
+        watch.answered(Instant::now());
         watch.stalled(&limits);
         tokio::time::advance(Duration::from_secs(6)).await;
         watch.asked();

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use worker::{
-    Config, Context, DatabaseConfig, HttpError, Inputs, Order, Orders, Outcome, Reply, Routes,
+    Config, Context, DatabaseConfig, HttpError, Inputs, Meters, Order, Orders, Outcome, Reply,
+    Routes,
 };
 
 async fn hello(_: Context<()>) -> Result<Reply<&'static str>, HttpError> {
@@ -48,24 +49,25 @@ fn a_worker_without_descriptors_serves_on_and_recovers() {
         let next = move || (&theirs).read(&mut [0]).is_ok().then_some(Order::Drain);
         let inputs = Inputs {
             listeners: vec![listener],
+            unix_listeners: Vec::new(),
+            meters: Meters::detached(0),
             orders: Orders { wake, next: Box::new(next) },
             on_ready: Box::new(move || is_ready.send(()).unwrap()),
             on_beat: Box::new(|_| {}),
             on_leaving: Box::new(|| {}),
+            on_answered: None,
             on_unfostered: Box::new(|_| {}),
         };
         // A path that no socket can have: trying to connect to it takes no descriptor.
         let server = format!("host=/{} user=nobody dbname=none", "x".repeat(200)).parse().unwrap();
-        let config = Config {
-            keepalive_grace: Duration::ZERO,
-            ..Config::new(DatabaseConfig::new(server, 0, 1))
-        };
+        let database = DatabaseConfig::new(server, 0, 1);
+        let config = Config { keepalive_grace: Duration::ZERO, ..Config::default() };
         let build = async |_| {
             let mut routes = Routes::new();
             routes.get("/hello", "hello", hello);
             Ok(routes.seal(Rc::new(()))?)
         };
-        worker::run(inputs, config, build).unwrap()
+        worker::run(inputs, config, database, build).unwrap()
     });
     ready.recv_timeout(Duration::from_secs(5)).unwrap();
     let mut old = TcpStream::connect(address).unwrap();

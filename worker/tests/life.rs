@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal, raise};
 use rustix::net::{RecvFlags, recv};
 use worker::{
-    Config, Context, Database, DatabaseConfig, DbError, Empty, HttpError, Inputs, Load, Order,
-    Orders, Outcome, Problem, Reply, Routes, kinds,
+    Config, Context, Database, DatabaseConfig, DbError, Empty, HttpError, Inputs, Load, Meters,
+    Order, Orders, Outcome, Problem, Reply, Routes, kinds,
 };
 
 struct Down(DbError);
@@ -105,6 +105,8 @@ fn start_with(
         let mut requests = 0;
         let inputs = Inputs {
             listeners: vec![copy],
+            unix_listeners: Vec::new(),
+            meters: Meters::detached(0),
             orders: orders(theirs, copied),
             on_ready: Box::new(move || is_ready.send(()).unwrap()),
             on_beat: Box::new(move |load: &Load| {
@@ -113,13 +115,15 @@ fn start_with(
                 requests = load.requests;
             }),
             on_leaving: Box::new(|| {}),
+            on_answered: None,
             on_unfostered: Box::new(move |slot| {
                 // A test need not listen to the end.
                 let _ = is_unfostered.send(slot);
             }),
         };
         let server = "host=/nonexistent user=nobody dbname=none".parse().unwrap();
-        let config = Config { keepalive_grace, ..Config::new(DatabaseConfig::new(server, 0, 1)) };
+        let database = DatabaseConfig::new(server, 0, 1);
+        let config = Config { keepalive_grace, ..Config::default() };
         let build = async |database| {
             let mut routes = Routes::new();
             routes.get("/hello", "hello", hello);
@@ -129,7 +133,7 @@ fn start_with(
             routes.post("/write", "write", write);
             Ok(routes.seal(Rc::new(App { database, handled: app }))?)
         };
-        worker::run(inputs, config, build).unwrap()
+        worker::run(inputs, config, database, build).unwrap()
     });
     Worker {
         address,

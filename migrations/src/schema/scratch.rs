@@ -237,9 +237,17 @@ async fn drop_databases(session: &Session, names: &[String]) -> Result<(), Error
 }
 
 async fn drop_database(session: &Session, name: &str) -> Result<(), Error> {
-    // Whoever still works in it was killed, or is told so.
-    let sql = format!("drop database if exists {name} with (force)");
-    run(session, "dropping a scratch database", &sql).await
+    let doing = "dropping a scratch database";
+    let plain = format!("drop database if exists {name}");
+    // Whoever still works in it was killed, or is told so. An autovacuum worker is nobody's, and only a
+    // superuser's force ends it: without force the server itself sends it away, and waits.
+    let forced = session.send(DATABASE_TIMEOUT, doing, &format!("{plain} with (force)")).await?;
+    match forced {
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            run(session, doing, &plain).await
+        }
+        forced => forced.map_err(|error| Error::database(doing, &error)),
+    }
 }
 
 async fn run(session: &Session, doing: &str, sql: &str) -> Result<(), Error> {

@@ -110,9 +110,15 @@ fn clients_do_not_wait_for_one_another() {
 fn what_is_no_request_is_answered_with_what_would_be_one() {
     let mut side = Side::new();
     for (line, why) in [
-        ("hello\n", "no such request; ask status, reload [wait], scale N [wait] or stop"),
+        (
+            "hello\n",
+            "no such request; ask status, reload [wait], upgrade [wait], scale N [wait] or stop",
+        ),
         ("scale 0\n", "scale needs a number of workers; give 1 to 256"),
-        ("\n", "no such request; ask status, reload [wait], scale N [wait] or stop"),
+        (
+            "\n",
+            "no such request; ask status, reload [wait], upgrade [wait], scale N [wait] or stop",
+        ),
         (&"x".repeat(256), "a request is one line of 256 bytes or fewer"),
         (&format!("{}\n", "x".repeat(5_000)), "a request is one line of 256 bytes or fewer"),
     ] {
@@ -200,10 +206,14 @@ fn a_status_of_all_slots_is_read_whole() {
         rss_bytes: u64::MAX,
         restarts: u64::MAX,
         last_exit: Some("fork was refused".to_owned()),
+        loop_lag_ms: Some(1_234_567.8),
+        cpu_s: Some(1_234_567.8),
+        durations: vec![1_234_567_890; 19],
     };
     let status = Status {
         version: "0.1.0".to_owned(),
         pid: 1,
+        age_s: Some(1_234_567.8),
         generation: 1,
         target: 256,
         ready: 0,

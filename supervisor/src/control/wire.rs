@@ -27,6 +27,11 @@ pub enum Request {
         /// Answer when they are ready and no other is left.
         wait: bool,
     },
+    /// Become the program that now has the supervisor's name.
+    Upgrade {
+        /// Answer at the end, not at the beginning.
+        wait: bool,
+    },
     /// Stop gracefully.
     Stop,
 }
@@ -46,7 +51,7 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoRequest {
     /// Its words are not ours.
-    #[error("no such request; ask status, reload [wait], scale N [wait] or stop")]
+    #[error("no such request; ask status, reload [wait], upgrade [wait], scale N [wait] or stop")]
     Unknown,
     /// It asks for no, or too many, workers.
     #[error("scale needs a number of workers; give 1 to {SLOTS_MAX}")]
@@ -60,6 +65,7 @@ impl fmt::Display for Request {
         match self {
             Self::Status => f.write_str("status"),
             Self::Reload { wait } => write!(f, "reload{}", end(*wait)),
+            Self::Upgrade { wait } => write!(f, "upgrade{}", end(*wait)),
             Self::Scale { workers, wait } => write!(f, "scale {workers}{}", end(*wait)),
             Self::Stop => f.write_str("stop"),
         }
@@ -75,6 +81,8 @@ impl FromStr for Request {
             ["status"] => Ok(Self::Status),
             ["reload"] => Ok(Self::Reload { wait: false }),
             ["reload", "wait"] => Ok(Self::Reload { wait: true }),
+            ["upgrade"] => Ok(Self::Upgrade { wait: false }),
+            ["upgrade", "wait"] => Ok(Self::Upgrade { wait: true }),
             ["scale", count] => Ok(Self::Scale { workers: workers(count)?, wait: false }),
             ["scale", count, "wait"] => Ok(Self::Scale { workers: workers(count)?, wait: true }),
             ["scale"] => Err(NoRequest::Workers),
@@ -134,6 +142,8 @@ mod tests {
             (Request::Status, "status"),
             (Request::Reload { wait: false }, "reload"),
             (Request::Reload { wait: true }, "reload wait"),
+            (Request::Upgrade { wait: false }, "upgrade"),
+            (Request::Upgrade { wait: true }, "upgrade wait"),
             (Request::Scale { workers: 4, wait: false }, "scale 4"),
             (Request::Scale { workers: 256, wait: true }, "scale 256 wait"),
             (Request::Stop, "stop"),
@@ -147,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_no_request_is_told_what_would_be_one() {
         for line in
-            ["", "Status", "status now", "reload later", "stop wait", "upgrade", "scale 1 2 3"]
+            ["", "Status", "status now", "reload later", "stop wait", "upgrade now", "scale 1 2 3"]
         {
             assert_eq!(line.parse::<Request>(), Err(NoRequest::Unknown), "{line:?}");
         }

@@ -17,6 +17,7 @@ impl Turn<'_> {
                 // A socket that is opened now would not know that nobody is let in any more.
                 if !matches!(self.state.phase, Phase::Delay { refusing: true, .. }) {
                     self.adjust_slots();
+                    self.begin_upgrade_that_waits();
                 }
                 self.fill_slots();
                 self.answer_scaled();
@@ -54,7 +55,7 @@ impl Turn<'_> {
         if workers == self.state.slots.len() {
             self.state.phase = Phase::Serve;
             self.record(Event::Serving { workers });
-            self.reload_again();
+            self.begin_what_waits();
         }
     }
 
@@ -99,7 +100,7 @@ impl Turn<'_> {
         child.ready_ms = Some(since_ms);
     }
 
-    fn spawn(&mut self, role: Role, timeout_ms: u64) -> ChildId {
+    pub(super) fn spawn(&mut self, role: Role, timeout_ms: u64) -> ChildId {
         let id = self.state.next_child;
         self.state.next_child += 1;
         let life = Life::Booting { deadline_ms: self.now_ms + timeout_ms };
@@ -115,6 +116,8 @@ impl Turn<'_> {
             asked: false,
             leaves_unasked: false,
             boot_failure: None,
+            worn_ms: None,
+            passed: None,
         };
         self.state.children.insert(id, child);
         self.actions.push(Action::Spawn(id, role));
@@ -141,7 +144,12 @@ impl Turn<'_> {
         let config = &self.state.config;
         let served_ms = child.ready_ms.map_or(0, |at| self.now_ms.saturating_sub(at));
         let stable = child.served() && served_ms >= config.stable_after_ms;
-        let failures = if stable { 0 } else { failures };
+        self.backoff(if stable { 0 } else { failures })
+    }
+
+    /// The pause after one more failure than `failures`.
+    pub(super) fn backoff(&self, failures: u32) -> Attempts {
+        let config = &self.state.config;
         let pause_ms = match failures {
             0 => 0,
             n => config

@@ -1,9 +1,10 @@
 //! What each observation changes. Called by [`super::plan`].
 
+use super::upgrade::{STOPPING, UNDER_WAY};
 use super::{Action, Observation, Signal, Turn};
 use crate::channel::{Message, Order};
 use crate::journal::Event;
-use crate::state::{Child, ChildId, Exit, Haste, Life, Outcome, Phase, Role};
+use crate::state::{Attempts, Child, ChildId, Exit, Haste, Life, Outcome, Phase, Role};
 
 impl Turn<'_> {
     pub(super) fn note(&mut self, observation: Observation) {
@@ -13,6 +14,9 @@ impl Turn<'_> {
             Observation::Message(child, Message::Ready) => self.note_ready(child),
             Observation::Message(child, Message::BootFailed { code, text }) => {
                 self.note_boot_failure(child, code, text);
+            }
+            Observation::Message(child, Message::Passed { version }) => {
+                self.note_passed(child, version);
             }
             Observation::Spawned(child, pid) => self.note_spawned(child, pid),
             Observation::Exited(child, exit) => self.note_exit(child, exit),
@@ -25,6 +29,8 @@ impl Turn<'_> {
             Observation::Looked(look) => self.note_look(&look),
             Observation::Opened(slot, result) => self.note_opened(slot, result),
             Observation::Asked(client, ask) => self.note_ask(client, ask),
+            Observation::TookOver(workers) => self.note_took_over(workers),
+            Observation::StayedOn(why) => self.note_stayed_on(why),
         }
     }
 
@@ -39,13 +45,36 @@ impl Turn<'_> {
             Signal::More => self.scale_by_hand(self.state.target + 1),
             Signal::Fewer => self.scale_by_hand(self.state.target.saturating_sub(1)),
             Signal::Pause => self.pause_all(),
+            Signal::Reopen => self.reopen_logs(),
+            Signal::Upgrade => match self.ask_upgrade() {
+                Ok(()) => {}
+                // What goes on is no failure of this one's.
+                Err(UNDER_WAY | STOPPING) => {
+                    self.record(Event::SignalIgnored { signal: "USR2" });
+                }
+                Err(reason) => self.record(Event::UpgradeFailed { reason: reason.to_owned() }),
+            },
             Signal::Other(signal) => self.record(Event::SignalIgnored { signal }),
         }
     }
 
+    /// Here first, so that the children find the new file rather than make it.
+    fn reopen_logs(&mut self) {
+        self.record(Event::Reopening);
+        // A pre-flight reads no orders, and opens the file itself if it becomes anything.
+        let children = self.state.children.iter();
+        let told = children.filter(|(_, child)| child.role != Role::PreFlight);
+        self.actions.extend(told.map(|(id, _)| Action::Send(*id, Order::Reopen)));
+    }
+
     fn note_listening(&mut self, result: Result<(), String>) {
         match (&self.state.phase, result) {
-            (Phase::Bind, Ok(())) => self.state.phase = Phase::FirstStart,
+            (Phase::Bind, Ok(())) => {
+                self.state.phase = Phase::FirstStart;
+                if self.state.config.workers < self.state.workers_min {
+                    self.record(Event::ScaleFailed { reason: self.too_few() });
+                }
+            }
             (Phase::Bind, Err(text)) => self.fail(super::REFUSED, text),
             // The stop came first: what was opened for nothing is closed.
             (_, Ok(())) => self.actions.push(Action::StopListening),
@@ -76,6 +105,7 @@ impl Turn<'_> {
                 self.actions.push(Action::Send(id, Order::NotReady));
             }
             self.retire_predecessor(id);
+            self.retire_worn(id);
         }
     }
 
@@ -93,6 +123,10 @@ impl Turn<'_> {
             Role::Step { program } => self.note_step_end(program, &child, exit),
             Role::Service { program } => self.note_service_end(program, &child, exit),
             Role::Worker { slot, .. } => self.note_worker_end(id, slot, &child, exit),
+            Role::PreFlight => {
+                self.note_preflight_end(id, &child, exit);
+                None
+            }
         };
         let event = Event::Exited {
             role: child.role,
@@ -107,7 +141,8 @@ impl Turn<'_> {
 
     fn was_expected(&self, child: &Child, exit: Exit) -> bool {
         let stopping = matches!(self.state.phase, Phase::Stop { .. });
-        let done = matches!(child.role, Role::Step { .. }) && exit == Exit::Code(0);
+        let ends = matches!(child.role, Role::Step { .. } | Role::PreFlight);
+        let done = ends && exit == Exit::Code(0);
         let told = child.asked && (!child.leaves_unasked || exit == Exit::Code(0));
         stopping || done || told || matches!(child.life, Life::Killed { .. })
     }
@@ -127,6 +162,12 @@ impl Turn<'_> {
             Phase::Boot { .. } | Phase::Bind | Phase::FirstStart => {
                 self.fail_by(child, exit);
                 None
+            }
+            // One that was asked to leave, for a newer one's sake, has not failed.
+            Phase::Serve if child.asked => {
+                self.state.services[program] =
+                    Attempts { restart_at_ms: Some(self.now_ms), ..Attempts::default() };
+                Some(0)
             }
             Phase::Serve | Phase::Delay { .. } => {
                 let pause = self.pause(child, self.state.services[program].failures);
@@ -159,6 +200,7 @@ impl Turn<'_> {
             }
             _ => {
                 self.note_roll_end(id, child, exit);
+                self.note_recycle_end(id, child, exit);
                 self.note_scale_failure(slot, child, exit);
                 self.refill(slot, child)
             }

@@ -5,7 +5,7 @@
 use super::scale::PAUSED;
 use super::{Action, Reload, Turn};
 use crate::journal::Event;
-use crate::state::{Child, ChildId, Exit, Goal, Life, Phase, Roll, RollStep};
+use crate::state::{Child, ChildId, Exit, Goal, Life, Phase, Roll, RollStep, Upgrade};
 
 impl Turn<'_> {
     /// One at a time: a request that cannot begin now is remembered, once.
@@ -14,7 +14,7 @@ impl Turn<'_> {
             Phase::Delay { .. } | Phase::Stop { .. } | Phase::Over(_) => {
                 self.record(Event::SignalIgnored { signal: "HUP" });
             }
-            Phase::Serve if self.state.roll.is_none() && !self.state.reload_asked => {
+            Phase::Serve if self.state.is_settled() => {
                 self.state.reload_asked = true;
                 self.state.reloads += 1;
                 self.actions.push(Action::Reload(Reload::Read));
@@ -23,9 +23,12 @@ impl Turn<'_> {
         }
     }
 
-    /// What was asked for meanwhile may begin.
-    pub(super) fn reload_again(&mut self) {
-        if std::mem::take(&mut self.state.reload_again) {
+    /// What was asked for meanwhile may begin: one now, the other behind it.
+    pub(super) fn begin_what_waits(&mut self) {
+        if std::mem::take(&mut self.state.upgrade_again) {
+            // What speaks against it by now has told who waits for it.
+            let _ = self.ask_upgrade();
+        } else if std::mem::take(&mut self.state.reload_again) {
             self.ask_reload();
         }
     }
@@ -47,7 +50,7 @@ impl Turn<'_> {
             (Phase::Serve, Err(reason)) => {
                 self.note_reload_end(Err(reason.clone()));
                 self.record(Event::RollFailed { reason });
-                self.reload_again();
+                self.begin_what_waits();
             }
             // The stop came first.
             _ => {}
@@ -55,9 +58,9 @@ impl Turn<'_> {
     }
 
     /// Goes on with `slot`. A worker that was forked since needs no successor.
-    fn roll_slot(&mut self, slot: usize) {
+    pub(super) fn roll_slot(&mut self, slot: usize) {
         if slot >= self.state.open_slots() {
-            return self.end_roll(Reload::Keep, Event::Rolled, Ok(()));
+            return self.end_roll(Reload::Keep, self.rolled(), Ok(()));
         }
         let round = self.state.round;
         let fresh = self.state.fillers(slot).find(|(_, child)| child.round == round);
@@ -101,15 +104,19 @@ impl Turn<'_> {
             self.roll_slot(slot + 1);
         } else if waits_for == RollStep::Successor(id) {
             // What serves, serves on.
-            let timeout_ms = self.state.config.boot_timeout_ms;
-            let reason = match (&child.boot_failure, child.life) {
-                (Some((_, text)), _) => text.clone(),
-                (None, Life::Killed { .. }) => {
-                    format!("the new worker of slot {slot} was not ready within {timeout_ms} ms")
-                }
-                (None, _) => format!("the new worker of slot {slot} ended with {exit}"),
-            };
+            let reason = self.why_no_successor(slot, child, exit);
             self.fail_roll(Reload::Undo, reason);
+        }
+    }
+
+    pub(super) fn why_no_successor(&self, slot: usize, child: &Child, exit: Exit) -> String {
+        let timeout_ms = self.state.config.boot_timeout_ms;
+        match (&child.boot_failure, child.life) {
+            (Some((_, text)), _) => text.clone(),
+            (None, Life::Killed { .. }) => {
+                format!("the new worker of slot {slot} was not ready within {timeout_ms} ms")
+            }
+            (None, _) => format!("the new worker of slot {slot} ended with {exit}"),
         }
     }
 
@@ -122,23 +129,31 @@ impl Turn<'_> {
         }
     }
 
+    /// What to tell of a roll that went well: nothing when it only takes back one that has failed.
+    fn rolled(&self) -> Option<Event> {
+        let is_undoing = matches!(self.state.upgrade, Some(Upgrade::Undone { .. }));
+        (!is_undoing).then_some(Event::Rolled)
+    }
+
     /// The old workers serve on, with the old settings or (`Keep`) the new ones to come.
     pub(super) fn fail_roll(&mut self, settings: Reload, reason: String) {
         let event = Event::RollFailed { reason: reason.clone() };
-        self.end_roll(settings, event, Err(reason));
+        self.end_roll(settings, Some(event), Err(reason));
     }
 
-    fn end_roll(&mut self, settings: Reload, event: Event, result: Result<(), String>) {
+    fn end_roll(&mut self, settings: Reload, event: Option<Event>, result: Result<(), String>) {
         self.state.roll = None;
         self.actions.push(Action::Reload(settings));
-        self.record(event);
+        event.into_iter().for_each(|event| self.record(event));
         if let Some(workers) = self.state.next_target.take()
             && settings != Reload::Undo
         {
             self.scale(workers);
         }
-        self.note_reload_end(result);
-        self.reload_again();
+        if !self.note_upgrade_rolled(&result) {
+            self.note_reload_end(result);
+        }
+        self.begin_what_waits();
     }
 
     /// Tells who waits for this reload.

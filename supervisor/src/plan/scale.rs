@@ -16,12 +16,16 @@ use crate::state::{
 const EMPTY_FOR_MS: u64 = 1_000;
 
 impl Turn<'_> {
-    /// Wants so many workers from now on; at least one.
+    /// Wants so many workers from now on; at least one, and one for each socket that others opened.
     pub(super) fn scale(&mut self, workers: usize) {
-        let workers = workers.clamp(1, SLOTS_MAX);
         if matches!(self.state.phase, Phase::Stop { .. } | Phase::Over(_)) {
             return;
         }
+        let least = self.state.workers_min;
+        if workers < least && least > 1 {
+            self.record(Event::ScaleFailed { reason: self.too_few() });
+        }
+        let workers = workers.clamp(least, SLOTS_MAX);
         if workers != self.state.target {
             self.state.target = workers;
             self.record(Event::Scaling { workers });
@@ -31,6 +35,12 @@ impl Turn<'_> {
                 _ => None,
             });
         }
+    }
+
+    /// Why there are not fewer.
+    pub(super) fn too_few(&self) -> String {
+        let least = self.state.workers_min;
+        format!("the service manager opened {least} sockets: they need {least} workers at least")
     }
 
     /// The same, asked for by an operator: what the settings want meanwhile was asked for before.
@@ -44,7 +54,10 @@ impl Turn<'_> {
         let (open, target) = (self.state.open_slots(), self.state.target);
         if open < target {
             self.open_slot(open);
-        } else if self.state.roll.is_none() && !self.state.reload_asked {
+        } else if self.state.roll.is_none()
+            && self.state.recycle.is_none()
+            && !self.state.reload_asked
+        {
             for slot in &mut self.state.slots[target..open] {
                 slot.socket = Socket::Closing { empty_since_ms: None };
                 slot.attempts.restart_at_ms = None;
@@ -107,6 +120,10 @@ impl Turn<'_> {
     /// Shuts sockets whose queue was empty for long enough, the highest slot first: the places of the
     /// others in the group must not change.
     fn shut_emptied(&mut self) {
+        // Whoever tries whether it could take over looks at every socket.
+        if self.state.upgrade.is_some() {
+            return;
+        }
         while let Some(number) =
             self.state.slots.iter().rposition(|slot| slot.socket != Socket::Shut)
         {
@@ -134,6 +151,7 @@ impl Turn<'_> {
         let workers: Vec<_> = self.state.fillers(number).map(|(id, _)| id).collect();
         workers.into_iter().for_each(|id| self.retire(id));
         self.leave_slot(number);
+        self.leave_recycling(number);
     }
 
     /// Sends all workers home; a reload brings new ones.
@@ -155,6 +173,8 @@ impl Turn<'_> {
         if self.state.roll.is_some() {
             self.fail_roll(Reload::Keep, PAUSED.to_owned());
         }
+        self.drop_upgrade();
+        self.state.recycle = None;
         for slot in &mut self.state.slots {
             slot.attempts.restart_at_ms = None;
         }
@@ -181,8 +201,18 @@ impl Turn<'_> {
                 let pending = u64::from(self.state.reload_again);
                 self.answer_or_wait(client, wait, Goal::Reload(self.state.reloads + pending));
             }
+            Ask::Upgrade { wait } => match self.ask_upgrade() {
+                Ok(()) => {
+                    let pending = u64::from(self.state.upgrade_again);
+                    self.answer_or_wait(client, wait, Goal::Upgrade(self.state.upgrades + pending));
+                }
+                Err(reason) => self.answer(client, Err(reason.to_owned())),
+            },
             Ask::Scale { workers, .. } if !(1..=SLOTS_MAX).contains(&workers) => {
                 self.answer(client, Err(format!("give 1 to {SLOTS_MAX} workers")));
+            }
+            Ask::Scale { workers, .. } if workers < self.state.workers_min => {
+                self.answer(client, Err(self.too_few()));
             }
             Ask::Scale { workers, wait } => {
                 self.scale_by_hand(workers);
@@ -237,7 +267,7 @@ impl Turn<'_> {
     fn fail_scaling(&mut self, reason: &str) {
         self.answer_waiting(|goal| match goal {
             Goal::Scale(_) => Some(Err(reason.to_owned())),
-            Goal::Reload(_) => None,
+            Goal::Reload(_) | Goal::Upgrade(_) => None,
         });
     }
 
@@ -259,6 +289,7 @@ impl Turn<'_> {
         match self.state.phase {
             Phase::FirstStart | Phase::Serve => {
                 self.record(Event::Stopping { haste: Haste::Graceful });
+                self.drop_upgrade();
                 let until_ms = self.now_ms + self.state.config.shutdown_delay_ms;
                 self.state.phase = Phase::Delay { until_ms, refusing: false };
                 let workers: Vec<_> = self.state.workers().map(|(id, _)| id).collect();

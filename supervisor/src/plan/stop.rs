@@ -36,6 +36,8 @@ impl Turn<'_> {
 
     fn start_nothing_more(&mut self) {
         self.state.roll = None;
+        self.state.recycle = None;
+        self.drop_upgrade();
         for slot in &mut self.state.slots {
             slot.foster = None;
         }
@@ -124,6 +126,7 @@ impl Turn<'_> {
             Role::Worker { slot, .. } => {
                 format!("the worker of slot {slot} ended before it was ready ({exit})")
             }
+            Role::PreFlight => format!("the pre-flight failed ({exit})"),
             Role::Step { program } | Role::Service { program } => {
                 let spec = &self.state.programs[program];
                 let hint = spec.hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();

@@ -36,6 +36,7 @@ impl Turn<'_> {
         self.state.waiting.retain(|waiter| !look.gone.contains(&waiter.client));
         self.note_queues(&look.queues);
         self.note_silence();
+        self.recycle(look);
     }
 
     fn note_silence(&mut self) {

@@ -20,7 +20,7 @@ use worker::{FieldSpec, InputSpec, Operation, Source};
 use super::parts::{
     Body, Case, FORM, NOBODY, Parts, bad_bodies, bad_forms, bad_headers, bad_paths, bad_queries,
 };
-use crate::harness::api::{PASSWORD, User, add_item, check_problem, failures, sign_up};
+use crate::harness::api::{PASSWORD, User, add_item, check_problem, failures, log_in, sign_up};
 use crate::harness::client::Reply;
 use crate::harness::{Launch, Peace, jwt, request};
 
@@ -41,6 +41,8 @@ enum Owner {
     Path,
     /// The row: after the path and the body, and only where there is one.
     Row,
+    /// Nothing: it is about whoever calls.
+    Caller,
 }
 
 /// What belongs to others stands before them: it is deleted first.
@@ -55,6 +57,12 @@ const RESOURCES: &[Resource] = &[
         prefix: "/users",
         add: |_, user| user.place.clone(),
         owner: Owner::Path,
+        can_be_open: false,
+    },
+    Resource {
+        prefix: "/auth",
+        add: |_, user| user.place.clone(),
+        owner: Owner::Caller,
         can_be_open: false,
     },
 ];
@@ -108,6 +116,8 @@ struct Abuser<'a> {
     peace: &'a Peace,
     ann: User,
     bob: User,
+    /// Who logs out, again and again.
+    carl: &'static str,
     /// An id of ann's in each resource.
     ids: BTreeMap<&'static str, String>,
     /// Whether anyone may write items.
@@ -117,10 +127,11 @@ struct Abuser<'a> {
 
 impl<'a> Abuser<'a> {
     fn new(peace: &'a Peace, is_open: bool) -> Self {
-        let (ann, bob) = (sign_up(peace, "ann"), sign_up(peace, "bob"));
+        let (ann, bob, carl) = (sign_up(peace, "ann"), sign_up(peace, "bob"), "carl");
+        sign_up(peace, carl);
         let id = |resource: &Resource| (resource.prefix, id_of(&(resource.add)(peace, &ann)));
         let ids = RESOURCES.iter().map(id).collect();
-        Self { peace, ann, bob, ids, is_open, asked: Cell::new(0) }
+        Self { peace, ann, bob, carl, ids, is_open, asked: Cell::new(0) }
     }
 
     /// Sends everything that can be wrong with this operation, then what is right; gives the statuses.
@@ -163,6 +174,9 @@ impl<'a> Abuser<'a> {
                 Case::new(what, right.with_token(token.as_deref()), status)
             };
             cases.extend(self.bad_tokens().into_iter().map(case));
+            if resource(operation).owner != Owner::Caller {
+                cases.extend(self.foreign_tokens(operation).into_iter().map(case));
+            }
             cases.extend(self.in_order(operation));
         }
         cases.extend(self.together(operation));
@@ -238,7 +252,7 @@ impl<'a> Abuser<'a> {
             path: operation.pattern.to_owned(),
             query: Vec::new(),
             header: None,
-            token: self.needs_token(operation).then(|| self.ann.token.clone()),
+            token: self.needs_token(operation).then(|| self.token(operation)),
             media_type: None,
             body: Body::Fields(BTreeMap::new()),
         };
@@ -262,6 +276,15 @@ impl<'a> Abuser<'a> {
             }
         }
         parts
+    }
+
+    /// A right token; for who logs out one of its own.
+    fn token(&self, operation: &Operation) -> String {
+        if resource(operation).owner != Owner::Caller {
+            return self.ann.token.clone();
+        }
+        let login = log_in(self.peace, &[("username", self.carl), ("password", PASSWORD)]);
+        login.json()["access_token"].as_str().expect("a token").to_owned()
     }
 
     /// A right value of a field.
@@ -354,8 +377,17 @@ impl<'a> Abuser<'a> {
             ("with an alg:none token", Some(jwt::unsigned(ann, "none")), 401),
             ("with a refresh token", Some(self.ann.refresh_token.clone()), 401),
             ("with a foreign secret", Some(foreign_secret), 401),
+        ]
+    }
+
+    /// Tokens of others. Where it is the row that tells whose it is, the session is looked for
+    /// first.
+    fn foreign_tokens(&self, operation: &Operation) -> Vec<(&'static str, Option<String>, u16)> {
+        let is_told_by_row = resource(operation).owner == Owner::Row && operation.method != "POST";
+        let nobodys = if is_told_by_row { 401 } else { 403 };
+        vec![
             ("with a foreign token", Some(self.bob.token.clone()), 403),
-            ("with nobody's token", Some(jwt::signed(NOBODY, json!({}))), 403),
+            ("with nobody's token", Some(jwt::signed(NOBODY, json!({}))), nobodys),
         ]
     }
 
@@ -371,7 +403,8 @@ impl<'a> Abuser<'a> {
             let parts = right.with_id(operation, &id_of(&row)).with_token(token.as_deref());
             (what.to_owned(), parts)
         };
-        self.bad_tokens().into_iter().map(parts).collect()
+        let tokens = self.bad_tokens().into_iter().chain(self.foreign_tokens(operation));
+        tokens.map(parts).collect()
     }
 
     fn expired(&self, kind: &str) -> String {

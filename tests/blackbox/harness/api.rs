@@ -1,9 +1,14 @@
 //! What several tests do with the API: sign up, log in, look at a problem.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::client::{Reply, post};
+use super::client::{Connection, Reply, get, post};
 use super::peace::Peace;
+use super::proc;
+use super::wait::until_true;
 
 /// The password of every user that is not about passwords.
 pub(crate) const PASSWORD: &str = "correct-horse";
@@ -41,6 +46,23 @@ pub(crate) fn add_item(peace: &Peace, user: &User, name: &str) -> String {
 
 pub(crate) fn log_in(peace: &Peace, fields: &[(&str, &str)]) -> Reply {
     peace.ask(&post("/auth/token").form(fields))
+}
+
+/// So many open connections to each worker.
+pub(crate) fn connections_to_each(peace: &Peace, count: usize) -> Vec<Connection> {
+    let pids: Vec<i32> = peace.workers().into_values().collect();
+    let mut held: BTreeMap<i32, Vec<Connection>> = BTreeMap::new();
+    until_true("connections to all workers", Duration::from_secs(20), || {
+        let mut connection = Connection::open(peace.address()).unwrap();
+        assert_eq!(connection.send(&get("/health/live")).unwrap().status, 200);
+        let holder = proc::holder(peace.address(), connection.local(), &pids);
+        let of_one = held.entry(holder.expect("a worker holds it")).or_default();
+        if of_one.len() < count {
+            of_one.push(connection);
+        }
+        held.values().map(Vec::len).sum::<usize>() == count * pids.len()
+    });
+    held.into_values().flatten().collect()
 }
 
 /// Checks a refusal: its status and that it is a whole problem document.

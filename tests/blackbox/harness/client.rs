@@ -5,10 +5,11 @@
 //! uses one of its own for a single request. Source: RFC 9112.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// How long a reply may take unless the test says otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,7 +105,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(server: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+        Self::over(TcpStream::connect_timeout(&server, PATIENCE)?, server)
+    }
+
+    /// From an address of our choice.
+    pub(crate) fn open_from(client: Ipv4Addr, server: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((client, 0)).into())?;
+        socket.connect_timeout(&server.into(), PATIENCE)?;
+        Self::over(socket.into(), server)
+    }
+
+    fn over(stream: TcpStream, server: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -89,6 +89,14 @@ impl<'a> Database<'a> {
         lines.map(|line| format!("{line}\n")).collect()
     }
 
+    /// Makes a session of this user that has the user's id, for the tokens of `jwt`.
+    pub(crate) fn add_session(&self, user: &str) {
+        self.sql().run(&format!(
+            "insert into session (id, user_id, family_hash, token_hash, expires)
+             values ('{user}', '{user}', uuid_send('{user}'), '', now() + interval '30 days')"
+        ));
+    }
+
     /// A session in this database.
     pub(crate) fn sql(&self) -> Sql {
         Sql::connect(&self.url()).expect("the cluster answers")
@@ -102,6 +110,28 @@ impl<'a> Database<'a> {
             let busy = "select count(*) from pg_stat_activity where datname = $1 \
                 and application_name like 'peace/%' and state <> 'idle'";
             beside.value::<i64>(busy, &[&self.name]) == 0
+        });
+    }
+
+    /// Waits until the program has so many sessions, and none prepares its statements any more: such a one
+    /// would wait for a lock, too.
+    pub(crate) fn await_warm(&self, sessions: usize) {
+        let idle = "select count(*) from pg_stat_activity where datname = $1 \
+            and application_name like 'peace/%' and state = 'idle' \
+            and state_change < now() - interval '300 ms'";
+        let beside = self.sql_beside();
+        until_true("the pool is warm", Duration::from_secs(20), || {
+            beside.value::<i64>(idle, &[&self.name]) == sessions as i64
+        });
+    }
+
+    /// Waits until so many of the program's sessions wait for a lock.
+    pub(crate) fn await_waiting(&self, sessions: usize) {
+        let waiting = "select count(*) from pg_stat_activity where datname = $1 \
+            and wait_event_type = 'Lock' and application_name like 'peace/%'";
+        let beside = self.sql_beside();
+        until_true("sessions wait for a lock", Duration::from_secs(10), || {
+            beside.value::<i64>(waiting, &[&self.name]) == sessions as i64
         });
     }
 

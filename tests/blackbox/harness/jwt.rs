@@ -14,11 +14,12 @@ pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs()
 }
 
-/// The claims of a good access token of this user, but for `change`.
+/// The claims of a good access token of this user, but for `change`; its session is the one that
+/// `Database::add_session` makes.
 pub(crate) fn claims(user: &str, change: Value) -> Value {
     let now = now_s();
     let mut claims = json!({
-        "iss": "peace", "aud": "app", "sub": user, "iat": now, "exp": now + 60,
+        "iss": "peace", "aud": "app", "sub": user, "sid": user, "iat": now, "exp": now + 60,
         "jti": "0193a3a0-0000-7000-8000-000000000001", "typ": "access",
     });
     if let (Some(claims), Value::Object(change)) = (claims.as_object_mut(), change) {
@@ -42,9 +43,13 @@ pub(crate) fn unsigned(user: &str, algorithm: &str) -> String {
 /// A token as RFC 7515 has it, signed with HMAC-SHA-256 whatever its header says.
 pub(crate) fn token(header: &Value, claims: &Value, secret: &str) -> String {
     let signed = format!("{}.{}", base64(header.to_string()), base64(claims.to_string()));
+    format!("{signed}.{}", signature(&signed, secret))
+}
+
+/// The signature of a token's first two parts.
+pub(crate) fn signature(signed: &str, secret: &str) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key of any length");
-    let mac = mac.chain_update(&signed).finalize().into_bytes();
-    format!("{signed}.{}", base64(mac))
+    base64(mac.chain_update(signed).finalize().into_bytes())
 }
 
 /// base64url without padding (RFC 4648 section 5).

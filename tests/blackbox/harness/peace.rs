@@ -73,6 +73,13 @@ impl Peace {
         address.parse().expect("an address with a port")
     }
 
+    /// Where its admin process listens.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        let fits = |event: &Event| event.is("metrics and status");
+        let told = self.await_event("metrics and status", 0, START, fits);
+        told.text_of("address").expect("the event says where").parse().expect("an address")
+    }
+
     /// The process of each slot's worker, by what it last said to be ready.
     pub(crate) fn workers(&self) -> BTreeMap<i32, i32> {
         let events = self.log.events();

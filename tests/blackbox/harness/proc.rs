@@ -2,6 +2,7 @@
 //!
 //! The tests look here rather than at what the program says of itself.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -109,6 +110,12 @@ pub(crate) fn threads(pid: i32) -> Vec<String> {
 /// How many sockets listen on a port of 127.0.0.1.
 pub(crate) fn listeners(port: u16) -> usize {
     sockets().filter(|socket| socket.is_listening && socket.local_port == port).count()
+}
+
+/// The sockets that listen on a port of 127.0.0.1, as the kernel numbers them.
+pub(crate) fn listening_inodes(port: u16) -> BTreeSet<u64> {
+    let listening = sockets().filter(|one| one.is_listening && one.local_port == port);
+    listening.map(|socket| socket.inode).collect()
 }
 
 /// Which of `pids` holds the server's end of the connection between `client` and `server`.

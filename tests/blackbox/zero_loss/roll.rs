@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Census, SOON, launch, short_or_long, start_usual};
+use super::{Census, SOON, fewest_ready, launch, short_or_long, start_usual};
 use crate::harness::load::Tally;
-use crate::harness::log::Event;
 use crate::harness::peace::signal_to;
 use crate::harness::wait::pause;
 use crate::harness::{Database, Network, Peace, Turn, proc};
@@ -22,23 +21,6 @@ fn roll(peace: &Peace) -> Duration {
     let after = peace.workers();
     assert!(before.iter().all(|(slot, pid)| after[slot] != *pid), "{before:?} {after:?}");
     start.elapsed()
-}
-
-/// The fewest workers that were ready and not leaving at one time, once all were.
-fn fewest_ready(events: &[Event]) -> i32 {
-    let serving = events.iter().position(|event| event.is("serving")).expect("it serves");
-    let (mut ready, mut fewest) = (0, i32::MAX);
-    for event in events {
-        if event.is_worker("ready") {
-            ready += 1;
-        } else if event.is("leaving") {
-            ready -= 1;
-        }
-        if event.index >= serving {
-            fewest = fewest.min(ready);
-        }
-    }
-    fewest
 }
 
 #[test]

@@ -306,6 +306,8 @@ fn peace(setting: &Setting<'_>, port: u16, control: &Path) -> Command {
     command.env_clear();
     let harmless = ["PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"];
     command.envs(harmless.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    // No process beside the workers, unless the settings ask for one.
+    command.env("PEACE_ADMIN_BIND", "off");
     command.current_dir(control.parent().unwrap_or(Path::new("/")));
     command
 }

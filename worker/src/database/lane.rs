@@ -15,26 +15,22 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cell::{Cell, RefCell},
-    future::pending,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, future::pending, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, task::spawn_local, time::timeout};
+
+use crate::record::{self, Stage};
 
 use super::{
     config::DatabaseConfig,
     connector::Connector,
     error::DbError,
     link::Link,
-    pool::add,
     rows::Rows,
     session::Params,
     wire::{Driver, Failed, PATIENCE, Wire},
 };
+use crate::meters::{Count, Counter};
 
 /// A statement is sent again when others before it failed; after so many times the pool runs it.
 const TRIES_MAX: u32 = 3;
@@ -52,8 +48,6 @@ pub(super) struct Lane {
     lifetime: Duration,
     /// The newest one.
     wire: RefCell<Option<Rc<Wire>>>,
-    /// Reads that the pool had to answer.
-    pub(super) detours: Cell<u64>,
 }
 
 impl Lane {
@@ -73,7 +67,6 @@ impl Lane {
             answer_timeout: config.answer_timeout(),
             lifetime: config.connection_lifetime,
             wire: RefCell::default(),
-            detours: Cell::default(),
         });
         spawn_local(Rc::clone(&lane).keep());
         lane
@@ -88,9 +81,11 @@ impl Lane {
         sql: &'static str,
         params: Params<'_>,
     ) -> Option<Result<Rows, DbError>> {
+        let timed = record::begin(Stage::Query(sql));
         let answer = self.try_ask(sql, params).await;
+        drop(timed);
         if answer.is_none() {
-            add(&self.detours);
+            self.detours().increment();
         }
         answer
     }
@@ -156,6 +151,11 @@ impl Lane {
 
     pub(super) fn in_flight(&self) -> usize {
         self.wire.borrow().as_ref().map_or(0, |wire| wire.in_flight())
+    }
+
+    /// Reads that the pool had to answer.
+    pub(super) fn detours(&self) -> Count {
+        self.link.meters.count(Counter::LaneDetours)
     }
 
     /// Sees to it that there is a wire, until the pool is closed.

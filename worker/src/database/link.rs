@@ -16,6 +16,8 @@ use std::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::meters::{Counter, Meters};
+
 /// A failure that goes on is logged this often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -23,6 +25,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Link {
     state: watch::Sender<State>,
     address: String,
+    pub(super) meters: Meters,
     reported: Mutex<Option<Instant>>,
 }
 
@@ -42,8 +45,8 @@ struct State {
 }
 
 impl Link {
-    pub(super) fn new(address: String) -> Self {
-        Self { state: watch::Sender::default(), address, reported: Mutex::new(None) }
+    pub(super) fn new(address: String, meters: Meters) -> Self {
+        Self { state: watch::Sender::default(), address, meters, reported: Mutex::new(None) }
     }
 
     /// Why the server is away, if it is known to be.
@@ -92,6 +95,7 @@ impl Link {
 
     /// One try to connect failed. While sessions live, the server is not down for that.
     pub(super) fn connect_failed(&self, cause: &str) {
+        self.meters.count(Counter::ConnectFailures).increment();
         self.report(cause);
         self.state.send_modify(|state| state.failing = true);
         if self.live() == 0 {
@@ -208,7 +212,7 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link::new("test".to_owned())
+        Link::new("test".to_owned(), Meters::detached(0))
     }
 
     #[test]

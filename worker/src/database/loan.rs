@@ -11,16 +11,22 @@ use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 use bb8::PooledConnection;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
+use crate::record::{self, Stage};
+
 use super::{
     connector::Manager,
     error::DbError,
-    pool::{Pool, add},
+    pool::Pool,
     session::{Answer, Params, Session, State},
 };
 
 /// An answer that takes longer than this, while no other statement is answered, makes us ask
 /// whether the server lives at all.
 const SILENCE: Duration = Duration::from_millis(1500);
+
+/// Each statement sees what was committed before it began, whatever the server's default is: what waits
+/// for a lock has to find what the other one has made.
+const BEGIN: &str = "START TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// One session, lent to one caller.
 pub(super) struct Loan {
@@ -58,7 +64,7 @@ impl Loan {
         params: Params<'_>,
     ) -> Result<Answer, DbError> {
         self.session().enter(State::Asked);
-        let answer = self.answered(self.session().run(sql, params)).await;
+        let answer = self.answered(sql, self.session().run(sql, params)).await;
         self.session().enter(State::Idle);
         answer
     }
@@ -66,7 +72,7 @@ impl Loan {
     /// Opens a transaction.
     pub(super) async fn begin(&self) -> Result<(), DbError> {
         self.session().enter(State::InTransaction);
-        self.answered(self.session().command("START TRANSACTION")).await
+        self.answered(BEGIN, self.session().command(BEGIN)).await
     }
 
     /// Runs one statement of the open transaction.
@@ -75,13 +81,13 @@ impl Loan {
         sql: &'static str,
         params: Params<'_>,
     ) -> Result<Answer, DbError> {
-        self.answered(self.session().run(sql, params)).await
+        self.answered(sql, self.session().run(sql, params)).await
     }
 
     /// Ends the open transaction by `command`, COMMIT or ROLLBACK. A session whose transaction
     /// did not end is not given to anyone.
     pub(super) async fn end(&self, command: &'static str) -> Result<(), DbError> {
-        let ended = self.answered(self.session().command(command)).await;
+        let ended = self.answered(command, self.session().command(command)).await;
         // A refused COMMIT has ended the transaction too.
         if ended.is_ok() || command == "COMMIT" {
             self.session().enter(State::Idle);
@@ -89,12 +95,14 @@ impl Loan {
         ended
     }
 
-    /// Waits for an answer, up to our deadline or until the server is known to be silent. Given
+    /// Waits for the answer to `sql`, up to our deadline or until the server is known to be silent. Given
     /// up, the session is lost.
     async fn answered<T>(
         &self,
+        sql: &'static str,
         question: impl Future<Output = Result<T, DbError>>,
     ) -> Result<T, DbError> {
+        let _timed = record::begin(Stage::Query(sql));
         let mut question = pin!(question);
         let limit = self.pool.config.answer_timeout();
         let answers = self.pool.answers.get();
@@ -114,9 +122,9 @@ impl Loan {
     }
 
     fn heard<T>(&self, answer: Result<T, DbError>) -> Result<T, DbError> {
-        add(&self.pool.answers);
+        self.pool.answers.set(self.pool.answers.get() + 1);
         if matches!(answer, Err(DbError::Timeout { .. })) {
-            add(&self.pool.counts.timeouts);
+            self.pool.timeouts().increment();
         }
         answer
     }
@@ -126,7 +134,7 @@ impl Loan {
         if let Some(cause) = silence {
             return DbError::Unavailable { cause };
         }
-        add(&self.pool.counts.timeouts);
+        self.pool.timeouts().increment();
         let limit = self.pool.config.answer_timeout();
         DbError::timeout(&format!("the server gave no answer within {limit:?}"))
     }

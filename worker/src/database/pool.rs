@@ -16,8 +16,10 @@ use bb8::QueueStrategy;
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, spawn_local},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+
+use crate::record::{self, Stage};
 
 use super::{
     config::DatabaseConfig,
@@ -29,6 +31,7 @@ use super::{
     loan::Loan,
     tasks::Tasks,
 };
+use crate::meters::{Count, Counter, Meters, POOL_WAITS_AT};
 
 /// How long ending the sessions may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -49,22 +52,12 @@ pub(super) struct Pool {
     /// Statements answered, one way or the other: a sign that the server lives.
     pub(super) answers: Cell<u64>,
     probing: Cell<bool>,
-    pub(super) counts: Counts,
-}
-
-/// What has happened since the start.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) waited: Cell<u64>,
-    pub(super) waits_over: Cell<u64>,
-    pub(super) timeouts: Cell<u64>,
-    pub(super) retries: Cell<u64>,
 }
 
 impl Pool {
     /// Begins to connect, and returns at once.
-    pub(super) fn open(config: DatabaseConfig) -> Rc<Self> {
-        let link = Arc::new(Link::new(address(&config.server)));
+    pub(super) fn open(config: DatabaseConfig, meters: Meters) -> Rc<Self> {
+        let link = Arc::new(Link::new(address(&config.server), meters));
         let connector = Arc::new(Connector::new(&config, Arc::clone(&link)));
         let permits = Arc::new(Semaphore::new(config.pool_size as usize));
         let lane = match config.transaction_pooler {
@@ -90,7 +83,6 @@ impl Pool {
             waiting: Cell::default(),
             answers: Cell::default(),
             probing: Cell::default(),
-            counts: Counts::default(),
             config,
             link,
             connector,
@@ -106,22 +98,44 @@ impl Pool {
             return Err(DbError::Unavailable { cause });
         }
         let _place = self.queue()?;
+        let asked = Instant::now();
+        let _timed = record::begin(Stage::PoolWait);
         tokio::select! {
             biased;
-            loan = self.next_session() => loan,
+            loan = self.next_session() => loan.inspect(|_| self.waited_since(asked)),
             cause = self.link.lost() => Err(DbError::Unavailable { cause }),
             () = sleep(self.config.pool_wait) => Err(self.waited_in_vain()),
         }
+    }
+
+    /// Tells how long a loan was waited for.
+    fn waited_since(&self, asked: Instant) {
+        self.link.meters.observe(POOL_WAITS_AT, asked.elapsed());
+    }
+
+    /// Callers that found every connection in use.
+    pub(super) fn waited(&self) -> Count {
+        self.link.meters.count(Counter::PoolWaits)
+    }
+
+    /// Callers that got none.
+    pub(super) fn waits_over(&self) -> Count {
+        self.link.meters.count(Counter::PoolTimeouts)
+    }
+
+    /// Statements cut off.
+    pub(super) fn timeouts(&self) -> Count {
+        self.link.meters.count(Counter::StatementTimeouts)
     }
 
     /// Takes a place among those who wait, if there is one.
     fn queue(&self) -> Result<Place<'_>, DbError> {
         if self.permits.available_permits() == 0 {
             if self.waiting.get() >= self.config.waiters_max {
-                add(&self.counts.waits_over);
+                self.waits_over().increment();
                 return Err(DbError::Busy { cause: "too many callers wait already" });
             }
-            add(&self.counts.waited);
+            self.waited().increment();
         }
         Ok(Place::take(&self.waiting))
     }
@@ -137,7 +151,7 @@ impl Pool {
 
     /// Tells a pool in use from a server that is away.
     fn waited_in_vain(&self) -> DbError {
-        add(&self.counts.waits_over);
+        self.waits_over().increment();
         if self.link.live() > 0 {
             return DbError::Busy { cause: "none came free within the pool wait" };
         }
@@ -226,8 +240,4 @@ impl Drop for Reset<'_> {
     fn drop(&mut self) {
         self.0.set(false);
     }
-}
-
-pub(super) fn add(count: &Cell<u64>) {
-    count.set(count.get() + 1);
 }

@@ -7,14 +7,11 @@
 //!
 //! Source: PostgreSQL, "Serialization Failure Handling".
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::pool::add;
+use crate::meters::Meters;
 
 /// Runs, at most.
 const TRIES_MAX: u32 = 10;
@@ -34,14 +31,14 @@ impl Retry {
         Self { began, tries: 1 }
     }
 
-    /// Waits before the next run and counts it; `false` when there was enough.
-    pub(super) async fn wait(&mut self, retries: &Cell<u64>) -> bool {
+    /// Waits before the next run and counts it, for what the server said; `false` when there was enough.
+    pub(super) async fn wait(&mut self, meters: &Meters, sqlstate: Option<&str>) -> bool {
         // From the system: a generator in memory could be a copy from before the fork.
         let random = uuid::Uuid::new_v4().as_u64_pair().0;
         let Some(pause) = self.pause(Instant::now(), random) else {
             return false;
         };
-        add(retries);
+        meters.retried(sqlstate);
         sleep(pause).await;
         true
     }

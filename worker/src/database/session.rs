@@ -172,6 +172,9 @@ impl Session {
             // Nobody is to stay there, nor to read there what is true no more.
             self.link.fell_silent("the server takes no writes any more");
         }
+        if let Some(code) = error.code() {
+            self.link.meters.refused(code.code());
+        }
         match error.as_db_error() {
             Some(said) if is_stale_statement(error) => Failed::Stale(Refusal {
                 sqlstate: said.code().code().to_owned(),

@@ -66,9 +66,13 @@ impl Transaction<'_> {
         result.inspect_err(|error| _ = self.failure.set(error.clone()))
     }
 
-    /// Whether another transaction stood in the way, so that the whole may be run again.
-    fn in_conflict(&self) -> bool {
-        matches!(self.failure.get(), Some(DbError::Conflict(_)))
+    /// What the server said when another transaction stood in the way, so that the whole may be run
+    /// again.
+    fn conflict(&self) -> Option<String> {
+        match self.failure.get() {
+            Some(DbError::Conflict(refusal)) => Some(refusal.sqlstate.clone()),
+            _ => None,
+        }
     }
 
     /// Why COMMIT would save nothing. PostgreSQL does not call that an error: it answers COMMIT of
@@ -111,8 +115,12 @@ where
     loop {
         match run_once(pool, work).await {
             Ok(value) => return Ok(value),
-            Err(unsaved) if unsaved.again && retry.wait(&pool.counts.retries).await => {}
-            Err(unsaved) => return Err(unsaved.error),
+            Err(unsaved) => {
+                let sqlstate = unsaved.sqlstate.as_deref();
+                if !unsaved.again || !retry.wait(&pool.link.meters, sqlstate).await {
+                    return Err(unsaved.error);
+                }
+            }
         }
     }
 }
@@ -121,6 +129,8 @@ where
 struct Unsaved<E> {
     error: E,
     again: bool,
+    /// What the server said, where another transaction stood in the way.
+    sqlstate: Option<String>,
 }
 
 async fn run_once<T, E, F>(pool: &Rc<Pool>, work: &F) -> Result<T, Unsaved<E>>
@@ -128,10 +138,10 @@ where
     E: From<DbError>,
     F: AsyncFn(&Transaction<'_>) -> Result<T, E>,
 {
-    let for_good = |error: DbError| Unsaved { error: error.into(), again: false };
-    let loan = pool.lend().await.map_err(for_good)?;
+    let unsaved = |error: DbError, again| Unsaved { error: error.into(), again, sqlstate: None };
+    let loan = pool.lend().await.map_err(|error| unsaved(error, false))?;
     // A session that the server had ended before: nothing was done yet, another one may do it.
-    loan.begin().await.map_err(|error| Unsaved { error: error.into(), again: loan.is_lost() })?;
+    loan.begin().await.map_err(|error| unsaved(error, loan.is_lost()))?;
     let transaction =
         Transaction { loan: &loan, failure: OnceCell::new(), unanswered: Cell::new(0) };
     let limit = pool.config.transaction_timeout;
@@ -139,5 +149,8 @@ where
         Err(DbError::timeout(&format!("the transaction was not done within {limit:?}")).into())
     });
     let ended = transaction.end(outcome).await;
-    ended.map_err(|error| Unsaved { error, again: transaction.in_conflict() })
+    ended.map_err(|error| {
+        let sqlstate = transaction.conflict();
+        Unsaved { error, again: sqlstate.is_some(), sqlstate }
+    })
 }

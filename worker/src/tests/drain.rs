@@ -10,9 +10,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Duration, Instant};
 
 use super::{Client, Rooms, config, post, until};
-use crate::accept::{accept, watched};
+use crate::accept::accept;
 use crate::config::{Config, Limits};
 use crate::drain::{Leave, Outcome, leave};
+use crate::listen::watched;
 
 /// Tell rooms to leave; more orders can follow.
 fn leaves(rooms: &Rooms, first: Leave) -> (mpsc::UnboundedSender<Leave>, JoinHandle<Outcome>) {

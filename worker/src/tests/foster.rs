@@ -11,9 +11,10 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Duration;
 
 use super::{Client, Rooms, until};
-use crate::accept::{accept, watched};
+use crate::accept::accept;
 use crate::config::Limits;
 use crate::foster::Fosters;
+use crate::listen::watched;
 
 /// A listener as the supervisor holds it; a clone is a copy that a worker gets.
 struct Slot {

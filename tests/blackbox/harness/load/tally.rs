@@ -97,6 +97,12 @@ impl Tally {
         good.map(|outcome| outcome.took).max().unwrap_or_default()
     }
 
+    /// How far behind the schedule a request was begun, at most: as long as the machine let nobody do
+    /// anything.
+    pub(crate) fn latest(&self) -> Duration {
+        self.late
+    }
+
     /// Fails unless every request had its right reply, and prints what was measured.
     pub(crate) fn check_nothing_lost(&self, what: &str) {
         eprintln!("{what}: {self}");

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::*;
 use crate::database::Database;
+use crate::meters::Meters;
 
 const SQL: &str = "SELECT id FROM thing";
 const SOON: Duration = Duration::from_secs(5);
@@ -185,7 +186,7 @@ fn with_told_server(
     };
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     runtime.unwrap().block_on(async {
-        let database = Database::open(config);
+        let database = Database::open(config, Meters::detached(0));
         database.ready(SOON).await.unwrap();
         test(&database, &server).await;
         database.close(Duration::ZERO).await;

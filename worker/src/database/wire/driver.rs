@@ -111,6 +111,7 @@ impl Driver {
                 }
                 b'E' => {
                     let failed = failure(body);
+                    self.wire.link.meters.refused(failed.sqlstate.code());
                     self.rows.clear();
                     self.count = 0;
                     if failed.ends_session {

@@ -142,6 +142,8 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 /// An ErrorResponse.
 pub(super) struct Failure {
     pub(super) why: Failed,
+    /// What the server calls it.
+    pub(super) sqlstate: SqlState,
     pub(super) ends_session: bool,
 }
 
@@ -174,6 +176,7 @@ pub(super) fn failure(mut body: &[u8]) -> Failure {
             false => Failed::Error(from_server(&sqlstate, field(b'M'), place.unwrap_or_default())),
         },
         ends_session: field(b'V') != "ERROR",
+        sqlstate,
     }
 }
 

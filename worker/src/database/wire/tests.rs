@@ -17,6 +17,7 @@ use tokio::{
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::*;
+use crate::meters::Meters;
 
 const SQL: &str = "SELECT id, name FROM thing WHERE id = $1";
 const REFUSED: &str = "SELECT gone FROM thing";
@@ -106,7 +107,7 @@ impl Set {
     async fn up() -> Self {
         let (socket, other) = duplex(1024 * 1024);
         let mut server = Server(other);
-        let link = Arc::new(Link::new("test".to_owned()));
+        let link = Arc::new(Link::new("test".to_owned(), Meters::detached(0)));
         server
             .say(&[
                 described(&[23], &[("id", 23), ("name", 25)]),

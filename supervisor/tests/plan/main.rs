@@ -1,11 +1,20 @@
 //! The policy, tried without a process: scenarios by name, and a random history of a million steps.
 #![allow(clippy::print_stdout, reason = "a failure is repeated from the seed it prints")]
 
+/// Workers that are worn.
+mod recycle;
+/// Another program takes over, or does not.
+mod upgrade;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use supervisor::plan::{Action, Ask, Look, Observation, Signal, plan};
-use supervisor::state::{ChildId, ClientId, Haste, Life, Phase, ProgramSpec, Socket, State};
-use supervisor::{Config, Event, Exit, Message, Order, Outcome, ProgramKind, Reload, Role};
+use supervisor::plan::{Action, Ask, Look, Observation, Signal, Wear, plan};
+use supervisor::state::{
+    ChildId, ClientId, Haste, Life, Phase, ProgramSpec, Recycle, Socket, State, Upgrade,
+};
+use supervisor::{
+    CellLayout, Config, Event, Exit, Message, Order, Outcome, ProgramKind, Recycling, Reload, Role,
+};
 
 const INT: i32 = 2;
 const QUIT: i32 = 3;
@@ -13,7 +22,7 @@ const QUIT: i32 = 3;
 fn config(workers: usize) -> Config {
     Config {
         workers,
-        bind: "127.0.0.1:8000".parse().expect("an address"),
+        bind: supervisor::Bind::Tcp("127.0.0.1:8000".parse().expect("an address")),
         backlog: 16,
         boot_timeout_ms: 30_000,
         graceful_timeout_ms: 30_000,
@@ -22,10 +31,11 @@ fn config(workers: usize) -> Config {
         stable_after_ms: 10_000,
         backoff_min_ms: 250,
         backoff_max_ms: 30_000,
+        recycling: Recycling::default(),
         steering: true,
         timeout_ms: 30_000,
         shutdown_delay_ms: 0,
-        cell_words: (0, 0),
+        cells: CellLayout::default(),
     }
 }
 
@@ -93,7 +103,7 @@ impl World {
         self.now_ms += pause_ms;
         let beats = heard.iter().map(|id| (*id, self.now_ms)).collect();
         let queues = self.state.closing_slots().map(|slot| (slot, self.queue)).collect();
-        self.see(Observation::Looked(Look { beats, queues, gone: Vec::new() }));
+        self.see(Observation::Looked(Look { beats, queues, ..Look::default() }));
         self.see(Observation::Clock);
     }
 
@@ -887,6 +897,12 @@ impl Machine {
             Action::Spawn(id, _) if dice.roll(50) == 0 => {
                 self.queue.push(Observation::Exited(*id, Exit::NotForked));
             }
+            Action::Spawn(id, Role::PreFlight) if dice.roll(3) > 0 => {
+                let version = "2".to_owned();
+                self.queue.push(Observation::Spawned(*id, 1));
+                self.queue.push(Observation::Message(*id, Message::Passed { version }));
+                self.queue.push(Observation::Exited(*id, Exit::Code(0)));
+            }
             Action::Spawn(id, _) => {
                 self.children.insert(*id, false);
                 self.queue.push(Observation::Spawned(*id, 1));
@@ -928,6 +944,7 @@ impl Machine {
             | Action::StopListening
             | Action::RefuseNew
             | Action::Reload(_)
+            | Action::Commit
             | Action::Record(_) => {}
         }
     }
@@ -938,6 +955,13 @@ impl Machine {
     fn happen(&mut self, dice: &mut Dice, state: &State, now_ms: u64) -> (u64, Observation) {
         if !self.queue.is_empty() && dice.roll(4) > 0 {
             return (0, self.queue.remove(0));
+        }
+        if state.hands_over() && self.queue.is_empty() {
+            let observation = match dice.roll(3) {
+                0 => Observation::StayedOn("refused".to_owned()),
+                _ => Observation::TookOver((dice.roll(4) == 0).then_some(3)),
+            };
+            return (0, observation);
         }
         let wish_ms = [0, 0, 3, 120, 2_500, 31_000][dice.roll(6) as usize];
         let suspended = dice.roll(200) == 0;
@@ -962,13 +986,15 @@ impl Machine {
                 let slot = dice.roll(6) as usize;
                 Observation::Message(id, Message::Unfostered { slot })
             }
-            (60..63, Some(id)) => {
+            (60, Some(id)) => Observation::Message(id, Message::Passed { version: "2".into() }),
+            (61..63, Some(id)) => {
                 Observation::Message(id, Message::BootFailed { code: 64, text: "no".into() })
             }
-            (63..75, _) => Observation::Signal(Signal::Reload),
+            (63..73, _) => Observation::Signal(Signal::Reload),
+            (73..75, _) => Observation::Signal(Signal::Upgrade),
             (75, _) if dice.roll(40) == 0 => Observation::Signal(Signal::Stop),
             (76, _) if dice.roll(40) == 0 => Observation::Signal(Signal::Quit),
-            (77, _) => Observation::Signal(Signal::Other("USR1")),
+            (77, _) => Observation::Signal(Signal::Reopen),
             (78..80, _) => Observation::Signal(Signal::More),
             (80..82, _) => Observation::Signal(Signal::Fewer),
             (82, _) if dice.roll(4) == 0 => Observation::Signal(Signal::Pause),
@@ -976,8 +1002,9 @@ impl Machine {
                 self.next_client += 1;
                 self.clients.insert(self.next_client);
                 let (workers, wait) = (dice.roll(7) as usize, dice.roll(3) > 0);
-                let ask = match dice.roll(2) {
+                let ask = match dice.roll(3) {
                     0 => Ask::Reload { wait },
+                    1 => Ask::Upgrade { wait },
                     _ => Ask::Scale { workers, wait },
                 };
                 Observation::Asked(self.next_client, ask)
@@ -1000,14 +1027,18 @@ impl Machine {
         };
         let beats = self.children.keys().map(beat).collect();
         let queue = |slot| (slot, u32::from(dice.roll(8) == 0));
-        Look { beats, queues: state.closing_slots().map(queue).collect(), gone: Vec::new() }
+        let queues = state.closing_slots().map(queue).collect();
+        let wear = |id: &ChildId| (*id, Wear { requests: dice.roll(1_100), rss_bytes: 0 });
+        let wear = self.children.keys().map(wear).collect();
+        Look { beats, queues, wear, gone: Vec::new() }
     }
 }
 
 /// What must hold after every step, whatever happened.
 fn check(state: &State, machine: &Machine) {
     for slot in 0..state.slots.len() {
-        let rolling = state.roll.as_ref().is_some_and(|roll| roll.slot == slot);
+        let rolling = state.roll.as_ref().is_some_and(|roll| roll.slot == slot)
+            || state.recycle.is_some_and(|recycle| recycle.slot == slot);
         let count = state.fillers(slot).count();
         let stopping = matches!(state.phase, Phase::Stop { .. } | Phase::Over(_));
         assert!(
@@ -1055,6 +1086,18 @@ fn check(state: &State, machine: &Machine) {
         let (Successor(id) | Predecessor(id)) = roll.waits_for;
         assert!(state.children.contains_key(&id), "the roll waits for nobody");
     }
+    if let Some(Recycle { slot, waits_for, .. }) = state.recycle {
+        use supervisor::state::RollStep::{Predecessor, Successor};
+        assert!(state.roll.is_none() && slot < state.slots.len());
+        let (Successor(id) | Predecessor(id)) = waits_for;
+        assert!(state.children.contains_key(&id), "the recycling waits for nobody");
+    }
+    if let Some(Upgrade::PreFlight { child }) = state.upgrade {
+        assert!(state.children.contains_key(&child), "the upgrade waits for nobody");
+    }
+    if let Some(Upgrade::Trial { .. } | Upgrade::Undone { .. }) = state.upgrade {
+        assert!(state.roll.is_some(), "an upgrade without an end: {state:?}");
+    }
     if let Phase::Over(_) = state.phase {
         assert!(state.children.is_empty() && machine.children.is_empty(), "somebody is left");
         assert!(machine.clients.is_empty(), "somebody still waits for an answer");
@@ -1067,14 +1110,18 @@ fn a_random_history_of_a_million_steps_breaks_no_rule() {
     let seed = seed.unwrap_or(0x5EED_0001_u64);
     println!("PEACE_TEST_SEED={seed}");
     let mut dice = Dice(seed);
-    let (mut steps, mut lives, mut rolled, mut now_ms) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut steps, mut lives, mut now_ms) = (0_u64, 0_u64, 0_u64);
+    let (mut rolled, mut upgraded, mut undone, mut recycled) = (0_u64, 0_u64, 0_u64, 0_u64);
     while steps < 1_000_000 {
         let programs = vec![
             service(INT), //
             ProgramKind::Step { timeout_ms: 5_000 },
         ];
         let workers = 1 + dice.roll(5) as usize;
-        let mut state = State::new(config(workers), specs(programs));
+        let mut config = config(workers);
+        config.recycling.requests_max = (dice.roll(2) == 0).then_some(100);
+        config.recycling.jitter_max = 99;
+        let mut state = State::new(config, specs(programs));
         let mut machine = Machine { queue: vec![Observation::Clock], ..Machine::default() };
         let mut stopped_from_outside = false;
         while !matches!(state.phase, Phase::Over(_)) {
@@ -1085,6 +1132,11 @@ fn a_random_history_of_a_million_steps_breaks_no_rule() {
             let ticked = observation == Observation::Clock;
             let actions = plan(&mut state, now_ms, observation);
             rolled += u64::from(actions.contains(&Action::Record(Event::Rolled)));
+            upgraded += u64::from(actions.contains(&Action::Commit));
+            let is_recycling =
+                |action: &Action| matches!(action, Action::Record(Event::Recycling { .. }));
+            recycled += u64::from(actions.iter().any(is_recycling));
+            undone += u64::from(matches!(state.upgrade, Some(Upgrade::Undone { .. })));
             for action in &actions {
                 if let Action::Shut(slot) = action {
                     assert!(!state.steered.contains(slot), "shut while it gets connections");
@@ -1101,6 +1153,42 @@ fn a_random_history_of_a_million_steps_breaks_no_rule() {
         assert!(!(stopped_from_outside && failed), "a stop is no failure: {state:?}");
         lives += 1;
     }
-    println!("{steps} steps, {lives} lives, {rolled} rolls");
+    println!(
+        "{steps} steps, {lives} lives, {rolled} rolls, {upgraded} upgrades, {undone} undone, {recycled} recycled"
+    );
     assert!(lives > 100 && rolled > 100, "the history must reach stops and rolls");
+    assert!(recycled > 20, "and workers that are worn");
+    assert!(upgraded > 20 && undone > 20, "and upgrades, and their ways back");
+}
+
+#[test]
+fn sockets_that_others_opened_keep_a_worker_each() {
+    let mut world = World::serving(4);
+    world.state.workers_min = 3;
+    let refusals = |world: &mut World| {
+        let is_one = |action: &Action| matches!(action, Action::Record(Event::ScaleFailed { .. }));
+        world.took().iter().filter(|action| is_one(action)).count()
+    };
+    world.see(Observation::Signal(Signal::Fewer));
+    assert_eq!((world.state.target, refusals(&mut world)), (3, 0));
+    world.see(Observation::Signal(Signal::Fewer));
+    assert_eq!((world.state.target, refusals(&mut world)), (3, 1));
+    world.see(Observation::Asked(7, Ask::Scale { workers: 1, wait: true }));
+    let told = world.took().into_iter().find_map(|action| match action {
+        Action::Answer(7, Err(text)) => Some(text),
+        _ => None,
+    });
+    let text = "the service manager opened 3 sockets: they need 3 workers at least";
+    assert_eq!((told.as_deref(), world.state.target), (Some(text), 3));
+    // What the settings want is no more than a wish, either.
+    world.see(Observation::Signal(Signal::Reload));
+    world.see(Observation::Reloaded(Ok(Some(2))));
+    world.rolls();
+    assert_eq!((world.state.target, refusals(&mut world)), (3, 1));
+    for _ in 0..20 {
+        world.after(250);
+    }
+    let shut: Vec<Action> =
+        world.took().into_iter().filter(|one| matches!(one, Action::Shut(_))).collect();
+    assert_eq!(shut, [Action::Shut(3)]);
 }

@@ -1,12 +1,13 @@
-//! The file of the control socket: made for its owner alone, and removed by who made it.
+//! A listening unix socket with a name in the file system, which is removed by who made it.
 //!
-//! Used by [`super::Control`]. Whoever may connect may stop the program, so there is no moment at
-//! which others may: the mode is set before the name exists. A socket that nobody answers on was
-//! left behind by a crash, and is replaced; anything else in its place is somebody's, and stays.
-//! Source: unix(7), flock(2).
+//! Used by `control`, whose clients may stop the program, and by `shared` for the API. There is no moment
+//! at which anybody may connect who may not: the mode is set before the name exists. A socket that nobody
+//! answers on was left behind by a crash, and is replaced; anything else in its place is somebody's, and
+//! stays. Knows no request. Source: unix(7), flock(2).
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -14,16 +15,16 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-/// Clients that the kernel lets wait until they are accepted.
-const BACKLOG: i32 = 16;
+use crate::heritage::FileLeft;
+
 /// The longest path of a socket, in bytes.
 const PATH_BYTES_MAX: usize = 107;
 
 /// A listening socket and its name, which is removed when this is dropped by the process that made it:
 /// the copies of its children are none of their affair.
 #[derive(Debug)]
-pub(super) struct Door {
-    pub(super) listener: UnixListener,
+pub(crate) struct Door {
+    pub(crate) listener: UnixListener,
     path: PathBuf,
     /// Device and inode, by which another socket of the same name is told from ours. No other one can
     /// have them as long as ours is open.
@@ -32,26 +33,40 @@ pub(super) struct Door {
     maker: u32,
 }
 
-/// Listens at `path`, non-blocking, for the own user alone. A folder that is missing is made, for the
-/// own user alone, too.
+/// For whom a socket is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visitors {
+    /// Who may connect: those who may write the file.
+    pub(crate) mode: Mode,
+    /// How many the kernel lets wait until they are accepted.
+    pub(crate) backlog: i32,
+    /// Whether a folder that is missing is made, for the own user alone.
+    pub(crate) makes_folder: bool,
+}
+
+/// Listens at `path`, non-blocking.
 ///
 /// # Errors
 /// When the place is taken or the system refuses; the text says what, and how to mend it.
-pub(super) fn listen(path: &Path) -> io::Result<Door> {
-    let refused = |source: io::Error| {
-        let text = format!("cannot open the control socket {}: {source}", path.display());
-        io::Error::new(source.kind(), text)
-    };
-    let attempt = || {
-        let address = address_of(path)?;
-        // Two copies that start at once must not both find the same socket abandoned.
-        let _lock = lock_folder_of(path)?;
-        clear(path, &address)?;
-        let door = Door::of(bind(&address)?, path)?;
-        SockRef::from(&door.listener).listen(BACKLOG)?;
-        Ok(door)
-    };
-    attempt().map_err(refused)
+pub(crate) fn listen(path: &Path, visitors: Visitors) -> io::Result<Door> {
+    let address = address_of(path)?;
+    if visitors.makes_folder {
+        make_folder_of(path)?;
+    }
+    // Two copies that start at once must not both find the same socket abandoned.
+    let _lock = lock_folder_of(path)?;
+    clear(path, &address)?;
+    let door = Door::of(bind(&address, visitors.mode)?, path)?;
+    SockRef::from(&door.listener).listen(visitors.backlog)?;
+    Ok(door)
+}
+
+/// Whether there is room for a socket at `path`: nothing, or one that nobody answers on.
+///
+/// # Errors
+/// As [`listen`].
+pub(crate) fn probe(path: &Path) -> io::Result<()> {
+    is_abandoned(path, &address_of(path)?).map(drop)
 }
 
 fn address_of(path: &Path) -> io::Result<SockAddr> {
@@ -65,19 +80,26 @@ fn address_of(path: &Path) -> io::Result<SockAddr> {
     }
 }
 
-fn lock_folder_of(path: &Path) -> io::Result<File> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+fn make_folder_of(path: &Path) -> io::Result<()> {
+    let folder = folder_of(path);
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             let mend = format!("make {}, or give another path", folder.display());
-            return Err(mendable(error.kind(), &format!("no folder for it: {error}"), &mend));
+            Err(mendable(error.kind(), &format!("no folder for it: {error}"), &mend))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    let folder = File::open(folder)?;
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn lock_folder_of(path: &Path) -> io::Result<File> {
+    let folder = File::open(folder_of(path))?;
     match folder.try_lock() {
         Ok(()) => Ok(folder),
         Err(TryLockError::WouldBlock) => Err(taken("another copy opens one in the same folder")),
@@ -87,8 +109,16 @@ fn lock_folder_of(path: &Path) -> io::Result<File> {
 
 /// Makes room: removes a socket that nobody answers on.
 fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
+    match is_abandoned(path, address)? {
+        true => fs::remove_file(path),
+        false => Ok(()),
+    }
+}
+
+/// Whether there is a socket that nobody answers on; else there is nothing.
+fn is_abandoned(path: &Path, address: &SockAddr) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Err(absent) if absent.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(absent) if absent.kind() == ErrorKind::NotFound => return Ok(false),
         Err(refused) => return Err(refused),
         Ok(found) if !found.file_type().is_socket() => {
             let mend = "remove that file, or give another path";
@@ -99,7 +129,7 @@ fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
-        Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => Ok(true),
         // Its queue is full: somebody is there all the same.
         Err(full) if full.kind() == ErrorKind::WouldBlock => Err(taken("another copy has it")),
         Err(refused) => Err(refused),
@@ -108,12 +138,16 @@ fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
 }
 
 /// A socket with a name, that refuses everybody until it listens.
-fn bind(address: &SockAddr) -> io::Result<Socket> {
+fn bind(address: &SockAddr, mode: Mode) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // The name gets the mode that the socket has (Linux).
-    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    socket.bind(address)?;
+    // The name gets the mode that the socket has, less the umask (Linux), so there is none for this one call:
+    // this process has one thread. To change the mode of the name afterwards would follow a link.
+    fchmod(&socket, mode)?;
+    let umask = nix::sys::stat::umask(Mode::empty());
+    let bound = socket.bind(address);
+    nix::sys::stat::umask(umask);
+    bound?;
     Ok(socket)
 }
 
@@ -134,14 +168,46 @@ impl Door {
             maker: std::process::id(),
         })
     }
-}
 
-impl Drop for Door {
-    fn drop(&mut self) {
+    /// Of a socket that a program before this one made in this very process.
+    pub(crate) fn adopt(listener: OwnedFd, (path, identity): FileLeft) -> Self {
+        Self { listener: listener.into(), path, identity, maker: std::process::id() }
+    }
+
+    /// Of a socket that was made in a process before, whose name is still there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn found(listener: UnixListener, path: &Path) -> io::Result<Self> {
+        let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
+        let lost = || io::Error::new(ErrorKind::NotFound, "its name is another file's");
+        is_socket.then_some(()).ok_or_else(lost)?;
+        let (path, identity) = (path.to_owned(), identity(path)?);
+        Ok(Self { listener, path, identity, maker: std::process::id() })
+    }
+
+    /// What tells the socket's file from others.
+    pub(crate) fn name(&self) -> FileLeft {
+        (self.path.clone(), self.identity)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the name away: nobody new finds it; who is queued is still served.
+    pub(crate) fn withdraw(&self) {
         let is_ours = || identity(&self.path).is_ok_and(|found| found == self.identity);
         if self.maker == std::process::id() && is_ours() {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 
@@ -155,6 +221,13 @@ mod tests {
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use super::*;
+
+    const OWNER: Visitors =
+        Visitors { mode: Mode::from_bits_truncate(0o600), backlog: 16, makes_folder: true };
+
+    fn listen(path: &Path) -> io::Result<Door> {
+        super::listen(path, OWNER)
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
@@ -175,10 +248,28 @@ mod tests {
     fn the_mode_stands_before_anybody_can_connect() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        let _bound = bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        let _bound = bind(&SockAddr::unix(&path).unwrap(), OWNER.mode).unwrap();
         assert_eq!(mode(&path), 0o600);
         let refused = UnixStream::connect(&path).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn whoever_may_enter_the_folder_may_connect_where_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let visitors = Visitors { mode: Mode::from_bits_truncate(0o666), ..OWNER };
+        let door = super::listen(&path, visitors).unwrap();
+        assert_eq!(mode(&path), 0o666);
+        let mut queued = UnixStream::connect(&path).unwrap();
+        door.withdraw();
+        assert!(!path.exists());
+        io::Write::write_all(&mut queued, b"still heard").unwrap();
+        assert!(door.listener.accept().is_ok());
+        let missing = folder.path().join("missing/api.sock");
+        let visitors = Visitors { makes_folder: false, ..visitors };
+        let refused = super::listen(&missing, visitors).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
     }
 
     /// As a crash does, or the end of a child's copy.
@@ -191,6 +282,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         abandon(listen(&path).unwrap());
+        probe(&path).unwrap();
         assert!(path.exists(), "only who made it removes it");
         let _door = listen(&path).unwrap();
         UnixStream::connect(&path).unwrap();
@@ -224,10 +316,10 @@ mod tests {
             (&"x".repeat(200), "bytes are too long for a socket's path"),
         ] {
             let refused = listen(&path(name)).unwrap_err().to_string();
-            assert!(refused.starts_with("cannot open the control socket /"), "{refused}");
             assert!(refused.contains(what), "{name}: {refused}");
         }
         assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
+        assert_eq!(probe(&path("answering")).unwrap_err().kind(), ErrorKind::AddrInUse);
         UnixStream::connect(path("answering")).unwrap();
     }
 
