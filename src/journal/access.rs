@@ -29,7 +29,7 @@ pub fn access_lines() -> Option<OnAnswered> {
 
 fn write(line: &mut Line<'_>, answered: &Answered<'_>) {
     let Answered { route, status, total_us, database_us, pool_wait_us, bytes, .. } = *answered;
-    line.text("method", cut(answered.method, METHOD_BYTES_MAX));
+    line.word("method", cut(answered.method, METHOD_BYTES_MAX));
     line.word("route", route);
     line.text("path", cut(answered.path, PATH_BYTES_MAX));
     line.whole("status", status.into());

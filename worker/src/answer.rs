@@ -205,7 +205,7 @@ impl Visit {
         let Some(record) = &self.record else { return };
         let ms = |us: u64| us as f64 / 1000.0;
         let (database, pool) = (ms(record.database_us()), ms(record.pool_wait_us()));
-        let total = ms(record::us(self.start, Instant::now()));
+        let total = ms(record::us(self.start.elapsed()));
         let told = format!("total;dur={total}, db;dur={database}, pool;dur={pool}");
         if let Ok(told) = HeaderValue::try_from(told) {
             headers.insert(SERVER_TIMING, told);
@@ -255,7 +255,7 @@ impl Visit {
             path: self.head.uri.path(),
             code: self.code,
             trace_id: self.trace.as_ref().map(|trace| trace.id.as_str()),
-            total_us: record::us(self.start, end),
+            total_us: record::us(took),
             database_us: record.database_us(),
             pool_wait_us: record.pool_wait_us(),
             bytes,

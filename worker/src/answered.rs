@@ -12,7 +12,8 @@ pub(crate) const NONE: &str = "-";
 /// A request that has been answered, or whose client has left.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered<'a> {
-    /// As the client wrote it; `-` for what was no request.
+    /// As the client wrote it: a token, which holds no space, quote or backslash (RFC 9110 section 5.6.2); `-` for
+    /// what was no request.
     pub method: &'a str,
     /// The pattern of its route; `-` without one.
     pub route: &'static str,

@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -96,7 +97,7 @@ impl Record {
             Stage::Head { .. } | Stage::Handler => None,
         };
         if let Some(sum) = sum {
-            sum.set(sum.get() + us(begin, end));
+            sum.set(sum.get() + us(end.duration_since(begin)));
         }
         if let Some(spans) = &self.spans
             && spans.borrow().len() < SPANS_MAX
@@ -156,15 +157,13 @@ impl Drop for Timed {
     }
 }
 
-/// Microseconds from `begin` to `end`.
-pub(crate) fn us(begin: Instant, end: Instant) -> u64 {
-    u64::try_from(end.duration_since(begin).as_micros()).unwrap_or(u64::MAX)
+/// A time in microseconds.
+pub(crate) fn us(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::task::{spawn_local, yield_now};
     use tokio::time::{advance, sleep};
 

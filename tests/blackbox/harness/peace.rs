@@ -16,7 +16,7 @@ use super::declared;
 use super::launch::Launch;
 use super::log::{Event, Log};
 use super::proc::{self, Process};
-use super::wait::{pause, until};
+use super::wait::{pause, until, until_true};
 
 /// How long a start may take before a test has failed. A debug build on a busy machine is slow.
 const START: Duration = Duration::from_secs(30);
@@ -231,8 +231,15 @@ impl Drop for Peace {
     }
 }
 
+/// A signal that stops is heeded within this time.
+const STOPPED_AFTER: Duration = Duration::from_secs(10);
+
+/// Signals a process. A stop is waited for: one that runs on another processor goes on for a moment.
 pub(crate) fn signal_to(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));
+    if signal == Signal::SIGSTOP {
+        until_true("it is stopped", STOPPED_AFTER, || proc::is_stopped(pid));
+    }
 }
 
 fn described(processes: &[Process]) -> String {

@@ -51,6 +51,14 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     numbers_in("/proc").filter(|child| parent(*child) == Some(pid)).collect()
 }
 
+/// Whether a signal has stopped all its threads, or it has ended.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let tasks = format!("/proc/{pid}/task");
+    let mut states =
+        numbers_in(&tasks).filter_map(|thread| Process::stat(thread)?.into_iter().next());
+    states.all(|state| ["T", "Z", "X"].contains(&state.as_str()))
+}
+
 /// How many children `pid` has, zombies apart. Quick: to be asked again and again.
 pub(crate) fn child_count(pid: i32) -> usize {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

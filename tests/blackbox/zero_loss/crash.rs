@@ -11,47 +11,58 @@ use crate::harness::peace::signal_to;
 use crate::harness::wait::{pause, until_true};
 use crate::harness::{Connection, Database, Network, Peace, Turn, get, proc};
 
+/// A queue this long is a try.
+const QUEUED_MIN: usize = 10;
+/// Tries for each slot: a machine that stands still for a second lets a sibling empty the queue before.
+const TRIES_MAX: usize = 5;
+
 #[test]
 fn the_queue_of_a_killed_worker_is_answered() {
     let network = Network::own();
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let peace = launch(&turn, &database, 4).serve();
-    let (address, live) = (peace.address(), get("/health/live").header("connection", "close"));
     for slot in 0..4 {
-        let worker = peace.workers()[&slot];
-        signal_to(worker, Signal::SIGSTOP);
-        let mut clients: Vec<Connection> = (0..200)
-            .map(|_| {
-                let mut client = Connection::open(address).unwrap();
-                client.begin(&live).unwrap();
-                client
-            })
-            .collect();
-        // The others have accepted theirs; what is left waits for the one that is stopped, unless
-        // a sibling takes it over meanwhile.
-        let mut queued = 0;
-        until_true("the others have emptied their queues", SOON, || {
-            let queues = proc::queues(address.port());
-            queued = queues.iter().sum();
-            queues.iter().filter(|queue| **queue > 0).count() <= 1
-        });
-        let (mark, start) = (peace.log().len(), Instant::now());
-        signal_to(worker, Signal::SIGKILL);
-        let answers: Vec<_> = clients.iter_mut().map(|client| client.finish(&live)).collect();
-        let good = answers.iter().filter(|one| one.as_ref().is_ok_and(|one| one.status == 200));
-        let good = good.count();
-        eprintln!(
-            "slot {slot}: {queued} in the queue, {good} of 200 answered in {:?}",
-            start.elapsed()
-        );
-        assert_eq!(good, 200, "{:?}", answers.iter().find(|answer| answer.is_err()));
-        assert!(queued >= 10, "only {queued} were in the queue: nothing was tried");
-        peace.await_event("the successor", mark, SOON, |event| {
-            event.is_worker("ready") && event.number_of("slot") == Some(slot)
-        });
+        let was_tried = (0..TRIES_MAX).any(|_| kill_with_a_queue(&peace, slot) >= QUEUED_MIN);
+        assert!(was_tried, "slot {slot}: never {QUEUED_MIN} in the queue: nothing was tried");
     }
     network.check_nothing_lost("the_queue_of_a_killed_worker_is_answered");
+}
+
+/// Stops the worker of `slot`, lets 200 clients come, and kills it: all are answered. Gives how many were in
+/// its queue then.
+fn kill_with_a_queue(peace: &Peace, slot: i32) -> usize {
+    let (address, live) = (peace.address(), get("/health/live").header("connection", "close"));
+    let worker = peace.workers()[&slot];
+    signal_to(worker, Signal::SIGSTOP);
+    let mut clients: Vec<Connection> = (0..200)
+        .map(|_| {
+            let mut client = Connection::open(address).unwrap();
+            client.begin(&live).unwrap();
+            client
+        })
+        .collect();
+    // The others have accepted theirs; what is left waits for the one that is stopped, unless
+    // a sibling takes it over meanwhile.
+    let mut queued = 0;
+    until_true("the others have emptied their queues", SOON, || {
+        let queues = proc::queues(address.port());
+        queued = queues.iter().sum();
+        queues.iter().filter(|queue| **queue > 0).count() <= 1
+    });
+    let (mark, start) = (peace.log().len(), Instant::now());
+    signal_to(worker, Signal::SIGKILL);
+    let answers: Vec<_> = clients.iter_mut().map(|client| client.finish(&live)).collect();
+    let good = answers.iter().filter(|one| one.as_ref().is_ok_and(|one| one.status == 200)).count();
+    eprintln!(
+        "slot {slot}: {queued} in the queue, {good} of 200 answered in {:?}",
+        start.elapsed()
+    );
+    assert_eq!(good, 200, "{:?}", answers.iter().find(|answer| answer.is_err()));
+    peace.await_event("the successor", mark, SOON, |event| {
+        event.is_worker("ready") && event.number_of("slot") == Some(slot)
+    });
+    queued
 }
 
 /// Long enough for many, if they came without pauses.
