@@ -174,7 +174,7 @@ impl<'a> Line<'a> {
             whole[one + two..].copy_from_slice(parts[2]);
             self.raw(whole);
         } else {
-            parts.map(|part| self.raw(part));
+            parts.into_iter().for_each(|part| self.raw(part));
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rustix::net::{RecvFlags, recv};
@@ -211,6 +211,28 @@ fn a_full_worker_says_so_there_as_anywhere() {
     until_true("there is a seat again", SOON, || {
         ask(&path, &get("/health/live")).is_ok_and(|status| status == 200)
     });
+}
+
+#[test]
+fn a_full_worker_leaves_who_comes_to_a_sibling_that_has_room() {
+    let turn = Turn::shared();
+    let database = Database::new(&turn);
+    let (launch, path) = launch(&turn, &database, 2);
+    let peace = launch.args(["--max-connections", "2"]).serve();
+    // Whoever has them: one worker is full, the other has a seat.
+    let _seated = [(); 3].map(|()| Client::open(&path).unwrap());
+    until_true("they have their seats", SOON, || {
+        let workers = status(&peace)["workers"].as_array().cloned().unwrap_or_default();
+        workers.iter().filter_map(|worker| worker["connections"].as_u64()).sum::<u64>() == 3
+    });
+    // Longer than anybody waits in the queue of a full worker.
+    let until = Instant::now() + Duration::from_secs(3);
+    let (mut asked, mut refused) = (0, 0);
+    while Instant::now() < until {
+        asked += 1;
+        refused += usize::from(ask(&path, &get("/health/live")).unwrap() != 200);
+    }
+    assert!(asked > 100 && refused == 0, "{refused} of {asked} were refused");
 }
 
 #[test]

@@ -16,8 +16,9 @@ use std::task::Poll;
 
 use futures_util::FutureExt;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::task::yield_now;
-use tokio::time::{Duration, Instant, sleep, timeout_at};
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::connection::open;
 use crate::listen::{Listen, Peer};
@@ -28,6 +29,8 @@ use crate::shared::Shared;
 const BATCH: usize = 32;
 /// The longest queue a kernel keeps by default (`net.core.somaxconn`): whoever is behind it came later.
 const QUEUE_MAX: usize = 4096;
+/// How often a worker that is full looks whether somebody waits.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long to wait when the system has no more descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -82,13 +85,36 @@ async fn keep_accepting(listener: &impl Listen, shared: &Rc<Shared>) {
 /// Wait until a connection may be opened; whoever is queued for too long meanwhile is refused.
 async fn await_seat(listener: &impl Listen, shared: &Shared, queued_since: &mut Option<Instant>) {
     while shared.is_full() {
-        let since = *queued_since.get_or_insert_with(Instant::now);
-        let until = since + shared.limits.queue_timeout;
-        let waited = timeout_at(until, shared.room.notified()).await;
-        if waited.is_err() && refuse_queued(listener, shared).await {
-            *queued_since = None;
+        tokio::select! {
+            biased;
+            () = shared.room.notified() => {}
+            () = refuse_late(listener, shared, queued_since) => {}
         }
     }
+}
+
+/// Look at the queue, and refuse who is there when there was somebody for too long. One look that finds nobody
+/// begins the wait anew: a sibling may have room, and accept from the same socket.
+async fn refuse_late(listener: &impl Listen, shared: &Shared, queued_since: &mut Option<Instant>) {
+    while shared.is_full() {
+        if has_queued(listener) {
+            let since = *queued_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= shared.limits.queue_timeout
+                && refuse_queued(listener, shared).await
+            {
+                *queued_since = None;
+            }
+        } else {
+            *queued_since = None;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whether somebody waits to be accepted. Source: poll(2) on a socket that listens.
+fn has_queued(listener: &impl Listen) -> bool {
+    let mut asked = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// The next connection. `None`: other listeners have taken the last seats while this one had nobody.

@@ -26,7 +26,7 @@ pub(crate) fn address_text(peer: Peer) -> String {
 }
 
 /// A socket that the event loop watches.
-pub(crate) trait Listen: Sized + 'static {
+pub(crate) trait Listen: AsFd + Sized + 'static {
     type Stream: Stream + AsFd;
     /// The same, when nobody watches it any more.
     type Unwatched;
