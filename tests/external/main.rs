@@ -30,6 +30,8 @@ mod contract;
 mod copied;
 /// /docs in a real browser.
 mod docs;
+/// Two hosts behind a balancer, and a database with a standby.
+mod hosts;
 /// What others say of the API document, and of the API by it.
 mod openapi;
 /// The page of a load report, in a real browser.
