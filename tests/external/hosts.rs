@@ -23,6 +23,7 @@ use self::balancer::Balancer;
 use self::lab::{Lab, Machine};
 use crate::harness::api::{PASSWORD, User};
 use crate::harness::cluster::Cluster;
+use crate::harness::database::Sql;
 use crate::harness::folder::Folder;
 use crate::harness::load::{Call, LoadShape, Tally};
 use crate::harness::wait::until_true;
@@ -50,11 +51,11 @@ fn database_server(machine: &Machine, access: &Folder) -> Cluster {
 /// One that follows it from another machine, by the network.
 fn standby_of(primary: &Cluster, at: &Machine, machine: &Machine) -> Cluster {
     let standby = machine.within(|| Cluster::standby_of(primary));
-    let sql = crate::harness::database::Sql::connect(&standby.url("postgres")).unwrap();
+    let sql = Sql::connect(&standby.url("postgres")).unwrap();
     let place = format!("host={} user=peace application_name=standby", at.back());
     sql.run(&format!("alter system set primary_conninfo = '{place}'"));
     sql.run("select pg_reload_conf()");
-    let primary = crate::harness::database::Sql::connect(&primary.url("postgres")).unwrap();
+    let primary = Sql::connect(&primary.url("postgres")).unwrap();
     until_true("the standby follows", SOON, || {
         let following = "select count(*) from pg_stat_replication \
             where state = 'streaming' and client_addr is not null";
@@ -76,7 +77,7 @@ fn serve(turn: &Turn, machine: &Machine, balancer: &Lab, database_url: &str) -> 
         .env("DATABASE_URL", database_url)
         .env("JWT_SECRET_KEY", SECRET)
         .args(["--bind", &bind, "--workers", "2", "--pool-size", "2", "--log-format", "json"])
-        .args(["--access-log", "off", "--keepalive-grace", "1s", "--shutdown-delay", "5s"])
+        .args(["--access-log", "off", "--keepalive-grace", "1s", "--shutdown-delay", "3s"])
         .args(["--trusted-proxies", &balancer.street().to_string()])
         .under("setpriv", ["--pdeathsig", "KILL", "--"]);
     machine.within(|| launch.serve())

@@ -66,7 +66,7 @@ impl Balancer {
     /// What it thinks of a host, as the checks see it.
     fn state(&self, host: &str) -> String {
         let line = format!("peace,{host},");
-        let table = self.command("show stat");
+        let table = self.command("show stat").unwrap_or_default();
         let row = table.lines().find(|row| row.starts_with(&line)).unwrap_or_default();
         // The column that is called status.
         row.split(',').nth(17).unwrap_or_default().to_owned()
@@ -76,12 +76,13 @@ impl Balancer {
         UnixStream::connect(self.files.path().join("admin.sock"))
     }
 
-    fn command(&self, command: &str) -> String {
+    /// What it answers at its socket, which is not there for a moment while it starts.
+    fn command(&self, command: &str) -> io::Result<String> {
         let mut answer = String::new();
-        let mut admin = self.admin().expect("it was told to open one");
-        writeln!(admin, "{command}").expect("it reads");
-        admin.read_to_string(&mut answer).expect("it answers");
-        answer
+        let mut admin = self.admin()?;
+        writeln!(admin, "{command}")?;
+        admin.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 

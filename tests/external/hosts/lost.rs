@@ -90,6 +90,7 @@ fn of_a_host_that_is_lost_only_what_was_in_flight_there() {
         tally.slowest()
     );
     assert!(last < CHECKED + SLACK, "{last:?}: fine within the checks' interval");
+    assert_eq!(tally.losses().count(), 0, "what only reads is asked again elsewhere");
     writers::check_promises(&writes, &database);
     lab.hosts[1].mend(&["front", "back"]);
     service.balancer.await_state("host2", "UP", SOON);
