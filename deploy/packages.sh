@@ -111,6 +111,11 @@ has_slowhttptest() { command -v slowhttptest >/dev/null; }
 
 has_tmux() { command -v tmux >/dev/null; }
 
+has_iproute() { PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null; }
+
+# Where only root has it in PATH, too.
+has_haproxy() { PATH=$PATH:/usr/sbin command -v haproxy >/dev/null; }
+
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
@@ -128,6 +133,8 @@ missing_more() {
     ! lacks strace || missing+=', strace'
     ! lacks slowhttptest || missing+=', slowhttptest'
     ! lacks tmux || missing+=', tmux'
+    ! lacks iproute || missing+=', ip of iproute2'
+    ! lacks haproxy || missing+=', HAProxy'
     ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
@@ -149,6 +156,12 @@ install_more_command() {
             options+=(-o "DPkg::Options::=--path-exclude='*/prometheus.service'"
                 -o "DPkg::Options::=--path-exclude='/etc/init.d/prometheus'")
         fi
+        if lacks haproxy; then
+            packages+=(haproxy)
+            options+=(-o "DPkg::Options::=--path-exclude='*/haproxy.service'"
+                -o "DPkg::Options::=--path-exclude='/etc/init.d/haproxy'")
+        fi
+        ! lacks iproute || packages+=(iproute2)
         ! lacks wrk || packages+=(wrk)
         ! lacks valgrind || packages+=(valgrind)
         ! lacks strace || packages+=(strace)
@@ -167,6 +180,8 @@ install_more_command() {
         ! lacks strace || packages+=(strace)
         ! lacks slowhttptest || packages+=(slowhttptest)
         ! lacks tmux || packages+=(tmux)
+        ! lacks iproute || packages+=(iproute)
+        ! lacks haproxy || packages+=(haproxy)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -175,7 +190,7 @@ install_more_command() {
 }
 
 # Sees to what its arguments name: python (3, with venv), pgbouncer, prometheus, wrk, valgrind, strace,
-# slowhttptest, tmux, chromium (or Chrome).
+# slowhttptest, tmux, iproute, haproxy, chromium (or Chrome).
 provide_more() {
     local wanted=("$@") missing command
     missing=$(missing_more)

@@ -61,6 +61,8 @@ mod migrations;
 mod notify;
 /// Stop delay, pause, pid file, `ctl`.
 mod operate;
+/// Backup and restore as the page for operators has it.
+mod operations;
 /// The supervisor is killed.
 mod orphans;
 /// The database goes away and comes back.
@@ -83,6 +85,8 @@ mod refusals;
 mod repeats;
 /// One database call per read, and none that is hidden.
 mod round_trips;
+/// The sums on the page about more hosts.
+mod scaling;
 /// What the scripts do about a machine that lacks something.
 mod scripts;
 /// No secret is told.

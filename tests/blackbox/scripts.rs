@@ -78,14 +78,14 @@ fn a_debian_server_package_starts_no_cluster_of_its_own() {
 #[test]
 fn what_only_some_tests_need_is_asked_for_by_name() {
     // Where the system keeps its pgbouncer is looked at whatever PATH says.
-    let without = "has_pgbouncer() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium";
-    let all = "Python 3 with venv, pgbouncer, Prometheus with promtool, wrk, valgrind, strace, slowhttptest, tmux, Chromium";
+    let without = "has_pgbouncer() { false; }; has_iproute() { false; }; has_haproxy() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux iproute haproxy chromium";
+    let all = "Python 3 with venv, pgbouncer, Prometheus with promtool, wrk, valgrind, strace, slowhttptest, tmux, ip of iproute2, HAProxy, Chromium";
     let apt = "wrk valgrind strace slowhttptest tmux && apt-get install -y --no-install-recommends chromium";
     for (manager, packages) in [
-        ("apt-get", format!("python3-venv pgbouncer prometheus {apt}")),
+        ("apt-get", format!("python3-venv pgbouncer prometheus haproxy iproute2 {apt}")),
         (
             "dnf",
-            "python3 pgbouncer golang-github-prometheus chromium wrk valgrind strace slowhttptest tmux"
+            "python3 pgbouncer golang-github-prometheus chromium wrk valgrind strace slowhttptest tmux iproute haproxy"
                 .to_owned(),
         ),
     ] {
@@ -95,7 +95,7 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
         assert!(said.contains(&format!("{packages}\n")), "{said}");
         assert!(said.contains("neither root nor sudo"), "{said}");
     }
-    let with = "has_pgbouncer() { true; }; has_python() { true; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium";
+    let with = "has_pgbouncer() { true; }; has_iproute() { true; }; has_haproxy() { true; }; has_python() { true; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux iproute haproxy chromium";
     for browser in ["chromium", "chromium-browser", "google-chrome"] {
         let (output, said) = run(
             with,
@@ -117,7 +117,7 @@ fn what_only_some_tests_need_is_asked_for_by_name() {
 #[test]
 fn what_the_packages_do_not_have_is_said_in_one_line() {
     // The manager cannot get it; what else it was asked for is there by then.
-    let line = "has_pgbouncer() { true; }; has_python() { true; }; install() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium";
+    let line = "has_pgbouncer() { true; }; has_iproute() { true; }; has_haproxy() { true; }; has_python() { true; }; install() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux iproute haproxy chromium";
     let (output, said) = run(
         line,
         &[
@@ -139,7 +139,7 @@ fn what_the_packages_do_not_have_is_said_in_one_line() {
 #[test]
 fn debian_packages_bring_no_service() {
     let (_, said) = run(
-        "has_pgbouncer() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux chromium",
+        "has_pgbouncer() { false; }; has_iproute() { false; }; has_haproxy() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux iproute haproxy chromium",
         &["apt-get"],
     );
     for file in [
@@ -147,6 +147,8 @@ fn debian_packages_bring_no_service() {
         "'/etc/init.d/pgbouncer'",
         "'*/prometheus.service'",
         "'/etc/init.d/prometheus'",
+        "'*/haproxy.service'",
+        "'/etc/init.d/haproxy'",
     ] {
         assert!(said.contains(&format!("--path-exclude={file}")), "{said}");
     }

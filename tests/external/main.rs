@@ -1,6 +1,6 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, a real
-//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, tools that judge an API by its
-//! document, and copies of the project that are edited and built.
+//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, a real HAProxy, tools that judge an API
+//! by its document, the schemas of Kubernetes, and copies of the project that are edited and built.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -32,6 +32,8 @@ mod copied;
 mod docs;
 /// Two hosts behind a balancer, and a database with a standby.
 mod hosts;
+/// The Kubernetes files, against the API's schemas and the program's settings.
+mod kubernetes;
 /// What others say of the API document, and of the API by it.
 mod openapi;
 /// The page of a load report, in a real browser.

@@ -14,13 +14,13 @@ import yaml
 
 # What maps hold names that the API does not choose.
 FREE = {"labels", "annotations", "matchLabels", "selector", "stringData", "requests", "limits"}
-# Numbers and texts of this type may be given as either; the schemas say only one.
-VERSION = "1.33"
+# An old one that is still in use, and the newest one that is known.
+VERSIONS = ["1.30", "1.37"]
 
 
-def fails(document):
+def fails(document, version=VERSIONS[-1]):
     try:
-        kubernetes_validate.validate(document, VERSION, strict=True)
+        kubernetes_validate.validate(document, version, strict=True)
     except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
         return str(error.message if hasattr(error, "message") else error)
     return None
@@ -52,9 +52,10 @@ for name in sys.argv[1:]:
     with open(name, encoding="utf-8") as file:
         for document in yaml.safe_load_all(file):
             documents += 1
-            error = fails(document)
-            if error:
-                wrong.append(f"{name}: {document.get('kind')}: {error}")
+            for version in VERSIONS:
+                error = fails(document, version)
+                if error:
+                    wrong.append(f"{name}: {document.get('kind')} of {version}: {error}")
             for path in fields(document):
                 # Which schema is meant is said by these two.
                 if path in (("apiVersion",), ("kind",)):
@@ -62,7 +63,7 @@ for name in sys.argv[1:]:
                 tried += 1
                 if not fails(misspelt(document, path)):
                     wrong.append(f"{name}: {document.get('kind')}: not seen: {path}")
-print(f"{documents} documents of Kubernetes {VERSION}, {tried} misspelt fields")
+print(f"{documents} documents of Kubernetes {' and '.join(VERSIONS)}, {tried} misspelt fields")
 for line in wrong:
     print(line)
 sys.exit(bool(wrong))
