@@ -132,6 +132,28 @@ fn of_several_servers_a_standby_that_comes_first_is_not_taken() {
     assert!(asked.iter().all(|server| *server == primary.socket()), "{asked:?}");
 }
 
+// What deploy/SCALING.md says of hosts that only read.
+#[test]
+fn a_host_on_a_standby_answers_reads_and_refuses_writes() {
+    let turn = Turn::shared();
+    let primary = Cluster::start(&[]);
+    let database = Database::migrated_in(&primary);
+    let standby = Cluster::standby_of(&primary);
+    let any = url(&standby, &primary, &database).replace("=read-write", "=any");
+    let writes = launch(&turn, &database.url()).workers(1).serve();
+    let reads = launch(&turn, &any).workers(1).serve();
+    let created = writes.ask(&user("ann"));
+    let place = created.header("location").unwrap();
+    await_replay(&database, &database.on(&standby));
+    assert_eq!(reads.ask(&get(place)).json()["name"], "ann");
+    assert_eq!(reads.ask(&get("/users")).status, 200);
+    assert_eq!(reads.ask(&get("/health/ready")).status, 200);
+    let refused = reads.ask(&user("bob"));
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true));
+    // And reads go on after that.
+    assert_eq!(reads.ask(&get(place)).status, 200);
+}
+
 #[test]
 fn a_first_server_that_keeps_silent_holds_nobody_up() {
     let turn = Turn::shared();

@@ -1,6 +1,7 @@
 //! The server behind a pgbouncer in transaction mode that has fewer sessions with PostgreSQL than the
 //! server has with it, so that they change hands all the time.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use crate::contract::abuse;
 use crate::harness::api::{PASSWORD, User, add_item, sign_up};
 use crate::harness::client::Reply;
 use crate::harness::cluster::Cluster;
+use crate::harness::database::Sql;
 use crate::harness::wait::until_true;
 use crate::harness::{Connection, Database, Launch, Peace, Request, Turn, get, post, put, request};
 
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 /// Of two workers with two connections each.
 const SERVER_SESSIONS: usize = 3;
 const CLIENTS: usize = 32;
@@ -24,16 +27,34 @@ fn launch(turn: &Turn, database: &Database<'_>, pooler: &Pooler) -> Launch {
     launch.args(["--database-pooler", "transaction"])
 }
 
+/// As README has it: limits stand with the role, and `peace-migrate` has PostgreSQL's own URL.
 #[test]
 fn the_whole_contract_holds_behind_a_transaction_pooler() {
     let turn = Turn::shared();
-    let pooler = Pooler::start_rotating(SERVER_SESSIONS);
+    let cluster = Cluster::start(&[]);
+    let readme = fs::read_to_string(README).unwrap();
+    let limits: Vec<&str> =
+        readme.lines().filter(|line| line.starts_with("alter role peace set ")).collect();
+    assert_eq!(limits.len(), 2, "{limits:?}");
+    Sql::connect(&cluster.url("postgres")).unwrap().run(&limits.concat());
+    let more = format!("min_pool_size = {SERVER_SESSIONS}\nserver_round_robin = 1\n");
+    let pooler = Pooler::before(&cluster, SERVER_SESSIONS, &more);
+    let migrated = || {
+        let database = Database::blank_in(&cluster);
+        let migrate = Launch::bare(&turn).program(env!("CARGO_BIN_EXE_peace-migrate"));
+        let migrate = migrate.env("DATABASE_URL", &database.url()).args(["upgrade", "head"]);
+        let output = migrate.output();
+        assert!(output.status.success(), "{output:?}");
+        database
+    };
     for item_writes in ["owner", "anyone"] {
-        let database = Database::new(&turn);
+        let database = migrated();
         abuse::abuse(launch(&turn, &database, &pooler), item_writes);
     }
-    let database = Database::new(&turn);
+    let database = migrated();
     abuse::add_unknown(launch(&turn, &database, &pooler));
+    let limit = "select current_setting('statement_timeout')";
+    assert_eq!(database.sql().value::<String>(limit, &[]), "5s", "as any session of the role");
     let log = pooler.log();
     assert!(!log.contains("prepared statement"), "{log}");
 }
