@@ -83,12 +83,13 @@ fn of_a_host_that_is_lost_only_what_was_in_flight_there() {
     let failed: Vec<_> = writers::failures(&writes).collect();
     let last = failed.iter().map(|write| write.begun.saturating_duration_since(cut)).max();
     let last = last.unwrap_or_default().max(last_loss(&tally, cut));
+    let lost = tally.losses().count() + failed.len();
     eprintln!(
-        "silent: {} of {} lost, the last one begun {last:?} after; reads answered within {:?}",
-        tally.losses().count() + failed.len(),
+        "silent: {lost} of {} lost, the last one begun {last:?} after; reads answered within {:?}",
         tally.total() + writes.len(),
         tally.slowest()
     );
+    assert!(lost <= IN_FLIGHT, "{failed:?}");
     assert!(last < CHECKED + SLACK, "{last:?}: fine within the checks' interval");
     assert_eq!(tally.losses().count(), 0, "what only reads is asked again elsewhere");
     writers::check_promises(&writes, &database);
