@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use super::dotenv;
 use super::file::{self, FileText};
@@ -177,9 +177,13 @@ impl Variables<'_> {
             return Some(Err(Problem::new(origin.subject(), &wrong)));
         }
         let missing = || Wrong::new("names no file that exists", "give the path of a file");
-        let file = file::read(&self.sources.folder.join(path));
+        let path = self.sources.folder.join(path);
+        let file = file::read(&path);
         Some(match file.and_then(|file| file.ok_or_else(missing)) {
-            Ok(file) => secret_in(&file, origin),
+            Ok(file) => secret_in(&file, origin).map(|found| match is_of_a_container(&path) {
+                true => Found { file_mode: None, ..found },
+                false => found,
+            }),
             Err(wrong) => Err(Problem::new(origin.subject(), &wrong)),
         })
     }
@@ -222,6 +226,13 @@ fn runtime_folder(sources: &Sources) -> Option<PathBuf> {
     env::split_paths(folders).find(|folder| !folder.as_os_str().is_empty())
 }
 
+/// Whether a container engine has put the file there, for this container alone: Swarm with mode 0444, Compose
+/// with the mode that it has outside, so the mode says nothing about who may read it.
+fn is_of_a_container(path: &Path) -> bool {
+    let is_plain = |part: Component<'_>| part != Component::ParentDir;
+    path.starts_with("/run/secrets") && path.components().all(is_plain)
+}
+
 /// The secret that a file holds: its text without the line end that editors add.
 fn secret_in(file: &FileText, origin: Origin) -> Result<Found, Problem> {
     let text = file.text.trim_end_matches(['\r', '\n']);
@@ -230,4 +241,22 @@ fn secret_in(file: &FileText, origin: Origin) -> Result<Found, Problem> {
         return Err(Problem::new(origin.subject(), &wrong));
     }
     Ok(Found { file_mode: Some(file.mode), ..Found::new(text.to_owned(), origin) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_the_engine_may_have_any_mode() {
+        for (path, is_one) in [
+            ("/run/secrets/key", true),
+            ("/run/secrets/app/key", true),
+            ("/run/secrets/../key", false),
+            ("/run/secrets-of-all/key", false),
+            ("/srv/run/secrets/key", false),
+        ] {
+            assert_eq!(is_of_a_container(Path::new(path)), is_one, "{path}");
+        }
+    }
 }
