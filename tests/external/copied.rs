@@ -81,9 +81,15 @@ impl Copied {
 pub(crate) struct Draft(Folder);
 
 impl Draft {
-    fn new(user: &str) -> Self {
+    /// The project as it is, to the byte.
+    pub(crate) fn exact() -> Self {
         let draft = Self(Folder::new());
         mirror(Path::new(PROJECT), &listed(), draft.path());
+        draft
+    }
+
+    fn new(user: &str) -> Self {
+        let draft = Self::exact();
         let version = |text: &str| format!("[workspace.package]\nversion = \"{text}\"");
         let own = version(&format!("{VERSION}-{user}"));
         let manifest = draft.path().join("Cargo.toml");

@@ -1,6 +1,7 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, a real
-//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, a real HAProxy, tools that judge an API
-//! by its document, the schemas of Kubernetes, and copies of the project that are edited and built.
+//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, a real HAProxy, a real Docker Engine,
+//! tools that judge an API by its document, the schemas of Kubernetes, and copies of the project that are edited and
+//! built.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
@@ -28,6 +29,10 @@ mod clients;
 mod contract;
 /// A copy of this project, and what is built of it.
 mod copied;
+/// A Debian system as a folder.
+mod debian;
+/// A real Docker Engine and docker-compose: our images, built and run.
+mod docker;
 /// /docs in a real browser.
 mod docs;
 /// Two hosts behind a balancer, and a database with a standby.

@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
     pub(crate) class: Class,
     /// What was seen of a loss.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// All requests of a load.
