@@ -116,6 +116,17 @@ has_iproute() { PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null; }
 # Where only root has it in PATH, too.
 has_haproxy() { PATH=$PATH:/usr/sbin command -v haproxy >/dev/null; }
 
+# Its engine, docker-compose as a program of its own, and what the tests' lines of a console call.
+has_docker() {
+    local program
+    for program in dockerd docker docker-compose ip curl openssl; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "$program" || return 1
+    done
+} >/dev/null
+
+# It is where only root has it in PATH.
+has_debootstrap() { PATH=$PATH:/usr/sbin command -v debootstrap >/dev/null; }
+
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
@@ -135,6 +146,8 @@ missing_more() {
     ! lacks tmux || missing+=', tmux'
     ! lacks iproute || missing+=', ip of iproute2'
     ! lacks haproxy || missing+=', HAProxy'
+    ! lacks docker || missing+=', Docker Engine with docker-compose'
+    ! lacks debootstrap || missing+=', debootstrap'
     ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
@@ -167,6 +180,16 @@ install_more_command() {
         ! lacks strace || packages+=(strace)
         ! lacks slowhttptest || packages+=(slowhttptest)
         ! lacks tmux || packages+=(tmux)
+        if lacks docker; then
+            # Docker's own packages are in the way of Debian's, and as good.
+            command -v dockerd >/dev/null || packages+=(docker.io)
+            packages+=(docker-compose iproute2 curl openssl)
+            options+=(-o "DPkg::Options::=--path-exclude='*/docker.service'"
+                -o "DPkg::Options::=--path-exclude='*/docker.socket'"
+                -o "DPkg::Options::=--path-exclude='*/containerd.service'"
+                -o "DPkg::Options::=--path-exclude='/etc/init.d/docker'")
+        fi
+        ! lacks debootstrap || packages+=(debootstrap)
         ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
         # Last and by itself: Ubuntu has it as a snap only.
         ! lacks chromium || steps+=("$apt chromium")
@@ -182,6 +205,8 @@ install_more_command() {
         ! lacks tmux || packages+=(tmux)
         ! lacks iproute || packages+=(iproute)
         ! lacks haproxy || packages+=(haproxy)
+        ! lacks docker || packages+=(moby-engine docker-compose iproute curl openssl)
+        ! lacks debootstrap || packages+=(debootstrap)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -190,7 +215,7 @@ install_more_command() {
 }
 
 # Sees to what its arguments name: python (3, with venv), pgbouncer, prometheus, wrk, valgrind, strace,
-# slowhttptest, tmux, iproute, haproxy, chromium (or Chrome).
+# slowhttptest, tmux, iproute, haproxy, docker (its engine), debootstrap, chromium (or Chrome).
 provide_more() {
     local wanted=("$@") missing command
     missing=$(missing_more)

@@ -139,10 +139,14 @@ fn what_the_packages_do_not_have_is_said_in_one_line() {
 #[test]
 fn debian_packages_bring_no_service() {
     let (_, said) = run(
-        "has_pgbouncer() { false; }; has_iproute() { false; }; has_haproxy() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux iproute haproxy chromium",
+        "has_pgbouncer() { false; }; has_iproute() { false; }; has_haproxy() { false; }; provide_more python pgbouncer prometheus wrk valgrind strace slowhttptest tmux iproute haproxy docker debootstrap chromium",
         &["apt-get"],
     );
     for file in [
+        "'*/docker.service'",
+        "'*/docker.socket'",
+        "'*/containerd.service'",
+        "'/etc/init.d/docker'",
         "'*/pgbouncer.service'",
         "'/etc/init.d/pgbouncer'",
         "'*/prometheus.service'",

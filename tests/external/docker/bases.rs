@@ -24,7 +24,7 @@ use crate::harness::folder::Folder;
 const RECIPE: u32 = 1;
 const LOCK: &str = include_str!("../../../Cargo.lock");
 /// Who runs our images.
-const USER: &str = "nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n";
+const USER: &str = "nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n";
 /// Of the Debian tree, what the programs' base is.
 const RUNTIME: [&str; 2] = ["libc6:amd64", "libgcc-s1:amd64"];
 /// PostgreSQL's start: what the official image does for the variables that are given to it here.
@@ -172,15 +172,21 @@ fn stage_programs(folder: &Path, tree: &Path) -> Staged {
 
 fn stage_postgres(folder: &Path, programs: &Path) -> Staged {
     merge_usr(folder);
-    let shown = Command::new(programs.join("initdb")).arg("--show").output().unwrap();
-    let shown = crate::openapi::told(&shown);
-    let share = shown.lines().find_map(|line| line.strip_prefix("share_path="));
-    let share = Path::new(share.expect("initdb shows it"));
+    let home = programs.parent().expect("it is in a folder");
+    // Debian's, PostgreSQL's own, and Fedora's.
+    let version = home.file_name().expect("it has a name");
+    let shares = [
+        Path::new("/usr/share/postgresql").join(version),
+        home.join("share"),
+        "/usr/share/pgsql".into(),
+    ];
+    let share = shares.iter().find(|path| path.join("postgres.bki").is_file());
+    let share = share.expect("PostgreSQL's own files").as_path();
     let names = ["postgres", "initdb", "pg_isready"];
     let mut all: Vec<PathBuf> = names.iter().map(|name| programs.join(name)).collect();
     all.push("/bin/sh".into());
     // Beside the programs, or where Fedora has it.
-    let libraries = [programs.join("../lib"), "/usr/lib64/pgsql".into()];
+    let libraries = [home.join("lib"), "/usr/lib64/pgsql".into()];
     let libraries = libraries.iter().find(|path| path.join("plpgsql.so").is_file());
     for entry in fs::read_dir(libraries.expect("PostgreSQL's own libraries")).unwrap() {
         let path = entry.unwrap().path();
