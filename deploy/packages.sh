@@ -182,7 +182,7 @@ install_more_command() {
         ! lacks tmux || packages+=(tmux)
         if lacks docker; then
             # Docker's own packages are in the way of Debian's, and as good.
-            command -v dockerd >/dev/null || packages+=(docker.io)
+            PATH=$PATH:/usr/sbin command -v dockerd >/dev/null || packages+=(docker.io)
             packages+=(docker-compose iproute2 curl openssl)
             options+=(-o "DPkg::Options::=--path-exclude='*/docker.service'"
                 -o "DPkg::Options::=--path-exclude='*/docker.socket'"
