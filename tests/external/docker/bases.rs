@@ -27,6 +27,8 @@ const LOCK: &str = include_str!("../../../Cargo.lock");
 const USER: &str = "nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n";
 /// Of the Debian tree, what the programs' base is.
 const RUNTIME: [&str; 2] = ["libc6:amd64", "libgcc-s1:amd64"];
+/// Where PostgreSQL has its socket.
+const SOCKETS: &str = "var/run/postgresql";
 /// PostgreSQL's start: what the official image does for the variables that are given to it here.
 const START: &str = r#"#!/bin/sh
 set -e
@@ -57,7 +59,7 @@ impl Bases {
             made(engine, "programs", &(&status, USER), |folder| stage_programs(folder, &tree));
         let server = Binaries::find(None).expect("PostgreSQL is installed");
         let version = run(Command::new(&server.postgres).arg("--version"));
-        let postgres = made(engine, "postgres", &(&version, START), |folder| {
+        let postgres = made(engine, "postgres", &(&version, START, SOCKETS), |folder| {
             stage_postgres(folder, server.postgres.parent().expect("it is in a folder"))
         });
         Self { rust, programs, postgres }
@@ -216,7 +218,10 @@ fn stage_postgres(folder: &Path, programs: &Path) -> Staged {
     fs::create_dir_all(&data).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     chown(&data, Some(999), Some(999)).unwrap();
-    fs::create_dir_all(folder.join("var/run/postgresql")).unwrap();
+    // Its mode is that of the memory that is put upon it.
+    let sockets = folder.join(SOCKETS);
+    fs::create_dir_all(&sockets).unwrap();
+    fs::set_permissions(&sockets, fs::Permissions::from_mode(0o3777)).unwrap();
     make_tmp(folder);
     fs::write(folder.join("start"), START).unwrap();
     fs::set_permissions(folder.join("start"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -16,6 +16,7 @@ use super::bases::Bases;
 use super::engine::{BUILD_S, Engine, SOON_S};
 use crate::copied::{Draft, run};
 use crate::harness::wait::until;
+use crate::openapi::told;
 
 const README: &str = include_str!("../../../README.md");
 /// The line that builds, which takes minutes once.
@@ -171,7 +172,8 @@ impl Drop for Stack {
         let args = ["down", "--volumes", "--remove-orphans", "--timeout", "9"];
         let mut down = self.at_home(self.engine.bounded(SOON_S, "docker-compose", &args));
         if std::thread::panicking() {
-            eprintln!("{}", self.log("app"));
+            let logs = self.engine.bounded(SOON_S, "docker-compose", &["logs", "--no-color"]);
+            eprintln!("{:?}", self.at_home(logs).output().map(|output| told(&output)));
         }
         let gone = down.output().unwrap();
         assert!(gone.status.success() || std::thread::panicking(), "{gone:?}");
