@@ -1,0 +1,159 @@
+//! Starts, reloads, upgrades, restarts and stops, under load where there can be any.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{SOON, await_state, installed, is_ready, load, more, programs, status, workers};
+use crate::harness::load::Class;
+use crate::harness::wait::{until, until_true};
+use crate::harness::{Database, Turn};
+
+#[test]
+fn it_is_active_when_every_worker_accepts() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    // A worker prepares its statements before it is ready, and has to wait for the table.
+    let sql = database.sql();
+    sql.run(r#"begin; lock table "user" in access exclusive mode"#);
+    machine.run("systemctl start --no-block peace");
+    let between = until("workers that boot", SOON, || {
+        let asked = "peace-supervisor ctl --control /run/peace/control.sock status --json";
+        let status: Value = serde_json::from_slice(&machine.output(asked).stdout).ok()?;
+        (status["workers"].as_array()?.len() == 3).then_some(status)
+    });
+    assert_eq!(machine.property("peace", "ActiveState"), "activating");
+    assert_eq!(between["ready"], 0, "{between}");
+    let start = Instant::now();
+    sql.run("commit");
+    await_state(&machine, "peace", "active");
+    eprintln!("active {:.2?} after the workers could go on", start.elapsed());
+    assert_eq!(status(&machine)["ready"], 3);
+    assert!(is_ready());
+    assert_eq!(machine.property("peace", "StatusText"), "3 workers serve");
+}
+
+#[test]
+fn a_reload_under_load_loses_nothing_and_one_that_fails_says_so() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    machine.run("systemctl start peace");
+    let (first, main) = (workers(&machine), machine.property("peace", "MainPID"));
+    let load = load();
+    let start = Instant::now();
+    machine.run("systemctl reload peace");
+    let (took, second) = (start.elapsed(), workers(&machine));
+    eprintln!("systemctl reload took {took:.2?}");
+    assert!(first.iter().all(|pid| !second.contains(pid)), "{first:?} {second:?}");
+    more(&load);
+
+    // A wrong setting, and workers that cannot boot: nobody may connect anew.
+    machine.append("/etc/peace/peace.toml", "timeout = \"soon\"");
+    let refused = |reason: &str| {
+        let output = machine.output("systemctl reload peace");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let journal = machine.journal("peace");
+        assert!(journal.contains(reason), "{reason}: {journal}");
+        assert_eq!(workers(&machine), second, "the old ones serve on");
+        assert_eq!(machine.property("peace", "ActiveState"), "active");
+    };
+    refused("timeout");
+    machine.run("sed -i '/^timeout/d' /etc/peace/peace.toml");
+    let beside = database.sql_beside();
+    beside.run(&format!("alter database {} allow_connections false", database.name()));
+    refused("slot 0");
+    beside.run(&format!("alter database {} allow_connections true", database.name()));
+    machine.run("systemctl reload peace");
+    assert_eq!(machine.property("peace", "MainPID"), main);
+    more(&load);
+    load.stop().check_nothing_lost("a reload, two that fail, and another");
+    machine.network.check_nothing_lost("reloads");
+}
+
+#[test]
+fn another_release_takes_over_in_the_same_process() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    machine.run("systemctl start peace");
+    let (first, main) = (workers(&machine), machine.property("peace", "MainPID"));
+    let next = env!("CARGO_PKG_VERSION").replace(|c: char| c.is_ascii_digit(), "8");
+    machine.run("mkdir /srv/next");
+    for program in ["peace-supervisor", "peace-migrate"] {
+        let to = machine.path(&format!("/srv/next/{program}"));
+        let script = format!("s/{}/{next}/g", env!("CARGO_PKG_VERSION").replace('.', r"\."));
+        let mut sed = Command::new("sed");
+        sed.env("LC_ALL", "C").arg(script).arg(programs().join(program));
+        assert!(sed.stdout(std::fs::File::create(to).unwrap()).status().unwrap().success());
+    }
+    machine.run("chmod 755 /srv/next/*");
+    let load = load();
+    let told = machine.run("deploy/systemd/install --from /srv/next");
+    assert!(told.contains("ctl upgrade --wait"), "{told}");
+    let start = Instant::now();
+    machine.run("peace-supervisor ctl --control /run/peace/control.sock upgrade --wait");
+    eprintln!("the upgrade took {:.2?}", start.elapsed());
+    more(&load);
+    load.stop().check_nothing_lost("an upgrade");
+    machine.network.check_nothing_lost("an upgrade");
+    let status = status(&machine);
+    assert_eq!(status["version"], next.as_str(), "{status}");
+    assert!(workers(&machine).iter().all(|pid| !first.contains(pid)));
+    assert_eq!(machine.property("peace", "MainPID"), main);
+    assert_eq!(machine.property("peace", "NRestarts"), "0");
+    // The manager goes on with it as before.
+    machine.run("systemctl reload peace");
+    machine.run("systemctl stop peace");
+    assert_eq!(machine.property("peace", "Result"), "success");
+}
+
+#[test]
+fn a_restart_refuses_nobody_since_the_manager_keeps_the_sockets() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    machine.run("systemctl start peace");
+    let main = machine.property("peace", "MainPID");
+    let load = load();
+    let start = Instant::now();
+    machine.run("systemctl restart peace");
+    eprintln!("systemctl restart took {:.2?}", start.elapsed());
+    assert_ne!(machine.property("peace", "MainPID"), main);
+    more(&load);
+    let tally = load.stop();
+    tally.check_nothing_lost("a restart");
+    machine.network.check_nothing_lost("a restart");
+}
+
+#[test]
+fn a_stop_under_load_answers_what_has_come_and_leaves_nothing() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    machine.run("systemctl start peace");
+    assert!(machine.processes("peace.service").len() >= 4);
+    let load = load();
+    let stop = Instant::now();
+    machine.run("systemctl stop peace");
+    let took = stop.elapsed();
+    let tally = load.stop();
+    eprintln!("systemctl stop took {took:.2?}: {tally}");
+    let is_late = |begun: Instant| begun >= stop;
+    let lost: Vec<_> = tally
+        .losses()
+        .filter(|loss| loss.class != Class::Refused || !is_late(loss.begun))
+        .collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(tally.count(Class::Ok) > 100 && tally.count(Class::Refused) > 0, "{tally}");
+    assert_eq!(machine.processes("peace.service"), [0; 0]);
+    assert_eq!(machine.property("peace", "ActiveState"), "inactive");
+    assert_eq!(machine.property("peace", "Result"), "success");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    until_true("nobody is at the database", SOON, || {
+        let count = "select count(*) from pg_stat_activity where datname = $1";
+        database.sql_beside().value::<i64>(count, &[&database.name()]) == 0
+    });
+}
