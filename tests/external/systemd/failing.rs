@@ -57,6 +57,8 @@ fn who_connects_to_a_socket_unit_is_answered_by_the_next() {
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let machine = installed(&database);
+    // As many as the unit has lines: it opens them as root, and nobody else may add one to them.
+    machine.run("sed -i 's/^workers = .*/workers = 2/' /etc/peace/peace.toml");
     machine.run("systemctl start peace.socket");
     // The first one who comes starts the server.
     assert_eq!(machine.property("peace", "ActiveState"), "inactive");
@@ -64,7 +66,7 @@ fn who_connects_to_a_socket_unit_is_answered_by_the_next() {
     assert_eq!(get("/health/live").fresh(api()).unwrap().status, 200);
     eprintln!("the first one, who starts the server, waits for {:.2?}", first.elapsed());
     await_state(&machine, "peace", "active");
-    assert_eq!(workers(&machine).len(), 3, "two sockets are the manager's, one is the server's");
+    assert_eq!(workers(&machine).len(), 2);
     kill_and_connect(&machine, "killed, sockets of peace.socket");
 }
 

@@ -117,6 +117,11 @@ impl Machine {
         machine
     }
 
+    /// Its first process, as we see it.
+    pub(super) fn leader(&self) -> i32 {
+        self.leader
+    }
+
     /// A file or folder of it.
     pub(super) fn path(&self, inside: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{inside}", self.leader))
@@ -146,7 +151,7 @@ impl Machine {
             "--ipc",
             "--root",
         ]);
-        command.args(["--wd=/proc/self/root", "--", "bash", "-c"]);
+        command.arg(format!("--wd=/proc/{}/root", self.leader)).args(["--", "bash", "-c"]);
         command.arg(format!("cd {PROJECT} && {line}"));
         command.env_clear().env("PATH", PATH).env("HOME", "/root").env("SYSTEMD_PAGER", "");
         command.stdin(Stdio::null());
