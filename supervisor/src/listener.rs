@@ -11,7 +11,7 @@
 //! `TCP_NODELAY` and keep-alive from here, which saves two calls per connection.
 //! Source: socket(7), tcp(7), listen(2).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -212,7 +212,13 @@ impl Listeners {
     pub(crate) fn refuse_new(&self) -> io::Result<()> {
         self.shared.withdraw();
         let ours = self.slots.iter().skip(self.given).flatten();
-        ours.into_iter().try_for_each(|one| SockRef::from(one).attach_filter(&NO_NEW))
+        ours.into_iter().try_for_each(|one| refuse_new_at(&SockRef::from(one)))
+    }
+
+    /// Lets so many wait on each of our own again, whatever a supervisor before us has left of that.
+    pub(crate) fn queue_again(&self, backlog: u32) -> io::Result<()> {
+        let ours = self.slots.iter().skip(self.given).flatten();
+        ours.into_iter().try_for_each(|one| queue_at_most(&SockRef::from(one), backlog))
     }
 }
 
@@ -245,6 +251,19 @@ const NO_NEW: [SockFilter; 5] = [
     SockFilter::new(steering::RETURN, 0, 0, u32::MAX),
 ];
 
+/// Some kernels let only root filter what comes (`CAP_NET_ADMIN`). For others the queue is made as short as there
+/// is: one waits, all others are dropped until that one is accepted. Source: listen(2), tcp(7).
+fn refuse_new_at(socket: &SockRef<'_>) -> io::Result<()> {
+    match socket.attach_filter(&NO_NEW) {
+        Err(refused) if refused.kind() == ErrorKind::PermissionDenied => socket.listen(0),
+        done => done,
+    }
+}
+
+fn queue_at_most(socket: &SockRef<'_>, backlog: u32) -> io::Result<()> {
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
 fn listen_one(address: SocketAddr, backlog: u32) -> Result<TcpListener, Error> {
     let ask = || {
         let socket = open(address)?;
@@ -254,7 +273,7 @@ fn listen_one(address: SocketAddr, backlog: u32) -> Result<TcpListener, Error> {
         socket.set_keepalive(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        queue_at_most(&SockRef::from(&socket), backlog)?;
         Ok(socket.into())
     };
     ask().map_err(|source| Error::refusal(address.into(), source))
@@ -386,5 +405,18 @@ mod tests {
         let mut heard = [0; 11];
         io::Read::read_exact(&mut served, &mut heard).unwrap();
         assert_eq!(&heard, b"still heard");
+    }
+
+    #[test]
+    fn who_may_not_filter_lets_one_wait_until_a_next_start() {
+        let listeners = Listeners::open(&ANY, 1, 16).unwrap();
+        let address = listeners.address().unwrap();
+        SockRef::from(listeners.of(0).unwrap()).listen(0).unwrap();
+        let connect =
+            || TcpStream::connect_timeout(&address, std::time::Duration::from_millis(100));
+        let _waits = connect().unwrap();
+        assert_eq!(connect().unwrap_err().kind(), ErrorKind::TimedOut);
+        listeners.queue_again(16).unwrap();
+        let _wait_too = [connect().unwrap(), connect().unwrap()];
     }
 }

@@ -133,6 +133,7 @@ impl Supervisor {
         let Activated { listeners, closed } = activated.map_err(Error::system("LISTEN_FDS"))?;
         let notify = Notify::of(start);
         closed.iter().for_each(|name| notify.forget(name));
+        listeners.queue_again(config.backlog).map_err(Error::system("listen"))?;
         if listeners.slots() > SLOTS_MAX {
             return Err(Error::TooManyWorkers(listeners.slots()));
         }

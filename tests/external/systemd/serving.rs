@@ -127,7 +127,6 @@ fn a_restart_refuses_nobody_since_the_manager_keeps_the_sockets() {
     more(&load);
     let tally = load.stop();
     tally.check_nothing_lost("a restart");
-    machine.network.check_nothing_lost("a restart");
 }
 
 #[test]
@@ -145,6 +144,10 @@ fn a_stop_under_load_answers_what_has_come_and_leaves_nothing() {
     eprintln!("systemctl stop took {took:.2?}: {tally}");
     let before: Vec<_> = tally.losses().filter(|loss| loss.begun < stop).collect();
     assert!(before.is_empty(), "they had come before: {before:?}");
+    // The manager's copies of the sockets are closed last: what waits there by then is reset, one for each worker
+    // where the kernel lets only root filter.
+    assert!(tally.count(Class::Reset) <= 3, "{tally}");
+    assert_eq!(tally.count(Class::Wrong) + tally.count(Class::TimedOut), 0, "{tally}");
     assert!(tally.count(Class::Ok) > 100 && tally.count(Class::Refused) > 0, "{tally}");
     assert_eq!(machine.processes("peace.service"), [0; 0]);
     assert_eq!(machine.property("peace", "ActiveState"), "inactive");
