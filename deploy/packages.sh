@@ -130,6 +130,12 @@ has_debootstrap() { PATH=$PATH:/usr/sbin command -v debootstrap >/dev/null; }
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
+# It is where only root has it in PATH.
+has_debootstrap() { PATH=$PATH:/usr/sbin command -v debootstrap >/dev/null; }
+
+# With ip(8), since what boots has a network of its own.
+has_nspawn() { PATH=$PATH:/usr/sbin command -v systemd-nspawn && PATH=$PATH:/usr/sbin command -v ip; } >/dev/null
+
 # Whether `$1` is one of what `provide_more` was asked for, and is not there.
 lacks() { [[ " ${wanted[*]} " == *" $1 "* ]] && ! "has_$1"; }
 
@@ -148,6 +154,7 @@ missing_more() {
     ! lacks haproxy || missing+=', HAProxy'
     ! lacks docker || missing+=', Docker Engine with docker-compose'
     ! lacks debootstrap || missing+=', debootstrap'
+    ! lacks nspawn || missing+=', systemd-nspawn with iproute2'
     ! lacks chromium || missing+=', Chromium'
     echo "${missing#, }"
 }
@@ -189,7 +196,9 @@ install_more_command() {
                 -o "DPkg::Options::=--path-exclude='*/containerd.service'"
                 -o "DPkg::Options::=--path-exclude='/etc/init.d/docker'")
         fi
-        ! lacks debootstrap || packages+=(debootstrap)
+        # It checks Debian's signature by the keyring, wherever it runs.
+        ! lacks debootstrap || packages+=(debootstrap debian-archive-keyring)
+        ! lacks nspawn || packages+=(systemd-container iproute2)
         ((${#packages[@]} == 0)) || steps+=("$apt ${options[*]:+${options[*]} }${packages[*]}")
         # Last and by itself: Ubuntu has it as a snap only.
         ! lacks chromium || steps+=("$apt chromium")
@@ -206,7 +215,8 @@ install_more_command() {
         ! lacks iproute || packages+=(iproute)
         ! lacks haproxy || packages+=(haproxy)
         ! lacks docker || packages+=(moby-engine docker-compose iproute curl openssl)
-        ! lacks debootstrap || packages+=(debootstrap)
+        ! lacks debootstrap || packages+=(debootstrap debian-keyring)
+        ! lacks nspawn || packages+=(systemd-container iproute)
         steps=("dnf install -y --skip-unavailable ${packages[*]}")
     else
         return 1
@@ -215,7 +225,7 @@ install_more_command() {
 }
 
 # Sees to what its arguments name: python (3, with venv), pgbouncer, prometheus, wrk, valgrind, strace,
-# slowhttptest, tmux, iproute, haproxy, docker (its engine), debootstrap, chromium (or Chrome).
+# slowhttptest, tmux, iproute, haproxy, docker (its engine), debootstrap, nspawn, chromium (or Chrome).
 provide_more() {
     local wanted=("$@") missing command
     missing=$(missing_more)

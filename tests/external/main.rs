@@ -1,7 +1,7 @@
 //! Tests that need more than Rust and PostgreSQL: the real Alembic and FastAPI, a real pgbouncer, a real
-//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, a real HAProxy, a real Docker Engine,
-//! tools that judge an API by its document, the schemas of Kubernetes, and copies of the project that are edited and
-//! built.
+//! Prometheus, wrk, valgrind, strace and slowhttptest, tmux, a real Chromium, a real HAProxy, a real Docker Engine, a
+//! real systemd, tools that judge an API by its document, the schemas of Kubernetes, and copies of the project that are
+//! edited and built.
 //!
 //! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
