@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use crate::debian;
 use crate::harness::Network;
-use crate::harness::folder::Folder;
 use crate::harness::proc;
 use crate::harness::wait::{until, until_true};
 
@@ -67,7 +66,7 @@ pub(super) struct Machine {
     /// Its first process, as we see it.
     leader: i32,
     /// What its console shows.
-    files: Folder,
+    console: PathBuf,
     pub(super) network: Network,
 }
 
@@ -87,7 +86,7 @@ impl Machine {
         let name = format!("peace-test-{}-{number}", process::id());
         let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(&folder).unwrap();
-        let files = Folder::new();
+        let console = folder.join("console");
         let project = env!("CARGO_MANIFEST_DIR");
         let mut binds = vec![
             format!("--bind-ro={project}/deploy:{PROJECT}/deploy"),
@@ -103,10 +102,10 @@ impl Machine {
         keeper.args(["unshare", "--mount", "--pid", "--mount-proc", "--kill-child"]);
         keeper.args(["bash", "-c", BOOT, "boot"]).arg(&folder).arg(&name).arg(tree).args(binds);
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
-        keeper.stderr(fs::File::create(files.path().join("console")).unwrap());
+        keeper.stderr(fs::File::create(&console).unwrap());
         let keeper = keeper.spawn().expect("sh runs");
         let keeper_pid = i32::try_from(keeper.id()).unwrap();
-        let mut machine = Self { keeper, leader: 0, files, network };
+        let mut machine = Self { keeper, leader: 0, console, network };
         machine.leader = until("the machine's first process", BOOTED, || {
             proc::descendants(keeper_pid).iter().map(|one| one.pid).find(|pid| is_leader(*pid))
         });
@@ -198,8 +197,7 @@ impl Drop for Machine {
             let told =
                 self.output("journalctl --no-pager --lines=60; systemctl status --no-pager peace");
             eprintln!("{}", String::from_utf8_lossy(&told.stdout));
-            let console = fs::read_to_string(self.files.path().join("console"));
-            eprintln!("{}", console.unwrap_or_default());
+            eprintln!("{}", fs::read_to_string(&self.console).unwrap_or_default());
         }
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
