@@ -124,9 +124,6 @@ has_docker() {
     done
 } >/dev/null
 
-# It is where only root has it in PATH.
-has_debootstrap() { PATH=$PATH:/usr/sbin command -v debootstrap >/dev/null; }
-
 # Whatever its package calls it.
 has_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 

@@ -7,7 +7,6 @@
 //! over it. It needs root, as debootstrap does. Does not know: what it is used for.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +14,6 @@ use std::sync::OnceLock;
 
 use nix::unistd::geteuid;
 
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// Beside what every Debian has. Another list makes another tree.
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,logrotate,gcc,libc6-dev,ca-certificates,util-linux,procps,curl";
@@ -82,7 +80,7 @@ fn make(release: &str, folder: &Path) {
         "--kill-child",
     ]);
     command.args(["debootstrap", "--variant=minbase", &include, release]);
-    command.args([folder.as_os_str(), OsStr::new(MIRROR)]).stdin(Stdio::null());
+    command.arg(folder).stdin(Stdio::null());
     // An ordinary user's PATH lacks the place, and so may root's after su(1).
     let path = env::var("PATH").unwrap_or_default();
     let made = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output();

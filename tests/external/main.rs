@@ -57,6 +57,8 @@ mod resource;
 mod slow;
 /// slowhttptest's four modes, on the release build.
 mod slowhttptest;
+/// The units under a real systemd, in a machine of Debian.
+mod systemd;
 /// `adopt-alembic` on what the real Alembic left.
 mod takeover;
 /// `peace-supervisor top` on a real terminal.
