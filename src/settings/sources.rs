@@ -181,7 +181,7 @@ impl Variables<'_> {
         let file = file::read(&path);
         Some(match file.and_then(|file| file.ok_or_else(missing)) {
             Ok(file) => secret_in(&file, origin).map(|found| match is_of_a_container(&path) {
-                true => Found { file_mode: None, ..found },
+                true => Found { file_mode: found.file_mode.map(|mode| mode & !0o004), ..found },
                 false => found,
             }),
             Err(wrong) => Err(Problem::new(origin.subject(), &wrong)),

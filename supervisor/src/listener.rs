@@ -252,7 +252,8 @@ const NO_NEW: [SockFilter; 5] = [
 ];
 
 /// Some kernels let only root filter what comes (`CAP_NET_ADMIN`). For others the queue is made as short as there
-/// is: one waits, all others are dropped until that one is accepted. Source: listen(2), tcp(7).
+/// is: one waits, and who asks after it is dropped, or gets a SYN cookie, which then is no use. Source: listen(2),
+/// tcp(7).
 fn refuse_new_at(socket: &SockRef<'_>) -> io::Result<()> {
     match socket.attach_filter(&NO_NEW) {
         Err(refused) if refused.kind() == ErrorKind::PermissionDenied => socket.listen(0),

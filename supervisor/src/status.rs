@@ -5,6 +5,7 @@
 //! `null` where there is none; what an older version did not tell is none, too.
 //! Source: proc_pid_statm(5), proc_pid_stat(5), proc_uptime(5).
 
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
@@ -153,9 +154,10 @@ pub fn cpu_s(pid: i32) -> Option<f64> {
 #[must_use]
 pub fn age_s(pid: i32) -> Option<f64> {
     let started: f64 = ticks(pid)?.get(START_TIME - FIRST_FIELD)?.parse().ok()?;
-    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
-    Some((uptime_s - started / ticks_per_s()?).max(0.0))
+    // The clock of the start time. In a sandbox /proc/uptime may not be there.
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    let now_s = now.tv_sec() as f64 + now.tv_nsec() as f64 / 1e9;
+    Some((now_s - started / ticks_per_s()?).max(0.0))
 }
 
 /// Fields of proc_pid_stat(5), by its numbers.

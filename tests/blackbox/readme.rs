@@ -1,7 +1,7 @@
 //! README's commands, run as README has them.
 //!
-//! Every line of a console block that begins with `$ ` is run here, in its order; one of a kind that
-//! this file does not know is a failure. What differs from a reader's terminal: the port is of the
+//! Every line of a console block that begins with `$ ` is run here, in its order, but those of sections that have a
+//! test of their own ([`ELSEWHERE`]); one of a kind that this file does not know is a failure. What differs from a reader's terminal: the port is of the
 //! system's choice, `cargo run` is the program that cargo has built for these tests, the database's
 //! URL is that of a test's database, and the folder of revisions is a copy.
 
@@ -22,6 +22,9 @@ const MIGRATE: &str = env!("CARGO_BIN_EXE_peace-migrate");
 /// README's ports.
 const API: &str = "8000";
 const ADMIN: &str = "8001";
+
+/// They need a machine of their own: `systemd`, `docker` and `kubernetes` of tests/external.
+const ELSEWHERE: [&str; 3] = ["### Under systemd", "### In Docker", "### In Kubernetes"];
 
 /// A first build, on a slow machine.
 const BUILD: Duration = Duration::from_secs(20 * 60);
@@ -72,14 +75,19 @@ fn deploy_up_serves_from_a_private_folder() {
     assert_eq!(peace.stop(STOP).code, Some(0));
 }
 
-/// The commands of the console blocks.
+/// The commands of the console blocks that are run here.
 fn commands(readme: &str) -> impl Iterator<Item = &str> {
-    let mut in_console = false;
+    assert!(ELSEWHERE.iter().all(|heading| readme.lines().any(|line| line == *heading)));
+    let (mut in_console, mut is_elsewhere) = (false, false);
     readme.lines().filter_map(move |line| {
+        // In a console block it is a prompt of root's.
+        if line.starts_with("## ") || line.starts_with("### ") {
+            is_elsewhere = ELSEWHERE.contains(&line);
+        }
         if let Some(language) = line.strip_prefix("```") {
             in_console = language == "console";
         }
-        line.strip_prefix("$ ").filter(|_| in_console)
+        line.strip_prefix("$ ").filter(|_| in_console && !is_elsewhere)
     })
 }
 
@@ -118,15 +126,11 @@ impl Reader<'_> {
         let words = words(command);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match &words[..] {
-            // Cargo has built what these tests run.
-            ["cargo", "build", "--release", "--locked"] => {}
             // Their own tests, and the script that runs this one.
             ["./deploy/up"]
             | ["./deploy/rename", ..]
             | ["./tests/run", ..]
             | ["./tests/load/against", ..] => assert_runnable(words[0]),
-            // Nobody has a cluster here; tests/external/kubernetes.rs looks at what they name.
-            ["kubectl", ..] => {}
             ["cargo", "run", "--release", "--bin", "peace-loadtest", "--", args @ ..] => {
                 self.load(command, args);
             }

@@ -38,7 +38,10 @@ pub(crate) fn release() -> String {
 }
 
 fn cached() -> PathBuf {
-    assert!(geteuid().is_root(), "only root can make a Debian tree: run `tests/run --all` as root");
+    assert!(
+        geteuid().is_root(),
+        "only root can make a Debian tree: run `tests/run --machines` as root"
+    );
     let given = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let given = given.filter(|path| path.is_absolute());
     let home = || Path::new(&env::var_os("HOME").expect("a home")).join(".cache");
@@ -90,7 +93,7 @@ fn make(release: &str, folder: &Path) {
     let complaint = String::from_utf8_lossy(&made.stderr);
     assert!(
         made.status.success(),
-        "debootstrap (`tests/run --all` installs it): {told:?} {complaint}"
+        "debootstrap (`tests/run --machines` installs it): {told:?} {complaint}"
     );
 }
 

@@ -116,7 +116,10 @@ fn as_many_pods_as_there_may_be_fit_into_max_connections() {
     let rolling = &deployment["spec"]["strategy"]["rollingUpdate"];
     assert_eq!(rolling["maxUnavailable"], 0);
     let scaler = of_kind(&documents, "HorizontalPodAutoscaler");
-    let pods = number(&scaler["spec"]["maxReplicas"]) + number(&rolling["maxSurge"]);
+    // One more leaves still when the next one starts, but no two: it is gone by then.
+    let grace = number(&deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]);
+    assert!(number(&deployment["spec"]["minReadySeconds"]) >= grace, "{grace} s");
+    let pods = number(&scaler["spec"]["maxReplicas"]) + number(&rolling["maxSurge"]) + 1;
     let all = usize::try_from(pods).unwrap() * need.connections();
     let left = MAX_CONNECTIONS - RESERVED - all;
     eprintln!("{pods} pods of {} connections: {all}, {left} left", need.connections());

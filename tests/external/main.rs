@@ -3,7 +3,7 @@
 //! real systemd, tools that judge an API by its document, the schemas of Kubernetes, and copies of the project that are
 //! edited and built.
 //!
-//! `tests/run --all` provides them and runs this target; `cargo test` alone does not, so that nobody
+//! `tests/run --all` and `--machines` provide them and run this target; `cargo test` alone does not, so that nobody
 //! takes a test that was left out for one that passed. They work with the harness of the black-box
 //! tests. What is missing is a failure.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]

@@ -93,8 +93,9 @@ async fn await_seat(listener: &impl Listen, shared: &Shared, queued_since: &mut 
     }
 }
 
-/// Look at the queue, and refuse who is there when there was somebody for too long. One look that finds nobody
-/// begins the wait anew: a sibling may have room, and accept from the same socket.
+/// Look at the queue, and refuse who is there when there was somebody at each look for too long. One look that
+/// finds nobody begins the wait anew: a sibling may have room, and accept from the same socket. A sibling that is so
+/// busy that its queue is never seen empty is as good as full.
 async fn refuse_late(listener: &impl Listen, shared: &Shared, queued_since: &mut Option<Instant>) {
     while shared.is_full() {
         if has_queued(listener) {

@@ -3,8 +3,8 @@
 //! The build's base is the Debian tree with this machine's Rust and the packages that cargo has fetched for these
 //! tests. The programs' base has the C library, libgcc and the certificates of that tree, and a user, as
 //! gcr.io/distroless/cc-debian12:nonroot has: no shell. PostgreSQL's base is the server of this machine, with a
-//! start that heeds the variables of the official image that compose.yaml gives. Each is made once for what it is made of,
-//! so that the engine finds again what was built on it.
+//! start that heeds the variables of the official image that compose.yaml gives. Each is made once for what it is made
+//! of, so that the engine finds again what was built on it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;

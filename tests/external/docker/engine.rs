@@ -79,7 +79,10 @@ impl Engine {
     }
 
     fn start() -> Self {
-        assert!(geteuid().is_root(), "only root can run an engine: run `tests/run --all` as root");
+        assert!(
+            geteuid().is_root(),
+            "only root can run an engine: run `tests/run --machines` as root"
+        );
         let folder = env::temp_dir().join(format!("peace-docker-{}", process::id()));
         fs::create_dir(&folder).unwrap();
         let data = cache().join("docker");
@@ -102,7 +105,11 @@ impl Engine {
         let engine = Self { folder: folder.clone(), first, _keeper: keeper };
         until("the engine answers", Duration::from_secs(60), || {
             let is_over = proc::children(outside).is_empty();
-            assert!(!is_over, "it has ended (`tests/run --all` installs docker.io): {}", log());
+            assert!(
+                !is_over,
+                "it has ended (`tests/run --machines` installs docker.io): {}",
+                log()
+            );
             engine.docker(&["version"]).output().ok().filter(|output| output.status.success())
         });
         engine.forget_what_was_cut_off();

@@ -51,7 +51,7 @@ impl Balancer {
         let keeper = keeper.spawn().expect("sh runs");
         let new = Self { address, keeper, files };
         until_true(
-            "HAProxy listens (`tests/run --all` installs it)",
+            "HAProxy listens (`tests/run --machines` installs it)",
             Duration::from_secs(10),
             || Connection::open(address).is_ok(),
         );

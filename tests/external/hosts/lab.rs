@@ -128,7 +128,7 @@ fn here() -> File {
 fn ip(commands: &str) {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut running = ip.spawn().expect("`tests/run --all` installs iproute2");
+    let mut running = ip.spawn().expect("`tests/run --machines` installs iproute2");
     let mut input = running.stdin.take().expect("a pipe");
     input.write_all(commands.as_bytes()).expect("it reads");
     drop(input);

@@ -1,6 +1,5 @@
 //! What ends, and comes back; and what does not, since another try would not help.
 
-use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,7 +105,7 @@ fn a_database_that_comes_up_late_is_waited_for() {
     let database = Database::migrated_in(&cluster);
     let machine = installed_at(&cluster.socket_folder(), &database);
     cluster.stop();
-    let late = Duration::from_secs(if is_long() { 60 } else { 5 });
+    let late = Duration::from_secs(60);
     machine.run("systemctl start --no-block peace");
     let start = Instant::now();
     pause(late);
@@ -124,11 +123,6 @@ fn a_database_that_comes_up_late_is_waited_for() {
     let journal = machine.journal("peace");
     assert!(journal.contains("status=69/UNAVAILABLE"), "{journal}");
     drop((machine, database, turn));
-}
-
-/// As the tests that take minutes are told.
-fn is_long() -> bool {
-    env::var_os("PEACE_TEST_LONG").is_some_and(|value| value == "1")
 }
 
 #[test]

@@ -85,14 +85,15 @@ fn the_installer_may_be_run_again_and_takes_back_what_it_did() {
     assert_eq!(files(&machine), before, "--dry-run changes nothing");
     let done = run("");
     let installs = |told: &str| told.lines().filter(|line| line.starts_with("installs")).count();
-    assert!(installs(&plan) == installs(&done) && installs(&done) == 9, "{plan}\n{done}");
+    assert!(installs(&plan) == installs(&done) && installs(&done) == 12, "{plan}\n{done}");
     assert!(done.contains("write the secrets: /etc/peace/database-url "), "{done}");
     let modes = machine.run("stat -c '%a %U' /etc/peace/*-* /usr/local/bin/peace-*");
     assert_eq!(modes.lines().filter(|line| *line == "600 root").count(), 3, "{modes}");
     assert_eq!(modes.lines().filter(|line| *line == "755 root").count(), 2, "{modes}");
 
     machine.append("/etc/peace/peace.toml", "workers = 7");
-    machine.append("/etc/peace/jwt-secret-key", JWT_SECRET);
+    machine.append("/etc/logrotate.d/peace", "# ours");
+    machine.run("ln -sf /root/secret /etc/peace/jwt-secret-key");
     let edited = files(&machine);
     let again = run("");
     assert_eq!(installs(&again), 0, "{again}");
@@ -111,11 +112,12 @@ fn the_installer_may_be_run_again_and_takes_back_what_it_did() {
     let usage = machine.output("deploy/systemd/install --all");
     assert_eq!(usage.status.code(), Some(1), "{usage:?}");
     let told = run("--uninstall");
-    assert!(told.contains("left: /etc/peace"), "{told}");
+    assert!(told.contains("left: /etc/logrotate.d/peace, /etc/peace"), "{told}");
     let left =
         machine.run("find /etc /usr /var /run -xdev -name '*peace*' -not -path '/etc/peace/*'");
-    let left: Vec<&str> = left.lines().filter(|path| !path.contains("nspawn")).collect();
-    assert_eq!(left, ["/etc/peace"]);
+    let mut left: Vec<&str> = left.lines().filter(|path| !path.contains("nspawn")).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["/etc/logrotate.d/peace", "/etc/peace"]);
     assert!(machine.run("cat /etc/peace/peace.toml").contains("workers = 7"));
     run("--uninstall");
     drop(turn);
