@@ -51,12 +51,13 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     numbers_in("/proc").filter(|child| parent(*child) == Some(pid)).collect()
 }
 
-/// Whether a signal has stopped all its threads, or it has ended.
+/// Whether a signal has stopped all its threads, or it has ended. One that is traced looks so at each of
+/// its calls, too.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let tasks = format!("/proc/{pid}/task");
     let mut states =
         numbers_in(&tasks).filter_map(|thread| Process::stat(thread)?.into_iter().next());
-    states.all(|state| ["T", "Z", "X"].contains(&state.as_str()))
+    states.all(|state| ["T", "t", "Z", "X"].contains(&state.as_str()))
 }
 
 /// How many children `pid` has, zombies apart. Quick: to be asked again and again.
