@@ -93,7 +93,7 @@ fn the_installer_may_be_run_again_and_takes_back_what_it_did() {
 
     machine.append("/etc/peace/peace.toml", "workers = 7");
     machine.append("/etc/logrotate.d/peace", "# ours");
-    machine.run("ln -sf /root/secret /etc/peace/jwt-secret-key");
+    machine.run("ln -sf /srv/secret /etc/peace/jwt-secret-key");
     let edited = files(&machine);
     let again = run("");
     assert_eq!(installs(&again), 0, "{again}");
