@@ -191,24 +191,9 @@ mod tests {
     use super::*;
 
     fn worker(schema: SchemaState) -> CellView {
-        let mut gauges = vec![0; metrics::layout().gauges];
-        gauges[worker::meters::GAUGES + OwnGauge::Schema as usize] = schema as u64;
-        CellView {
-            slot: Some(0),
-            generation: 1,
-            pid: 1,
-            life: ChildState::Ready,
-            asked: false,
-            is_ready: true,
-            spawned_ms: 0,
-            heartbeat_ms: 10_000,
-            loop_lag_us: 0,
-            requests: 0,
-            in_flight: 0,
-            connections: 0,
-            gauges,
-            told: Vec::new(),
-        }
+        let mut cell = CellView { heartbeat_ms: 10_000, ..metrics::tests::worker() };
+        cell.gauges[worker::meters::GAUGES + OwnGauge::Schema as usize] = schema as u64;
+        cell
     }
 
     fn why(cells: Vec<CellView>) -> Option<&'static str> {

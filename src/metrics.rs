@@ -12,7 +12,7 @@ mod own;
 mod samples;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::sync::LazyLock;

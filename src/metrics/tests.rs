@@ -100,8 +100,8 @@ fn what_never_happened_is_told_where_its_first_count_must_not_be_missed() {
     eprintln!("{} bytes when nothing has happened", text.len());
 }
 
-/// A worker that lives in slot 0.
-fn worker() -> CellView {
+/// A worker that lives in slot 0, and has done nothing yet.
+pub(crate) fn worker() -> CellView {
     CellView {
         slot: Some(0),
         generation: 1,
