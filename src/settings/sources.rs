@@ -227,7 +227,7 @@ fn runtime_folder(sources: &Sources) -> Option<PathBuf> {
 }
 
 /// Whether a container engine has put the file there, for this container alone: Swarm with mode 0444, Compose
-/// with the mode that it has outside, so the mode says nothing about who may read it.
+/// with the mode that it has outside, so that mode says nothing about who may read it. It does say who may write.
 fn is_of_a_container(path: &Path) -> bool {
     let is_plain = |part: Component<'_>| part != Component::ParentDir;
     path.starts_with("/run/secrets") && path.components().all(is_plain)
