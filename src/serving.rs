@@ -168,6 +168,7 @@ fn inputs_of(
     let inputs = Inputs {
         listeners,
         unix_listeners,
+        replaces: post.replaces,
         orders: Orders { wake, next: next_order(held(), leaving) },
         meters,
         on_ready: Box::new(move || ready.ready()),

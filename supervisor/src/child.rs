@@ -38,6 +38,9 @@ pub struct Post {
     pub cell: Cell,
     /// What all cells say.
     pub board: Board,
+    /// Whether another worker serves its slot, and serves on if this one cannot begin: then it is better
+    /// not to begin than to serve worse.
+    pub replaces: bool,
     /// The supervisor's process id; an orphan sees another one as its parent.
     pub supervisor: i32,
 }

@@ -454,6 +454,12 @@ impl State {
         workers.find(|(_, child)| child.serves()).map(|(id, _)| id)
     }
 
+    /// Whether the slot of a process that is being forked has a worker that serves.
+    #[must_use]
+    pub fn is_served_by_another(&self, forked: Role) -> bool {
+        matches!(forked, Role::Worker { slot, .. } if self.server(slot).is_some())
+    }
+
     /// How many slots have a socket that is to stay: always the lowest ones.
     #[must_use]
     pub fn open_slots(&self) -> usize {

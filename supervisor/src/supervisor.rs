@@ -273,7 +273,7 @@ impl Supervisor {
         loop {
             while let Some(observation) = observations.pop_front() {
                 for action in plan(state, now_ms(), observation) {
-                    match self.act(action, work) {
+                    match self.act(action, state, work) {
                         Ok(observed) => observations.extend(observed),
                         Err(detour) => return Ok(Err(detour)),
                     }
@@ -392,9 +392,14 @@ impl Supervisor {
         state.workers().map(wear).collect()
     }
 
-    fn act(&mut self, action: Action, work: &mut Work<'_>) -> Result<Vec<Observation>, Detour> {
+    fn act(
+        &mut self,
+        action: Action,
+        state: &State,
+        work: &mut Work<'_>,
+    ) -> Result<Vec<Observation>, Detour> {
         match action {
-            Action::Spawn(id, role) => return self.spawn(id, role, &work.programs),
+            Action::Spawn(id, role) => return self.spawn(id, role, state, &work.programs),
             Action::Send(id, order @ Order::Foster { slot }) => {
                 if let Some(listener) = self.listeners.of(slot) {
                     self.processes.send_with(id, order, listener);
@@ -459,6 +464,7 @@ impl Supervisor {
         &mut self,
         id: ChildId,
         role: Role,
+        state: &State,
         programs: &[Program<'_>],
     ) -> Result<Vec<Observation>, Detour> {
         match self.processes.spawn(id, role, &self.epoll) {
@@ -477,8 +483,17 @@ impl Supervisor {
                 };
                 let supervisor = supervisor.as_raw();
                 let board = self.processes.scoreboard().board();
-                let post =
-                    Post { role, listeners, unix_listeners, channel, cell, board, supervisor };
+                let replaces = state.is_served_by_another(role);
+                let post = Post {
+                    role,
+                    listeners,
+                    unix_listeners,
+                    channel,
+                    cell,
+                    board,
+                    replaces,
+                    supervisor,
+                };
                 Err(Detour::Child(Box::new(post)))
             }
             Err(refused) => {

@@ -84,6 +84,33 @@ fn ten_seconds_without_a_database_are_answered_and_survived() {
     assert!(!later.iter().any(|event| event.is("exited")), "no worker was restarted");
 }
 
+#[test]
+fn a_reload_without_a_database_fails_and_the_workers_serve_on() {
+    let turn = Turn::shared();
+    let cluster = Cluster::start(&[]);
+    let database = Database::migrated_in(&cluster);
+    let peace = Launch::on(&turn, &database).workers(2).serve();
+    let workers = peace.workers();
+    cluster.stop();
+
+    let failed = peace.ctl(["reload", "--wait"]);
+
+    let reason = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{reason}");
+    assert!(reason.contains("the database is away"), "{reason}");
+    assert_eq!(peace.workers(), workers, "who served serves on");
+    assert_eq!(peace.ask(&get("/health/live")).status, 200);
+
+    cluster.resume();
+
+    let went = peace.ctl(["reload", "--wait"]);
+    assert!(went.status.success(), "{}", String::from_utf8_lossy(&went.stderr));
+    let rolled = peace.workers();
+    assert!(workers.keys().eq(rolled.keys()), "{rolled:?}");
+    assert!(workers.values().all(|old| !rolled.values().any(|new| new == old)), "{rolled:?}");
+    assert_eq!(peace.ask(&get("/users")).status, 200);
+}
+
 /// Kills the one worker; its successor is ready although there is no database.
 fn kill_its_worker(peace: &Peace) {
     let mark = peace.log().len();

@@ -3,7 +3,8 @@
 //! The application calls [`run`] in the worker's process, after the fork; it owns the thread until the
 //! worker has left.
 //! Promises: the order of start is runtime, signals, heartbeat, database, routes, ready, accept, and the
-//! order of leaving is the reverse; a database that is away does not keep a worker from being ready.
+//! order of leaving is the reverse; a database that is away does not keep a worker from being ready, but
+//! one that would replace a worker that serves.
 //! Does not know: processes, where the listeners come from.
 
 use std::future::pending;
@@ -32,7 +33,7 @@ use crate::signals::{Inbox, Order, Orders};
 use crate::stats::{Load, Stats, beat};
 
 /// How long the start waits for the database; without it the worker is ready all the same, and answers
-/// 503 until it is back.
+/// 503 until it is back; a worker that replaces another one does not begin.
 const DATABASE_WAIT: Duration = Duration::from_secs(3);
 
 /// Tasks that run in a row before the loop looks at clock, sockets and heart again. A handler that computes
@@ -45,6 +46,9 @@ pub struct Inputs {
     pub listeners: Vec<StdTcpListener>,
     /// Those that have no port.
     pub unix_listeners: Vec<StdUnixListener>,
+    /// Whether another worker serves on if this one does not begin: it begins with a database or not at
+    /// all.
+    pub replaces: bool,
     /// What its supervisor tells it.
     pub orders: Orders,
     /// Called once, just before it accepts.
@@ -124,8 +128,9 @@ where
     let meters = inputs.meters;
     in_runtime(async move {
         let database = Database::open(database, meters);
-        let built = database.clone();
-        live(inputs, config, Some(database), async move || furnish(&built, build).await).await
+        let (built, replaces) = (database.clone(), inputs.replaces);
+        live(inputs, config, Some(database), async move || furnish(&built, replaces, build).await)
+            .await
     })
 }
 
@@ -317,11 +322,16 @@ async fn panicked(accepting: &mut JoinSet<()>) {
 }
 
 /// Give the database its chance, then build the application.
-async fn furnish<B>(database: &Database, build: B) -> Result<Router, BuildError>
+async fn furnish<B>(database: &Database, replaces: bool, build: B) -> Result<Router, BuildError>
 where
     B: AsyncFnOnce(Database) -> Result<Router, BuildError>,
 {
     if let Err(error) = database.ready(DATABASE_WAIT).await {
+        if replaces {
+            return Err(BuildError::Refused(format!(
+                "the database is away, and who serves now serves on: {error}"
+            )));
+        }
         tracing::warn!(%error, "starting without the database; requests that need it get a 503");
     }
     build(database.clone()).await

@@ -50,6 +50,7 @@ fn a_worker_without_descriptors_serves_on_and_recovers() {
         let inputs = Inputs {
             listeners: vec![listener],
             unix_listeners: Vec::new(),
+            replaces: false,
             meters: Meters::detached(0),
             orders: Orders { wake, next: Box::new(next) },
             on_ready: Box::new(move || is_ready.send(()).unwrap()),

@@ -106,6 +106,7 @@ fn start_with(
         let inputs = Inputs {
             listeners: vec![copy],
             unix_listeners: Vec::new(),
+            replaces: false,
             meters: Meters::detached(0),
             orders: orders(theirs, copied),
             on_ready: Box::new(move || is_ready.send(()).unwrap()),
