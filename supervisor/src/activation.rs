@@ -215,6 +215,8 @@ mod tests {
         let Activated { listeners, closed } = activate(kept(), &bind).unwrap();
         assert_eq!((listeners.addresses(), closed.len()), (vec![bind.clone()], 0));
         drop(listeners);
+        assert!(path.exists(), "the manager has it: a start that fails takes nothing away");
+        activate(kept(), &bind).unwrap().listeners.withdraw();
         assert!(!path.exists(), "it is ours");
         let Activated { listeners, closed } = activate(kept(), &bind).unwrap();
         assert_eq!((listeners.count(), closed), (0, vec![kept_name(0)]));
