@@ -155,7 +155,13 @@ impl Listeners {
         if !self.shared.is_empty() {
             return Ok(());
         }
-        let listener = listen_one(self.address().ok_or(Error::NothingListens)?, backlog)?;
+        let address = self.address().ok_or(Error::NothingListens)?;
+        let listener = listen_one(address, backlog).map_err(|refused| match refused {
+            Error::AddressInUse(address) if self.given > 0 => {
+                Error::NoneBesideGiven { address, given: self.given }
+            }
+            other => other,
+        })?;
         self.slots.resize_with(self.slots.len().max(slot + 1), || None);
         self.slots[slot] = Some(listener);
         Ok(())
