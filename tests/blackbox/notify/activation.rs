@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -113,10 +113,9 @@ fn listening(share: bool, address: &str) -> OwnedFd {
     socket.into()
 }
 
-/// Hands the sockets over under names that say nothing, and starts what `start` starts.
+/// Hands the sockets over under a unit's name, and starts what `start` starts.
 fn with_sockets(folder: &std::path::Path, all: &[OwnedFd], start: impl FnOnce()) {
-    let name = |one: &OwnedFd| format!("web{}", one.as_raw_fd());
-    let sockets: Vec<_> = all.iter().map(|one| (name(one), one.as_fd())).collect();
+    let sockets: Vec<_> = all.iter().map(|one| ("web".to_owned(), one.as_fd())).collect();
     let handed = Handed::to(folder, &sockets);
     start();
     drop(handed);
