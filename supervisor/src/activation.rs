@@ -1,10 +1,12 @@
 //! Sockets that this process was started with: opened by the service manager, or kept by it for us.
 //!
 //! Called by `Supervisor::new`. The name of one that was kept for us (`notify`) says so, and whose slot it
-//! is; one that listens elsewhere by now is closed. The others are all taken, in their order, or by the
-//! slots in their names (`slot-0`, `slot-1`, …). Where all share one port each is a slot's; else every slot
-//! accepts from all of them. Knows no policy. Source: sd_listen_fds_with_names(3).
+//! is; one that listens elsewhere by now is closed. The others are all taken, in their order. Where all are
+//! one unit's (have one name) and share one port each is a slot's; else every slot accepts from all of them:
+//! in which order several units began to listen is not known, and `steering` counts by that. Knows no policy.
+//! Source: sd_listen_fds_with_names(3).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -18,9 +20,7 @@ use crate::door::Door;
 use crate::listener::Listeners;
 use crate::shared::{Ports, Shared};
 
-/// Before the number of a slot, in the name that people give to its socket.
-const SLOT: &str = "slot-";
-/// And in the name under which the service manager keeps one of ours.
+/// Before the number of a slot, in the name under which the service manager keeps one of ours.
 const KEPT: &str = "peace-slot-";
 
 /// What we call a slot's socket when we let the service manager keep it.
@@ -49,12 +49,13 @@ enum Listening {
 /// When one that others opened cannot be used: that is for people to mend.
 pub(crate) fn activate(sockets: Vec<(String, OwnedFd)>, bind: &Bind) -> io::Result<Activated> {
     let (mut closed, mut door) = (Vec::new(), None);
-    let (mut slots, mut theirs) = (Vec::new(), 0);
+    let (mut slots, mut theirs, mut units) = (Vec::new(), 0, BTreeSet::new());
     for (name, descriptor) in sockets {
         let socket = Listening::of(descriptor, &name);
         let Some(slot) = number(&name, KEPT) else {
             theirs += 1;
-            slots.push((number(&name, SLOT).unwrap_or(usize::MAX), socket?));
+            slots.push((usize::MAX, socket?));
+            units.insert(name);
             continue;
         };
         match (socket, bind) {
@@ -69,17 +70,15 @@ pub(crate) fn activate(sockets: Vec<(String, OwnedFd)>, bind: &Bind) -> io::Resu
     }
     // Stable: those without a number stay in their order.
     slots.sort_by_key(|(slot, _)| *slot);
-    let sockets = slots.into_iter().map(|(_, socket)| socket).collect();
-    Ok(Activated { listeners: arranged(sockets, theirs, door), closed })
-}
-
-/// A group whose sockets are a slot's each, where they are one; else all are everybody's.
-fn arranged(sockets: Vec<Listening>, theirs: usize, door: Option<Door>) -> Listeners {
-    if door.is_none() && is_group(&sockets) {
-        let given = if theirs == 0 { 0 } else { sockets.len() };
-        return Listeners::group(ports(sockets).tcp, given);
-    }
-    Listeners::shared(Shared::given(ports(sockets), door))
+    let sockets: Vec<_> = slots.into_iter().map(|(_, socket)| socket).collect();
+    let is_group = door.is_none() && units.len() <= 1 && is_group(&sockets);
+    let given = if theirs == 0 { 0 } else { sockets.len() };
+    let listeners = match is_group {
+        // A slot's each.
+        true => Listeners::group(ports(sockets).tcp, given),
+        false => Listeners::shared(Shared::given(ports(sockets), door)),
+    };
+    Ok(Activated { listeners, closed })
 }
 
 /// Whether all share one port.
@@ -186,7 +185,8 @@ mod tests {
         let any = "127.0.0.1:1";
         let copy = |one: &OwnedFd| one.try_clone().unwrap();
         assert_eq!(counts(vec![("web", copy(&first)), ("web", copy(&second))], any), (2, 2, 2));
-        assert_eq!(counts(vec![("slot-1", copy(&first))], any), (1, 1, 1));
+        let units = vec![("one", copy(&first)), ("two", copy(&second))];
+        assert_eq!(counts(units, any), (0, 0, 2), "of which nobody knows the order");
         assert_eq!(counts(vec![("peace-slot-0", copy(&first))], &port), (1, 0, 1));
         assert_eq!(counts(vec![("peace-slot-0", copy(&first))], any), (0, 0, 0), "elsewhere");
         let others = tcp("127.0.0.1:0", true);
@@ -215,6 +215,8 @@ mod tests {
         let Activated { listeners, closed } = activate(kept(), &bind).unwrap();
         assert_eq!((listeners.addresses(), closed.len()), (vec![bind.clone()], 0));
         drop(listeners);
+        assert!(path.exists(), "the manager has it: a start that fails takes nothing away");
+        activate(kept(), &bind).unwrap().listeners.withdraw();
         assert!(!path.exists(), "it is ours");
         let Activated { listeners, closed } = activate(kept(), &bind).unwrap();
         assert_eq!((listeners.count(), closed), (0, vec![kept_name(0)]));

@@ -20,8 +20,8 @@ use crate::heritage::FileLeft;
 /// The longest path of a socket, in bytes.
 const PATH_BYTES_MAX: usize = 107;
 
-/// A listening socket and its name, which is removed when this is dropped by the process that made it:
-/// the copies of its children are none of their affair.
+/// A listening socket and its name, which is removed when this is dropped by the process that made it, unless
+/// somebody keeps a copy: those of its children are none of their affair.
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) listener: UnixListener,
@@ -31,6 +31,8 @@ pub(crate) struct Door {
     identity: (u64, u64),
     /// The process that made it.
     maker: u32,
+    /// Another one has a copy, with which the next program may be started: only a stop takes the name away.
+    is_kept: bool,
 }
 
 /// For whom a socket is.
@@ -166,12 +168,14 @@ impl Door {
             path: path.to_owned(),
             identity: identity(path)?,
             maker: std::process::id(),
+            is_kept: false,
         })
     }
 
     /// Of a socket that a program before this one made in this very process.
     pub(crate) fn adopt(listener: OwnedFd, (path, identity): FileLeft) -> Self {
-        Self { listener: listener.into(), path, identity, maker: std::process::id() }
+        let maker = std::process::id();
+        Self { listener: listener.into(), path, identity, maker, is_kept: false }
     }
 
     /// Of a socket that was made in a process before, whose name is still there.
@@ -183,7 +187,12 @@ impl Door {
         let lost = || io::Error::new(ErrorKind::NotFound, "its name is another file's");
         is_socket.then_some(()).ok_or_else(lost)?;
         let (path, identity) = (path.to_owned(), identity(path)?);
-        Ok(Self { listener, path, identity, maker: std::process::id() })
+        Ok(Self { listener, path, identity, maker: std::process::id(), is_kept: true })
+    }
+
+    /// Whether it is such a one.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// What tells the socket's file from others.
@@ -207,7 +216,9 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.withdraw();
+        if !self.is_kept {
+            self.withdraw();
+        }
     }
 }
 

@@ -13,6 +13,17 @@ pub enum Error {
     /// Somebody listens there already.
     #[error("{0} is already in use: stop what listens there, or choose another --bind")]
     AddressInUse(Bind),
+    /// Sockets of a port have to be one user's, and those that there are were given to us.
+    #[error(
+        "{given} sockets were given for {address}, and no other can be opened beside them (has another user made \
+         them?): give their unit a ListenStream= more for each worker, or choose --workers {given}"
+    )]
+    NoneBesideGiven {
+        /// Where they listen.
+        address: Bind,
+        /// How many they are.
+        given: usize,
+    },
     /// Ports below 1024 need a privilege.
     #[error("{0} needs a privilege: choose a port above 1023, or grant CAP_NET_BIND_SERVICE")]
     AddressForbidden(Bind),

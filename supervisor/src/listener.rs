@@ -117,6 +117,16 @@ impl Listeners {
         self.shared.ours().is_some()
     }
 
+    /// Whether that one was kept for us over the end of a program before.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.shared.is_kept()
+    }
+
+    /// Takes that name away.
+    pub(crate) fn withdraw(&self) {
+        self.shared.withdraw();
+    }
+
     /// Takes over the sockets of the program before.
     pub(crate) fn adopt(left: &ListenersLeft, descriptors: &mut Descriptors) -> io::Result<Self> {
         let mut adopt = |number: &Option<i32>| {
@@ -145,7 +155,13 @@ impl Listeners {
         if !self.shared.is_empty() {
             return Ok(());
         }
-        let listener = listen_one(self.address().ok_or(Error::NothingListens)?, backlog)?;
+        let address = self.address().ok_or(Error::NothingListens)?;
+        let listener = listen_one(address, backlog).map_err(|refused| match refused {
+            Error::AddressInUse(address) if self.given > 0 => {
+                Error::NoneBesideGiven { address, given: self.given }
+            }
+            other => other,
+        })?;
         self.slots.resize_with(self.slots.len().max(slot + 1), || None);
         self.slots[slot] = Some(listener);
         Ok(())
@@ -210,7 +226,7 @@ impl Listeners {
     /// Whoever is dropped asks again, a second later. Of those that others keep, whoever comes now is for
     /// the next program.
     pub(crate) fn refuse_new(&self) -> io::Result<()> {
-        self.shared.withdraw();
+        self.withdraw();
         let ours = self.slots.iter().skip(self.given).flatten();
         ours.into_iter().try_for_each(|one| refuse_new_at(&SockRef::from(one)))
     }

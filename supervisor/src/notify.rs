@@ -23,7 +23,7 @@ use crate::journal::Event;
 use crate::start::Start;
 use crate::state::{Phase, State};
 
-/// How often a long start asks for more time, and for how much.
+/// How often a long start, reload or upgrade asks for more time, and for how much.
 const EXTEND_EVERY_MS: u64 = 5_000;
 const EXTEND_BY_US: u64 = 15_000_000;
 
@@ -115,6 +115,7 @@ impl Notify {
 
     fn begin(&mut self, stage: Stage) {
         self.stage = stage;
+        self.next_extension_ms = 0;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", now_us()));
     }
 
@@ -141,7 +142,7 @@ impl Notify {
         self.send(&format!("{before}STATUS={}", status.replace(char::is_control, " ")));
     }
 
-    /// A turn of the loop: pings, when it is time and all is well, and asks for time for a long start.
+    /// A turn of the loop: pings, when it is time and all is well, and asks for time for what takes long.
     pub(crate) fn turn(&mut self, state: &State) {
         let now_ms = now_ms();
         if let Some(every_ms) = self.ping_every_ms
@@ -152,7 +153,10 @@ impl Notify {
                 self.send("WATCHDOG=1");
             }
         }
-        if is_starting(state) && now_ms >= self.next_extension_ms {
+        if !self.needs_time(state) {
+            // The next one that does asks at once.
+            self.next_extension_ms = 0;
+        } else if now_ms >= self.next_extension_ms {
             self.next_extension_ms = now_ms + EXTEND_EVERY_MS;
             self.send(&format!("EXTEND_TIMEOUT_USEC={EXTEND_BY_US}"));
         }
@@ -162,8 +166,19 @@ impl Notify {
     pub(crate) fn next_deadline_ms(&self, state: &State) -> Option<u64> {
         self.socket.as_ref()?;
         let ping = self.ping_every_ms.map(|_| self.next_ping_ms);
-        let extension = is_starting(state).then_some(self.next_extension_ms);
+        let extension = self.needs_time(state).then_some(self.next_extension_ms);
         ping.into_iter().chain(extension).min()
+    }
+
+    /// Whether the manager waits for something that ends by limits of its own: a start, a reload, an upgrade, or
+    /// a reload behind something else. The time counts for its watchdog, too, so that who does not serve gets
+    /// none for a reload.
+    fn needs_time(&self, state: &State) -> bool {
+        let is_rolling = matches!(self.stage, Stage::Reload | Stage::Upgrade);
+        is_starting(state)
+            || (state.phase == Phase::Serve
+                && (is_rolling || state.reload_again)
+                && is_healthy(state))
     }
 
     /// Lets the manager keep a copy of a slot's socket.

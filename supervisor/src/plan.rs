@@ -150,6 +150,8 @@ pub enum Action {
     /// Close the supervisor's copies of the sockets: each worker empties its queue and closes the last
     /// one, so that a client who comes too late is refused at once and can go elsewhere.
     StopListening,
+    /// The same after a start that has failed: what the service manager keeps for us is the next start's.
+    LeaveListening,
     /// Open the socket of one more slot.
     Open(usize),
     /// Take a slot's socket out of the group, for good.

@@ -79,6 +79,11 @@ impl Shared {
         self.door.as_ref().map(|door| door.listener.as_fd())
     }
 
+    /// Whether that one was kept for us.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.door.as_ref().is_some_and(Door::is_kept)
+    }
+
     /// How many connections wait, as far as the kernel tells: not of unix sockets.
     pub(crate) fn queue_length(&self) -> u32 {
         self.theirs.tcp.iter().filter_map(|one| sys::queue_length(one).ok()).sum()

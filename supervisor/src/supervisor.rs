@@ -414,6 +414,8 @@ impl Supervisor {
             Action::Kill(id) => self.processes.kill(id),
             Action::Listen => return Ok(vec![self.listen(work.journal)]),
             Action::StopListening => self.stop_listening(),
+            Action::LeaveListening if self.listeners.is_kept() => self.listeners.close(),
+            Action::LeaveListening => self.stop_listening(),
             Action::Open(slot) => {
                 let opened = self.listeners.add(slot, self.config.backlog);
                 self.store(slot);
@@ -527,6 +529,7 @@ impl Supervisor {
         if self.listeners.has_name() {
             self.notify.forget(&kept_name(0));
         }
+        self.listeners.withdraw();
         self.listeners.close();
     }
 

@@ -12,6 +12,8 @@ mod installed;
 mod logs;
 /// A machine with a real systemd.
 mod machine;
+/// Secrets that are changed.
+mod rotation;
 /// Starts, reloads, upgrades and stops that lose nothing.
 mod serving;
 

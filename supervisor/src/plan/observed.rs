@@ -77,7 +77,7 @@ impl Turn<'_> {
             }
             (Phase::Bind, Err(text)) => self.fail(super::REFUSED, text),
             // The stop came first: what was opened for nothing is closed.
-            (_, Ok(())) => self.actions.push(Action::StopListening),
+            (_, Ok(())) => self.stop_listening(),
             (_, Err(_)) => {}
         }
     }

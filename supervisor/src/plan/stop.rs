@@ -26,12 +26,23 @@ impl Turn<'_> {
         if haste == Haste::Graceful {
             self.foster_all();
         }
-        self.actions.push(Action::StopListening);
+        self.stop_listening();
         self.start_nothing_more();
         self.stop_workers(haste);
         if haste == Haste::Now {
             self.hurry_services();
         }
+    }
+
+    pub(super) fn stop_listening(&mut self) {
+        let outcome = match &self.state.phase {
+            Phase::Stop { outcome, .. } | Phase::Over(outcome) => outcome,
+            _ => return,
+        };
+        self.actions.push(match outcome {
+            Outcome::Failed { .. } => Action::LeaveListening,
+            _ => Action::StopListening,
+        });
     }
 
     fn start_nothing_more(&mut self) {

@@ -942,6 +942,7 @@ impl Machine {
             Action::Send(..)
             | Action::Signal(..)
             | Action::StopListening
+            | Action::LeaveListening
             | Action::RefuseNew
             | Action::Reload(_)
             | Action::Commit

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{SOON, managed};
+use super::{Manager, SOON, managed};
 use crate::harness::wait::pause;
 use crate::harness::{Connection, Database, Launch, Peace, Turn, get, proc};
 use crate::unix;
@@ -113,10 +113,9 @@ fn listening(share: bool, address: &str) -> OwnedFd {
     socket.into()
 }
 
-/// Hands the sockets over under names that say nothing, and starts what `start` starts.
+/// Hands the sockets over under a unit's name, and starts what `start` starts.
 fn with_sockets(folder: &std::path::Path, all: &[OwnedFd], start: impl FnOnce()) {
-    let name = |one: &OwnedFd| format!("web{}", one.as_raw_fd());
-    let sockets: Vec<_> = all.iter().map(|one| (name(one), one.as_fd())).collect();
+    let sockets: Vec<_> = all.iter().map(|one| ("web".to_owned(), one.as_fd())).collect();
     let handed = Handed::to(folder, &sockets);
     start();
     drop(handed);
@@ -240,11 +239,23 @@ fn a_kept_unix_socket_is_taken_again_by_the_next_start() {
     let mut between: Vec<unix::Client> =
         (0..10).map(|_| unix::Client::open(&path).unwrap()).collect();
     between.iter_mut().for_each(|client| client.begin(&get("/health/live")).unwrap());
-    let sockets: Vec<_> =
-        manager.store.iter().map(|(name, one)| (name.clone(), one.as_fd())).collect();
-    let handed = Handed::to(peace.folder(), &sockets);
-    peace.start_again();
-    drop(handed);
+    let start = |peace: &mut Peace, manager: &Manager| {
+        let sockets: Vec<_> =
+            manager.store.iter().map(|(name, one)| (name.clone(), one.as_fd())).collect();
+        let handed = Handed::to(peace.folder(), &sockets);
+        peace.start_again();
+        drop(handed);
+    };
+    // One that fails leaves it as it is, before there is a worker and after.
+    for (settings, code) in [("PEACE_TIMEOUT=soon", 64), ("PEACE_FAULTS=boot-exit:0", 71)] {
+        fs::write(peace.folder().join(".env"), settings).unwrap();
+        start(&mut peace, &manager);
+        assert_eq!(peace.end(SOON).code, Some(code), "{settings}");
+        manager.rest();
+        assert!(path.exists() && manager.store.contains_key("peace-slot-0"), "{settings}");
+    }
+    fs::remove_file(peace.folder().join(".env")).unwrap();
+    start(&mut peace, &manager);
     for client in &mut between {
         assert_eq!(client.finish().unwrap().0, 200);
     }

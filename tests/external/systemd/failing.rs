@@ -70,6 +70,49 @@ fn who_connects_to_a_socket_unit_is_answered_by_the_next() {
 }
 
 #[test]
+fn a_server_that_clients_start_is_given_up_when_it_cannot_be() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    // More workers than the unit has lines, which are root's.
+    machine.run("systemctl start peace.socket");
+    let request = get("/health/live");
+    let come = || {
+        let mut client = Connection::open(api()).expect("nobody is refused");
+        client.begin(&request).unwrap();
+        client
+    };
+    let mut client = come();
+    let mend = "give their unit a ListenStream= more for each worker, or choose --workers 2";
+    until_true(mend, SOON, || machine.journal("peace").contains(mend));
+    machine.run("sed -i 's/^workers = .*/workers = 2/' /etc/peace/peace.toml");
+    assert_eq!(client.finish(&request).unwrap().status, 200, "the next try serves");
+    await_state(&machine, "peace", "active");
+
+    // A wrong setting: clients alone would have it tried for ever.
+    machine.append("/etc/peace/peace.toml", "timeout = \"soon\"");
+    machine.run("systemctl stop peace && journalctl --rotate && journalctl --vacuum-time=1us");
+    let start = Instant::now();
+    let mut client = come();
+    await_state(&machine, "peace.socket", "failed");
+    assert_eq!(machine.property("peace.socket", "Result"), "trigger-limit-hit");
+    let journal = machine.journal("peace");
+    let tries = journal.matches("Starting peace.service").count();
+    eprintln!("peace.socket gives up after {tries} tries, within {:.2?}", start.elapsed());
+    assert!((1..=5).contains(&tries), "{journal}");
+    assert!(client.finish(&request).is_err(), "nobody waits for ever");
+    assert!(Connection::open(api()).is_err(), "and who comes is told");
+    machine.run("sed -i '/^timeout/d' /etc/peace/peace.toml");
+    // The manager counts for ten seconds.
+    until_true("the sockets are open again", SOON, || {
+        machine.output("systemctl restart peace.socket").status.success()
+            && request.fresh(api()).is_ok_and(|reply| reply.status == 200)
+    });
+    eprintln!("and serves again {:.2?} after the first of them", start.elapsed());
+    assert_eq!(machine.property("peace.socket", "ActiveState"), "active");
+}
+
+#[test]
 fn workers_that_all_hang_are_the_watchdogs_case() {
     let turn = Turn::alone();
     let database = Database::new(&turn);

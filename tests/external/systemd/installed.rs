@@ -108,6 +108,13 @@ fn the_installer_may_be_run_again_and_takes_back_what_it_did() {
     let made =
         machine.run("stat -c %a /srv/tree/etc/peace/jwt-secret-key; cat /srv/tree/etc/passwd");
     assert!(made.starts_with("600\n") && made.contains("peace:x:"), "{made}");
+    let links = || machine.run("cd /srv/tree && find . -type l -name 'peace*'");
+    machine.run("systemctl --quiet --root=/srv/tree enable peace.service peace.socket");
+    assert_eq!(links().lines().count(), 2, "{}", links());
+    run("--uninstall --dry-run --root /srv/tree");
+    assert_eq!(links().lines().count(), 2, "--dry-run takes nothing away");
+    run("--uninstall --root /srv/tree");
+    assert_eq!(links(), "", "what started it there is gone");
 
     let usage = machine.output("deploy/systemd/install --all");
     assert_eq!(usage.status.code(), Some(1), "{usage:?}");

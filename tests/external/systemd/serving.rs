@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::machine::api;
 use super::{SOON, await_state, installed, is_ready, load, more, programs, status, workers};
 use crate::harness::load::Class;
 use crate::harness::wait::{until, until_true};
-use crate::harness::{Database, Turn};
+use crate::harness::{Connection, Database, Turn, get};
 
 #[test]
 fn it_is_active_when_every_worker_accepts() {
@@ -18,6 +19,7 @@ fn it_is_active_when_every_worker_accepts() {
     // A worker prepares its statements before it is ready, and has to wait for the table.
     let sql = database.sql();
     sql.run(r#"begin; lock table "user" in access exclusive mode"#);
+    let asked = Instant::now();
     machine.run("systemctl start --no-block peace");
     let between = until("workers that boot", SOON, || {
         let asked = "peace-supervisor ctl --control /run/peace/control.sock status --json";
@@ -26,11 +28,19 @@ fn it_is_active_when_every_worker_accepts() {
     });
     assert_eq!(machine.property("peace", "ActiveState"), "activating");
     assert_eq!(between["ready"], 0, "{between}");
+    let was_there = Instant::now();
     let start = Instant::now();
     sql.run("commit");
     await_state(&machine, "peace", "active");
     eprintln!("active {:.2?} after the workers could go on", start.elapsed());
-    assert_eq!(status(&machine)["ready"], 3);
+    let least = was_there.elapsed();
+    let now = status(&machine);
+    assert_eq!(now["ready"], 3);
+    // By a clock that a machine may have for itself.
+    let (age, most) = (now["age_s"].as_f64().expect("a number"), asked.elapsed());
+    eprintln!("{age:.2} s old, between {least:.2?} and {most:.2?}");
+    let tick = 0.02;
+    assert!(age >= least.as_secs_f64() - tick && age <= most.as_secs_f64() + tick, "{now}");
     assert!(is_ready());
     assert_eq!(machine.property("peace", "StatusText"), "3 workers serve");
 }
@@ -73,6 +83,57 @@ fn a_reload_under_load_loses_nothing_and_one_that_fails_says_so() {
     more(&load);
     load.stop().check_nothing_lost("a reload, two that fail, and another");
     machine.network.check_nothing_lost("reloads");
+}
+
+/// How long the manager waits for one that is silent.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How long a worker waits for clients that say nothing. Three of them take longer than one extension lasts.
+const GRACE: Duration = Duration::from_secs(6);
+const ONE_EXTENSION: Duration = Duration::from_secs(15);
+
+/// Clients that have asked once, and stay, so many that each worker has some.
+fn idle() -> Vec<Connection> {
+    let client = |_| {
+        let mut connection = Connection::open(api()).expect("nobody is refused");
+        assert_eq!(connection.send(&get("/health/live")).unwrap().status, 200);
+        connection
+    };
+    (0..48).map(client).collect()
+}
+
+#[test]
+fn a_reload_and_a_stop_may_take_longer_than_the_manager_waits_for_one_that_is_silent() {
+    let turn = Turn::alone();
+    let database = Database::new(&turn);
+    let machine = installed(&database);
+    let seconds = LIMIT.as_secs();
+    let limits = format!("[Service]\nTimeoutStartSec={seconds}\nTimeoutStopSec={seconds}\n");
+    machine.write("/etc/systemd/system/peace.service.d/limits.conf", &limits);
+    let grace = format!("s/^keepalive-grace.*/keepalive-grace = \"{}s\"/", GRACE.as_secs());
+    machine.run(&format!("sed -i '{grace}' /etc/peace/peace.toml && systemctl daemon-reload"));
+    machine.run("systemctl start peace");
+    let first = workers(&machine);
+    let clients = idle();
+    let load = load();
+    let start = Instant::now();
+    machine.run("systemctl reload peace");
+    let took = start.elapsed();
+    eprintln!("limits of {LIMIT:?}: a reload took {took:.2?}");
+    assert!(took > ONE_EXTENSION, "{took:?}");
+    let second = workers(&machine);
+    assert!(first.iter().all(|pid| !second.contains(pid)), "{first:?} {second:?}");
+    more(&load);
+    load.stop().check_nothing_lost("a long reload");
+    drop(clients);
+
+    let clients = idle();
+    let start = Instant::now();
+    machine.run("systemctl stop peace");
+    let took = start.elapsed();
+    eprintln!("limits of {LIMIT:?}: a stop took {took:.2?}");
+    assert!(took > LIMIT * 2, "{took:?}");
+    assert_eq!(machine.property("peace", "Result"), "success");
+    drop(clients);
 }
 
 #[test]
