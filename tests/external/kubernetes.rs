@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use peace::programs::Need;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::folder::Folder;
 use crate::harness::{Launch, Turn};
@@ -77,7 +77,7 @@ fn each_field_is_the_apis_and_a_misspelt_one_is_seen() {
     let output = tool("python", &folder).arg(script).args(files()).output().unwrap();
     eprintln!("{}", told(&output));
     assert!(output.status.success());
-    assert!(told(&output).starts_with("7 documents"), "all of them were looked at");
+    assert!(told(&output).starts_with("8 documents"), "all of them were looked at");
 }
 
 #[test]
@@ -93,14 +93,48 @@ fn a_stop_fits_into_the_time_that_kubernetes_gives() {
     let readiness = &container["readinessProbe"];
     let noticed = number(&readiness["periodSeconds"]) * number(&readiness["failureThreshold"]);
     assert!(delay > noticed + number(&readiness["timeoutSeconds"]), "{delay} s, {noticed} s");
-    for (probe, path) in
-        [("startupProbe", "live"), ("livenessProbe", "live"), ("readinessProbe", "ready")]
-    {
+    for (probe, path, port) in [
+        ("startupProbe", "live", "http"),
+        ("livenessProbe", "live", "admin"),
+        ("readinessProbe", "ready", "http"),
+    ] {
         assert_eq!(container[probe]["httpGet"]["path"], format!("/health/{path}"), "{probe}");
-        assert_eq!(container[probe]["httpGet"]["port"], "http", "{probe}");
+        assert_eq!(container[probe]["httpGet"]["port"], port, "{probe}");
     }
-    let bind = variable(deployment, "PEACE_BIND");
-    assert_eq!(format!("0.0.0.0:{}", container["ports"][0]["containerPort"]), bind);
+    for (place, name, setting) in [(0, "http", "PEACE_BIND"), (1, "admin", "PEACE_ADMIN_BIND")] {
+        let port = &container["ports"][place];
+        assert_eq!(port["name"], name);
+        assert_eq!(format!("0.0.0.0:{}", port["containerPort"]), variable(deployment, setting));
+    }
+}
+
+/// Whoever may reach the API may not reach the metrics.
+#[test]
+fn the_admin_port_is_for_those_who_monitor() {
+    let documents = documents("peace.yaml");
+    let policy = &of_kind(&documents, "NetworkPolicy")["spec"];
+    let labels = &of_kind(&documents, "Deployment")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&policy["podSelector"]["matchLabels"], labels);
+    let rules = policy["ingress"].as_array().unwrap();
+    let of = |name: &str| {
+        let is_one =
+            |rule: &&Value| rule["ports"].as_array().unwrap()[..] == [json!({"port": name})];
+        rules.iter().find(is_one).unwrap_or_else(|| panic!("no rule of {name} alone"))
+    };
+    assert_eq!(rules.len(), 2);
+    assert!(of("http")["from"].is_null(), "anybody");
+    assert_eq!(of("admin")["from"].as_array().map(Vec::len), Some(1), "somebody");
+}
+
+#[test]
+fn pods_are_added_before_they_are_full() {
+    let documents = documents("peace.yaml");
+    let resources = &container(of_kind(&documents, "Deployment"))["resources"];
+    let cpus = |of: &str| resources[of]["cpu"].as_str().unwrap().parse::<u64>().unwrap();
+    let metric = &of_kind(&documents, "HorizontalPodAutoscaler")["spec"]["metrics"][0]["resource"];
+    let percent = number(&metric["target"]["averageUtilization"]) * cpus("requests");
+    // Of what a pod may use.
+    assert_eq!(percent / cpus("limits"), 70);
 }
 
 #[test]
@@ -230,11 +264,14 @@ fn the_commands_of_readme_name_what_is_there() {
                 assert_eq!(held.keys().collect::<Vec<_>>(), keys, "{name}");
             }
             ["apply", "-f", file] => assert!(Path::new(ROOT).join(file).is_file(), "{file}"),
-            ["wait", .., target] => {
-                assert_eq!(
-                    *target,
-                    format!("job/{}", job[0]["metadata"]["name"].as_str().unwrap())
-                );
+            ["wait", .., timeout, target] => {
+                let name = job[0]["metadata"]["name"].as_str().unwrap();
+                assert_eq!(*target, format!("job/{name}"));
+                // Longer than the Job may take, so that it is not given up before.
+                let minutes =
+                    timeout.strip_prefix("--timeout=").and_then(|it| it.strip_suffix('m'));
+                let minutes: u64 = minutes.expect("whole minutes").parse().unwrap();
+                assert!(minutes * 60 > number(&job[0]["spec"]["activeDeadlineSeconds"]));
             }
             ["rollout", "status", target] => {
                 let name = &of_kind(&deployment, "Deployment")["metadata"]["name"];
