@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use self::stack::{Stack, readme};
+use self::stack::{BUILDS, Stack, readme};
 use crate::copied::run;
 use crate::harness::load::{Call, Load, LoadShape};
 use crate::harness::peace::signal_to;
 use crate::harness::wait::{until, until_true};
-use crate::harness::{Connection, Turn, get, post, proc};
+use crate::harness::{Connection, Launch, Turn, get, post, proc};
 use crate::openapi::told;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -77,10 +77,41 @@ fn up_goes_from_nothing_to_a_migrated_server_that_is_healthy() {
     });
 }
 
+/// An engine shows a secret to one container, and with mode 0444: who may read it is no question then, who may write it
+/// is one still. In a mount namespace, where the real path is ours.
+#[test]
+fn what_an_engine_puts_in_run_secrets_may_be_read_by_all_and_written_by_none() {
+    const PUTS: &str = r#"mount -t tmpfs none /run && mkdir /run/secrets && umask 077 &&
+        printf %s 0123456789abcdef0123456789abcdef-ok >/run/secrets/key &&
+        chmod "$MODE" /run/secrets/key && exec "$0" "$@""#;
+    let turn = Turn::shared();
+    let told_with = |mode: &str| {
+        Launch::bare(&turn)
+            .args(["config", "check"])
+            .under("unshare", ["--mount", "sh", "-c", PUTS])
+            .env("MODE", mode)
+            .env("PEACE_ENV", "production")
+            .env("DATABASE_URL", "postgres://app@localhost/peace")
+            .env("JWT_SECRET_KEY_FILE", "/run/secrets/key")
+            .output()
+    };
+    for mode in ["0400", "0440", "0444"] {
+        let output = told_with(mode);
+        assert!(output.status.success(), "{mode}: {}", told(&output));
+    }
+    for mode in ["0446", "0442"] {
+        let output = told_with(mode);
+        assert_eq!(output.status.code(), Some(64), "{mode}: {}", told(&output));
+        assert!(told(&output).contains("is open to every user"), "{mode}: {}", told(&output));
+    }
+}
+
 #[test]
 fn the_images_are_small_and_hold_programs_and_nothing_else() {
     let _turn = Turn::alone();
     let stack = Stack::built();
+    // Once more, beside secrets that lie there by now: nothing that is sent to the engine has changed.
+    stack.lines(&[BUILDS]);
     let secrets = ["postgres-password", "jwt-secret-key"].map(|name| {
         let path = stack.path().join("deploy/secrets").join(name);
         fs::read_to_string(path).unwrap().trim().to_owned()

@@ -20,7 +20,7 @@ use crate::openapi::told;
 
 const README: &str = include_str!("../../../README.md");
 /// The line that builds, which takes minutes once.
-const BUILDS: &str = "docker-compose --profile tests build";
+pub(crate) const BUILDS: &str = "docker-compose --profile tests build";
 /// The last of those that only write files.
 const SETTLES: &str = "export COMPOSE_FILE=";
 
