@@ -46,6 +46,29 @@ impl World {
 }
 
 #[test]
+fn whoever_serves_may_serve_on_but_not_what_an_upgrade_has_left() {
+    let mut world = World::serving(2);
+    let old = world.worker(0);
+    let of = |slot| Role::Worker { slot, generation: 9 };
+    assert!(world.state.is_served_by_another(of(1)));
+    assert!(!world.state.is_served_by_another(of(2)), "one more worker");
+    assert!(!world.state.is_served_by_another(Role::Step { program: 0 }));
+    world.passes();
+    world.see(Observation::TookOver(None));
+    assert!(world.state.is_served_by_another(of(0)), "the old program's worker serves");
+    world.see(Observation::Message(world.worker(0), Message::Ready));
+    world.dies(old, Exit::Code(0));
+    let failed = world.worker(1);
+    let reason = Message::BootFailed { code: 71, text: "the database is away".into() };
+    world.see(Observation::Message(failed, reason));
+    world.dies(failed, Exit::Code(71));
+    world.may_return();
+    world.see(Observation::TookOver(None));
+    assert!(matches!(world.state.upgrade, Some(Upgrade::Undone { .. })));
+    assert!(!world.state.is_served_by_another(of(0)), "the new program's worker has to go");
+}
+
+#[test]
 fn a_new_program_replaces_every_worker_and_then_there_is_no_way_back() {
     let mut world = World::serving(2);
     world.passes();
