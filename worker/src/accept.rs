@@ -49,13 +49,13 @@ pub(crate) async fn accept(listener: impl Listen, shared: Rc<Shared>) {
 /// Accept until the listener is shut.
 async fn keep_accepting(listener: &impl Listen, shared: &Rc<Shared>) {
     let mut pausing = false;
-    // Since when the queue was not seen empty. A seat that comes free now and then does not begin the wait
-    // anew: with one client out and one in, the queue would stay as long as it is.
-    let mut queued_since = None;
+    // A seat that comes free now and then does not begin the wait anew: with one client out and one in, the
+    // queue would stay as long as it is.
+    let mut queued = None;
     loop {
         for _ in 0..BATCH {
-            await_seat(listener, shared, &mut queued_since).await;
-            match next(listener, shared, &mut queued_since).await {
+            await_seat(listener, shared, &mut queued).await;
+            match next(listener, shared, &mut queued).await {
                 None => {}
                 Some(Ok((stream, peer))) => {
                     pausing = false;
@@ -83,12 +83,12 @@ async fn keep_accepting(listener: &impl Listen, shared: &Rc<Shared>) {
 }
 
 /// Wait until a connection may be opened; whoever is queued for too long meanwhile is refused.
-async fn await_seat(listener: &impl Listen, shared: &Shared, queued_since: &mut Option<Instant>) {
+async fn await_seat(listener: &impl Listen, shared: &Shared, queued: &mut Option<Queued>) {
     while shared.is_full() {
         tokio::select! {
             biased;
             () = shared.room.notified() => {}
-            () = refuse_late(listener, shared, queued_since) => {}
+            () = refuse_late(listener, shared, queued) => {}
         }
     }
 }
@@ -96,19 +96,37 @@ async fn await_seat(listener: &impl Listen, shared: &Shared, queued_since: &mut 
 /// Look at the queue, and refuse who is there when there was somebody at each look for too long. One look that
 /// finds nobody begins the wait anew: a sibling may have room, and accept from the same socket. A sibling that is so
 /// busy that its queue is never seen empty is as good as full.
-async fn refuse_late(listener: &impl Listen, shared: &Shared, queued_since: &mut Option<Instant>) {
+async fn refuse_late(listener: &impl Listen, shared: &Shared, queued: &mut Option<Queued>) {
     while shared.is_full() {
         if has_queued(listener) {
-            let since = *queued_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= shared.limits.queue_timeout
-                && refuse_queued(listener, shared).await
-            {
-                *queued_since = None;
+            let found = queued.get_or_insert_with(Queued::begin);
+            found.looks += 1;
+            if found.is_late(shared.limits.queue_timeout) && refuse_queued(listener, shared).await {
+                *queued = None;
             }
         } else {
-            *queued_since = None;
+            *queued = None;
         }
         sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A queue in which somebody was at every look so far.
+struct Queued {
+    since: Instant,
+    looks: u32,
+}
+
+impl Queued {
+    fn begin() -> Self {
+        Self { since: Instant::now(), looks: 0 }
+    }
+
+    /// Whether it has been like that for so long. A process that did not run for a while has not seen how often the
+    /// queue was empty meanwhile, so half of the looks that fit in are needed, too.
+    fn is_late(&self, timeout: Duration) -> bool {
+        let looks_min = timeout.as_millis() / LOOK_EVERY.as_millis() / 2;
+        self.since.elapsed() >= timeout && u128::from(self.looks) >= looks_min
     }
 }
 
@@ -122,7 +140,7 @@ fn has_queued(listener: &impl Listen) -> bool {
 async fn next<L: Listen>(
     listener: &L,
     shared: &Shared,
-    queued_since: &mut Option<Instant>,
+    queued: &mut Option<Queued>,
 ) -> Option<io::Result<(L::Stream, Peer)>> {
     poll_fn(|cx| {
         if shared.is_full() {
@@ -130,7 +148,7 @@ async fn next<L: Listen>(
         }
         let accepted = listener.poll_accept(cx);
         if accepted.is_pending() {
-            *queued_since = None;
+            *queued = None;
         }
         accepted.map(Some)
     })
@@ -240,6 +258,16 @@ mod tests {
             assert_eq!(failure(errno), Failure::Exhausted, "{errno}");
         }
         assert_eq!(Failure::of(&io::Error::other("no errno")), Failure::Exhausted);
+    }
+
+    #[test]
+    fn who_waits_is_late_when_the_queue_was_looked_at_meanwhile() {
+        let timeout = Duration::from_secs(1);
+        let long_ago = Instant::now().checked_sub(timeout).unwrap();
+        let queued = |since, looks| Queued { since, looks };
+        assert!(queued(long_ago, 25).is_late(timeout));
+        assert!(!queued(long_ago, 2).is_late(timeout), "it did not run meanwhile");
+        assert!(!queued(Instant::now(), 25).is_late(timeout), "it is early");
     }
 
     #[test]
