@@ -99,6 +99,9 @@ enum Detour {
     Child(Box<Post>),
 }
 
+/// What an action leads to.
+type Acted = Result<Vec<Observation>, Detour>;
+
 /// Exit code of a child whose task panicked, as Rust programs have it.
 const PANICKED: u8 = 101;
 /// How long a start waits for a predecessor that was killed: its workers leave within a second.
@@ -392,12 +395,7 @@ impl Supervisor {
         state.workers().map(wear).collect()
     }
 
-    fn act(
-        &mut self,
-        action: Action,
-        state: &State,
-        work: &mut Work<'_>,
-    ) -> Result<Vec<Observation>, Detour> {
+    fn act(&mut self, action: Action, state: &State, work: &mut Work<'_>) -> Acted {
         match action {
             Action::Spawn(id, role) => return self.spawn(id, role, state, &work.programs),
             Action::Send(id, order @ Order::Foster { slot }) => {
@@ -462,13 +460,7 @@ impl Supervisor {
         work.journal.record(event);
     }
 
-    fn spawn(
-        &mut self,
-        id: ChildId,
-        role: Role,
-        state: &State,
-        programs: &[Program<'_>],
-    ) -> Result<Vec<Observation>, Detour> {
+    fn spawn(&mut self, id: ChildId, role: Role, state: &State, programs: &[Program<'_>]) -> Acted {
         match self.processes.spawn(id, role, &self.epoll) {
             Ok(Spawned::Parent(pid)) => Ok(vec![Observation::Spawned(id, pid)]),
             Ok(Spawned::Child { channel, cell, supervisor }) => {
