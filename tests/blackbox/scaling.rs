@@ -1,9 +1,11 @@
-//! The sums of deploy/SCALING.md, computed again.
+//! The sums of deploy/SCALING.md, computed again, and what it says that other engines take of our SQL.
 //!
 //! Costs per request stand in README, connections come from the program's own formula. What was measured with two hosts
 //! is no sum: tests/external/hosts measures it anew.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use peace::programs::Need;
 
@@ -68,4 +70,82 @@ fn throughput_is_computed_from_what_readme_measured() {
             check(asked, computed * cost(kind, 2) / BUSY);
         }
     }
+}
+
+/// Where statements are.
+const SOURCES: [&str; 5] =
+    ["src", "worker/src", "supervisor/src", "migrations/src", "migrations/versions"];
+/// What engines differ on: who begins to use one of these adds its row, or says why none is needed.
+const WATCHED: [&str; 15] = [
+    "for update",
+    "for no key update",
+    "for share",
+    "for key share",
+    "skip locked",
+    "on conflict",
+    "lateral",
+    "with recursive",
+    "tablesample",
+    "grouping sets",
+    "lock table",
+    "pg_notify",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_xact_lock",
+    "on delete cascade",
+];
+
+/// The text of all files below, each run of spaces one.
+fn texts_below(folder: &Path, all: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            texts_below(&path, all);
+        } else if path.extension().is_some_and(|ending| ending == "rs" || ending == "sql") {
+            let text = fs::read_to_string(&path).unwrap().to_lowercase();
+            // Comments talk of what is not done, too.
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            lines.for_each(|line| all.extend([line, "\n"]));
+        }
+    }
+}
+
+fn source() -> String {
+    let mut all = String::new();
+    for folder in SOURCES {
+        texts_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut all);
+    }
+    all.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_engines_take_is_told_of_sql_that_we_have() {
+    let (text, source) = (fs::read_to_string(SCALING).unwrap(), source());
+    let pages: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(". "))
+        .filter_map(|(number, _)| number.parse::<u8>().is_ok().then_some(number))
+        .collect();
+    let rows = table(&text, "| of ours |");
+    let mut cited = BTreeSet::new();
+    for row in &rows {
+        assert_eq!(row.len(), 5, "{row:?}");
+        for code in row[0].split('`').skip(1).step_by(2) {
+            assert!(source.contains(code), "the source has no `{code}` any more: {row:?}");
+        }
+        for cell in &row[1..] {
+            let said = ["yes", "no:", "differs:", "not confirmed"];
+            assert!(said.iter().any(|word| cell.starts_with(word)), "{cell}");
+            let numbers: Vec<&str> =
+                cell.split('[').skip(1).filter_map(|part| part.split(']').next()).collect();
+            let sourced = numbers.iter().all(|number| pages.contains(number));
+            let needs = !cell.starts_with("not confirmed");
+            assert!(sourced && (!needs || !numbers.is_empty()), "no page says so: {cell}");
+            cited.extend(numbers);
+        }
+    }
+    assert_eq!(cited, pages.iter().copied().collect(), "each page is there for a cell");
+    let ours: String = rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>().join("\n");
+    let missing: Vec<&&str> =
+        WATCHED.iter().filter(|word| source.contains(**word) && !ours.contains(**word)).collect();
+    assert!(missing.is_empty(), "engines differ on these, and no row tells how: {missing:?}");
 }
