@@ -454,14 +454,6 @@ impl State {
         workers.find(|(_, child)| child.serves()).map(|(id, _)| id)
     }
 
-    /// Whether the slot of a process that is being forked has a worker that may serve on. After an upgrade that
-    /// has failed none may: those of the new program go, whatever their successors can do.
-    #[must_use]
-    pub fn is_served_by_another(&self, forked: Role) -> bool {
-        let is_undoing = matches!(self.upgrade, Some(Upgrade::Undone { .. }));
-        matches!(forked, Role::Worker { slot, .. } if self.server(slot).is_some()) && !is_undoing
-    }
-
     /// How many slots have a socket that is to stay: always the lowest ones.
     #[must_use]
     pub fn open_slots(&self) -> usize {

@@ -1,11 +1,26 @@
 //! Reload and roll: the settings are read again, then every worker is replaced, one slot at a time, the
 //! successor first. A successor that fails ends the roll, and the old settings are in force again.
-//! Called by [`super::plan`].
+//! Called by [`super::plan`], and at a fork: whether the new process has a predecessor that may serve on.
 
 use super::scale::PAUSED;
 use super::{Action, Reload, Turn};
 use crate::journal::Event;
-use crate::state::{Child, ChildId, Exit, Goal, Life, Phase, Roll, RollStep, Upgrade};
+use crate::state::{Child, ChildId, Exit, Goal, Life, Phase, Role, Roll, RollStep, State, Upgrade};
+
+impl State {
+    /// Whether the slot of a process that is being forked has a worker that may serve on. After an upgrade that
+    /// has failed none may: those of the new program go, whatever their successors can do.
+    #[must_use]
+    pub fn is_served_by_another(&self, forked: Role) -> bool {
+        matches!(forked, Role::Worker { slot, .. } if self.server(slot).is_some())
+            && !self.is_undoing()
+    }
+
+    /// Whether the old program is back, and takes the new one's workers away.
+    fn is_undoing(&self) -> bool {
+        matches!(self.upgrade, Some(Upgrade::Undone { .. }))
+    }
+}
 
 impl Turn<'_> {
     /// One at a time: a request that cannot begin now is remembered, once.
@@ -131,8 +146,7 @@ impl Turn<'_> {
 
     /// What to tell of a roll that went well: nothing when it only takes back one that has failed.
     fn rolled(&self) -> Option<Event> {
-        let is_undoing = matches!(self.state.upgrade, Some(Upgrade::Undone { .. }));
-        (!is_undoing).then_some(Event::Rolled)
+        (!self.state.is_undoing()).then_some(Event::Rolled)
     }
 
     /// The old workers serve on, with the old settings or (`Keep`) the new ones to come.

@@ -7,7 +7,19 @@ use super::machine::{Machine, api};
 use super::{SOON, await_state, installed, installed_at, is_ready, workers};
 use crate::harness::cluster::Cluster;
 use crate::harness::wait::{pause, until_true};
-use crate::harness::{Connection, Database, Turn, get};
+use crate::harness::{Connection, Database, Request, Turn, get};
+
+/// As many as peace.socket has lines: it opens them as root, and nobody else may add one to them.
+fn two_workers(machine: &Machine) {
+    machine.run("sed -i 's/^workers = .*/workers = 2/' /etc/peace/peace.toml");
+}
+
+/// A client that has asked, and waits.
+fn come(request: &Request) -> Connection {
+    let mut client = Connection::open(api()).expect("nobody is refused");
+    client.begin(request).expect("the kernel takes it");
+    client
+}
 
 /// Kills the supervisor, and whoever connects until another one is there is answered.
 fn kill_and_connect(machine: &Machine, what: &str) {
@@ -15,12 +27,7 @@ fn kill_and_connect(machine: &Machine, what: &str) {
     machine.run("systemctl kill --signal=KILL --kill-whom=main peace");
     until_true("nobody is there", SOON, || machine.processes("peace.service").is_empty());
     let request = get("/users");
-    let connect = || {
-        let mut connection = Connection::open(api()).expect("nobody is refused");
-        connection.begin(&request).expect("the kernel takes it");
-        connection
-    };
-    let gap: Vec<Connection> = (0..100).map(|_| connect()).collect();
+    let gap: Vec<Connection> = (0..100).map(|_| come(&request)).collect();
     let connected = kill.elapsed();
     assert!(machine.processes("peace.service").is_empty(), "all came while nobody was there");
     let answers = gap.into_iter().map(|mut connection| {
@@ -56,8 +63,7 @@ fn who_connects_to_a_socket_unit_is_answered_by_the_next() {
     let turn = Turn::alone();
     let database = Database::new(&turn);
     let machine = installed(&database);
-    // As many as the unit has lines: it opens them as root, and nobody else may add one to them.
-    machine.run("sed -i 's/^workers = .*/workers = 2/' /etc/peace/peace.toml");
+    two_workers(&machine);
     machine.run("systemctl start peace.socket");
     // The first one who comes starts the server.
     assert_eq!(machine.property("peace", "ActiveState"), "inactive");
@@ -77,15 +83,10 @@ fn a_server_that_clients_start_is_given_up_when_it_cannot_be() {
     // More workers than the unit has lines, which are root's.
     machine.run("systemctl start peace.socket");
     let request = get("/health/live");
-    let come = || {
-        let mut client = Connection::open(api()).expect("nobody is refused");
-        client.begin(&request).unwrap();
-        client
-    };
-    let mut client = come();
+    let mut client = come(&request);
     let mend = "give their unit a ListenStream= more for each worker, or choose --workers 2";
     until_true(mend, SOON, || machine.journal("peace").contains(mend));
-    machine.run("sed -i 's/^workers = .*/workers = 2/' /etc/peace/peace.toml");
+    two_workers(&machine);
     assert_eq!(client.finish(&request).unwrap().status, 200, "the next try serves");
     await_state(&machine, "peace", "active");
 
@@ -93,7 +94,7 @@ fn a_server_that_clients_start_is_given_up_when_it_cannot_be() {
     machine.append("/etc/peace/peace.toml", "timeout = \"soon\"");
     machine.run("systemctl stop peace && journalctl --rotate && journalctl --vacuum-time=1us");
     let start = Instant::now();
-    let mut client = come();
+    let mut client = come(&request);
     await_state(&machine, "peace.socket", "failed");
     assert_eq!(machine.property("peace.socket", "Result"), "trigger-limit-hit");
     let journal = machine.journal("peace");
@@ -127,8 +128,7 @@ fn workers_that_all_hang_are_the_watchdogs_case() {
     machine.run(&format!("kill -STOP {}", pids.join(" ")));
     // Who comes meanwhile waits.
     let request = get("/users");
-    let mut client = Connection::open(api()).unwrap();
-    client.begin(&request).unwrap();
+    let mut client = come(&request);
     until_true("another one", SOON, || machine.property("peace", "MainPID") != main);
     await_state(&machine, "peace", "active");
     eprintln!("WatchdogSec=3s: all workers hang, and {:.2?} later others serve", start.elapsed());
@@ -176,11 +176,10 @@ fn who_waits_at_a_socket_unit_for_a_late_database_is_answered() {
     let database = Database::migrated_in(&cluster);
     let machine = installed_at(&cluster.socket_folder(), &database);
     cluster.stop();
-    machine.run("sed -i 's/^workers = .*/workers = 2/' /etc/peace/peace.toml");
+    two_workers(&machine);
     machine.run("systemctl start peace.socket");
     let request = get("/users");
-    let mut client = Connection::open(api()).expect("nobody is refused");
-    client.begin(&request).unwrap();
+    let mut client = come(&request);
     pause(Duration::from_secs(15));
     assert_eq!(machine.property("peace.socket", "SubState"), "running", "it waits with the client");
     let tries = machine.property("peace", "NRestarts");

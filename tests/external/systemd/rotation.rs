@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::machine::{Machine, api};
+use super::machine::api;
 use super::{installed, load, more};
 use crate::harness::{Database, Turn, post, put};
 
@@ -28,10 +28,6 @@ fn writes(place: &str, token: &str) -> u16 {
     ask.fresh(api()).expect("it serves").status
 }
 
-fn another_key(machine: &Machine) {
-    machine.run("head -c 48 /dev/urandom | base64 -w 0 > /etc/peace/jwt-secret-key");
-}
-
 #[test]
 fn another_secret_for_tokens_comes_with_a_restart_that_nobody_notices() {
     let turn = Turn::alone();
@@ -44,7 +40,7 @@ fn another_secret_for_tokens_comes_with_a_restart_that_nobody_notices() {
     let first = log_in();
 
     machine.run("cp -p /etc/peace/jwt-secret-key /etc/peace/jwt-secret-key-previous");
-    another_key(&machine);
+    machine.run("head -c 48 /dev/urandom | base64 -w 0 > /etc/peace/jwt-secret-key");
     machine.run("systemctl reload peace");
     assert_eq!(head(&log_in()), head(&first), "a reload has the credentials of the start");
 
